@@ -1,0 +1,50 @@
+# `make run` and `make test` are all that a person needs; `make` is check and test, what CI runs.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN_STAMP := $(VENV)/.run-installed
+DEV_STAMP := $(VENV)/.dev-installed
+ARGS ?=
+
+.PHONY: all setup run test check bench nightly clean
+all: check test
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is %s; set PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+# uv is used when it is there: the same locked versions, installed in a few seconds.
+$(RUN_STAMP): requirements.lock | $(PY)
+	@echo "installing the locked packages (about a minute, once)"
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) -r requirements.lock; \
+	else $(PY) -m pip install -q --disable-pip-version-check --no-compile -r requirements.lock; fi
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) -r requirements-dev.lock; \
+	else $(PY) -m pip install -q --disable-pip-version-check --no-compile -r requirements-dev.lock; fi
+	@touch $@
+
+setup: $(RUN_STAMP)
+
+run: $(RUN_STAMP)
+	@$(PY) -m bot run $(ARGS)
+
+test: $(DEV_STAMP)
+	$(PY) -m pytest $(ARGS)
+
+check: $(DEV_STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(DEV_STAMP)
+	$(PY) -m bench $(ARGS)
+
+nightly: $(DEV_STAMP)
+	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -m "not wire" --timeout=7200 $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find bot tests bench -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""A self-contained trading bot for Binance USDⓈ-M futures."""

@@ -1,0 +1,92 @@
+"""The one place where numba's flags are chosen, and where its cache is kept honest.
+
+`fastmath` stays off and `error_model` is numpy's, because live and batch must agree to the last bit and a division
+by zero must give NaN or infinity, not an exception, as in the Pine runtime that the formulas come from.
+`NUMBA_DISABLE_JIT=1` turns every kernel into plain Python (coverage and debugging see inside).
+
+Numba's cache looks only at the file that a kernel stands in: after a change to a kernel that it calls, it would go on
+serving the old machine code. `drop_stale_cache` therefore compares each module's sources, its own and all that it
+imports from here, with those of the last run, and removes what no longer matches.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numba import njit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PACKAGE = Path(__file__).resolve().parent.parent
+KERNEL_ROOMS = ("core", "indicators", "structure", "strategy", "hedge", "market", "research")
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` on first use and cache the machine code beside its source."""
+    compiled: Callable[P, R] = njit(cache=True, fastmath=False, error_model="numpy")(function)
+    return compiled
+
+
+def record(dtype: np.dtype) -> Any:
+    """Return a zeroed record of `dtype` whose fields read as attributes, compiled or not.
+
+    Without jit the fields are attributes of `np.record`, so no field may carry the name of one of its methods or
+    properties (`sum`, `max`, `size`, `base`, `flags`, ...).
+
+    >>> int(record(np.dtype([("bars", "i8")])).bars)
+    0
+    """
+    return np.zeros(1, dtype=np.dtype((np.record, dtype)))[0]
+
+
+def _imports(source: bytes) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bot."):
+            names.add(node.module)
+    return names
+
+
+def drop_stale_cache(package: Path = PACKAGE) -> int:
+    """Remove cached machine code whose sources changed since the last call; return how many files went."""
+    stamp = package / "__pycache__" / "kernel-sources.json"
+    files = [path for room in KERNEL_ROOMS for path in (package / room).glob("*.py")]
+    stats = {str(p.relative_to(package)): [p.stat().st_mtime_ns, p.stat().st_size] for p in files}
+    try:
+        old = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        old = {"stats": {}, "closures": {}}
+    if old["stats"] == stats:
+        return 0
+    sources = {"bot." + p.relative_to(package).with_suffix("").as_posix().replace("/", "."): p for p in files}
+    text = {name: path.read_bytes() for name, path in sources.items()}
+    direct = {name: _imports(content) & text.keys() for name, content in text.items()}
+    closures: dict[str, str] = {}
+    removed = 0
+    for name, path in sources.items():
+        reached, todo = set(), [name]
+        while todo:
+            current = todo.pop()
+            if current not in reached:
+                reached.add(current)
+                todo.extend(direct[current])
+        digest = hashlib.sha256(b"".join(text[n] for n in sorted(reached))).hexdigest()
+        closures[name] = digest
+        if old["closures"].get(name) != digest:
+            for cached in (path.parent / "__pycache__").glob(f"{path.stem}.*.nb[ic]"):
+                cached.unlink(missing_ok=True)
+                removed += 1
+    try:
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(json.dumps({"stats": stats, "closures": closures}))
+    except OSError:
+        pass  # a read-only installation has no stale cache of its own either
+    return removed
+
+
+drop_stale_cache()

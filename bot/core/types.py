@@ -1,0 +1,204 @@
+"""Words of the trade: sides, klines, instruments with their rounding, positions and refusals."""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+
+class Side(Enum):
+    """Direction of a trade; every formula is written once with `sign`."""
+
+    LONG = 1
+    SHORT = -1
+
+    @property
+    def sign(self) -> int:
+        """+1 for LONG, -1 for SHORT."""
+        return self.value
+
+    @property
+    def entry(self) -> "OrderSide":
+        """The order side that opens a position in this direction."""
+        return OrderSide.BUY if self is Side.LONG else OrderSide.SELL
+
+    @property
+    def exit(self) -> "OrderSide":
+        """The order side that closes it."""
+        return OrderSide.SELL if self is Side.LONG else OrderSide.BUY
+
+    @property
+    def opposite(self) -> "Side":
+        """The other direction."""
+        return Side.SHORT if self is Side.LONG else Side.LONG
+
+
+class OrderSide(StrEnum):
+    """Binance's order side."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        """+1 for BUY, -1 for SELL."""
+        return 1 if self is OrderSide.BUY else -1
+
+
+class OrderType(StrEnum):
+    """Order types the bot uses; STOP_MARKET goes to the algo service (`spec` of the venue, 2.1)."""
+
+    LIMIT = "LIMIT"
+    MARKET = "MARKET"
+    STOP_MARKET = "STOP_MARKET"
+
+
+class TimeInForce(StrEnum):
+    """GTC rests, IOC takes and expires, GTX is post-only."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    GTX = "GTX"
+
+
+class OrderStatus(StrEnum):
+    """One vocabulary for regular and algo orders. UNKNOWN: sent, outcome not known, being resolved by query."""
+
+    PENDING = "PENDING"  # journalled, not yet acknowledged
+    UNKNOWN = "UNKNOWN"
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    TRIGGERED = "TRIGGERED"  # an algo order became a regular one
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"  # by the exchange; our own refusals are Denied and never sent
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more can happen to the order."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+
+
+class Kline(NamedTuple):
+    """One closed bar. Prices in quote, volumes in base units, `open_ms` UTC epoch ms of the bar's open."""
+
+    symbol: str
+    interval_ms: int
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    taker_buy_volume: float  # NaN where the source lacks it
+
+    @property
+    def close_ms(self) -> int:
+        """The instant at which the bar is complete (the next bar's open)."""
+        return self.open_ms + self.interval_ms
+
+
+class Quote(NamedTuple):
+    """Best bid and ask with their quantities."""
+
+    bid: Decimal
+    bid_qty: Decimal
+    ask: Decimal
+    ask_qty: Decimal
+
+
+class Tier(NamedTuple):
+    """One maintenance-margin bracket: maintenance = notional * rate - cum, up to `cap` notional."""
+
+    cap: Decimal
+    max_leverage: int
+    rate: Decimal
+    cum: Decimal
+
+
+class Round(Enum):
+    """Careful directions of rounding a price to the tick."""
+
+    DOWN = ROUND_FLOOR
+    UP = ROUND_CEILING
+    NEAREST = ROUND_HALF_EVEN
+
+
+def to_decimal(value: float | int | str | Decimal) -> Decimal:
+    """Return `value` as the Decimal a person would write: floats go through their shortest repr."""
+    return value if isinstance(value, Decimal) else Decimal(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A symbol's filters, maintenance tiers and fees as the venue told them: the door between float64 and Decimal."""
+
+    symbol: str
+    tick: Decimal
+    lot: Decimal
+    min_qty: Decimal
+    max_qty: Decimal
+    market_max_qty: Decimal
+    min_notional: Decimal
+    tiers: tuple[Tier, ...]
+    maker_fee: Decimal
+    taker_fee: Decimal
+    trading: bool = True  # status TRADING; anything else vetoes entries
+
+    def price(self, value: float | Decimal, rounding: Round = Round.NEAREST) -> Decimal:
+        """Round a price to the tick.
+
+        >>> from decimal import Decimal as D
+        >>> i = Instrument("BTCUSDT", D("0.10"), D("0.001"), D("0.001"), D(1000), D(120), D(50), (), D(0), D(0))
+        >>> i.price(60000.17, Round.DOWN), i.qty(0.0129)
+        (Decimal('60000.10'), Decimal('0.012'))
+        """
+        steps = (to_decimal(value) / self.tick).to_integral_value(rounding=rounding.value)
+        return (steps * self.tick).quantize(self.tick)
+
+    def qty(self, value: float | Decimal) -> Decimal:
+        """Round a quantity down to the lot; never negative."""
+        steps = (to_decimal(value) / self.lot).to_integral_value(rounding=ROUND_DOWN)
+        return max(steps * self.lot, Decimal(0)).quantize(self.lot)
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Our own refusal: a short code that is counted, and a sentence with the values compared."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """A position as the venue tells it; `qty` is signed."""
+
+    symbol: str
+    qty: Decimal
+    entry_price: Decimal
+    isolated_wallet: Decimal = Decimal(0)
+    unrealized: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """A working order as the venue tells it (regular or algo)."""
+
+    client_id: str
+    symbol: str
+    side: OrderSide
+    order_type: OrderType
+    status: OrderStatus
+    qty: Decimal
+    filled_qty: Decimal
+    average_price: Decimal
+    price: Decimal  # limit price, or the trigger of an algo order
+    reduce_only: bool
+    close_position: bool
+    algo: bool
+    update_ms: int

@@ -1,0 +1,1 @@
+"""Rolling beta and the ETH and SOL legs."""

@@ -1,0 +1,1 @@
+"""Numba kernels: numpy in, numpy out."""

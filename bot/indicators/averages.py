@@ -1,0 +1,107 @@
+"""Averages as records and steps: SMA, EMA, Wilder's RMA, and RSI on top of it.
+
+Each `x_step` advances its record by one value and returns the average; NaN while it is warming up. Records start zeroed
+(`np.zeros`), so a freshly zeroed record is a fresh average. Windows live in rings of fixed capacity `CAPACITY`; lengths
+beyond it are refused by the configuration.
+
+Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`) and the indicator specs, section 0.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+
+CAPACITY = 256  # longest window of a ring, bars
+RESUM = 4096  # a running sum is recomputed exactly this often: drift stays below 1e-12 of the sum
+
+SMA = np.dtype([("bars", "i8"), ("slot", "i8"), ("total", "f8"), ("ring", "f8", CAPACITY)])
+EMA = np.dtype([("bars", "i8"), ("value", "f8"), ("seed", "f8")])
+RMA = np.dtype([("bars", "i8"), ("value", "f8")])
+RSI = np.dtype([("bars", "i8"), ("previous", "f8"), ("gain", RMA), ("loss", RMA)])
+
+
+@kernel
+def sma_step(sma, x: float, length: int) -> float:
+    """Return the mean of the last `length` values; NaN until there are so many.
+
+    >>> from bot.core.jit import record; sma = record(SMA)
+    >>> [sma_step(sma, x, 2) for x in (1.0, 3.0, 6.0)]
+    [nan, 2.0, 4.5]
+    """
+    slot = sma.slot
+    if sma.bars >= length:
+        sma.total -= sma.ring[slot]
+    sma.ring[slot] = x
+    sma.total += x
+    sma.slot = slot + 1 if slot + 1 < length else 0  # a counter: the remainder of a division costs 10 ns
+    sma.bars += 1
+    if sma.bars < length:
+        return math.nan
+    if sma.bars % RESUM == 0:
+        total = 0.0
+        for i in range(length):
+            total += sma.ring[i]
+        sma.total = total
+    return sma.total / length
+
+
+@kernel
+def ema_step(ema, x: float, length: int, mean_seed: bool) -> float:
+    """Return the exponential average with alpha = 2/(length+1).
+
+    `mean_seed` false: seeded with the first value (premium features). True: NaN until `length` values, then their mean
+    (SuperTrend AI).
+
+    >>> from bot.core.jit import record; ema = record(EMA)
+    >>> [ema_step(ema, x, 3, False) for x in (2.0, 4.0)]
+    [2.0, 3.0]
+    """
+    ema.bars += 1
+    if mean_seed and ema.bars <= length:
+        ema.seed += x
+        if ema.bars < length:
+            return math.nan
+        ema.value = ema.seed / length
+    elif ema.bars == 1:
+        ema.value = x
+    else:
+        ema.value += 2.0 / (length + 1.0) * (x - ema.value)
+    return ema.value
+
+
+@kernel
+def rma_step(rma, x: float, length: int) -> float:
+    """Return Wilder's average: the mean of the first `length` values, then (previous*(length-1) + x)/length.
+
+    >>> from bot.core.jit import record; rma = record(RMA)
+    >>> [rma_step(rma, x, 2) for x in (1.0, 3.0, 6.0)]
+    [nan, 2.0, 4.0]
+    """
+    rma.bars += 1
+    if rma.bars < length:
+        rma.value += x
+        return math.nan
+    if rma.bars == length:
+        rma.value = (rma.value + x) / length
+    else:
+        rma.value = (rma.value * (length - 1) + x) / length
+    return rma.value
+
+
+@kernel
+def rsi_step(rsi, x: float, length: int) -> float:
+    """Return the RSI of x, 0 to 100; 50 when nothing moves; NaN until `length` changes have been seen."""
+    change = x - rsi.previous
+    rsi.previous = x
+    rsi.bars += 1
+    if rsi.bars == 1:
+        return math.nan
+    gain = rma_step(rsi.gain, max(change, 0.0), length)
+    loss = rma_step(rsi.loss, max(-change, 0.0), length)
+    if math.isnan(gain):
+        return math.nan
+    if gain + loss < 1e-12:
+        return 50.0
+    return 100.0 * gain / (gain + loss)

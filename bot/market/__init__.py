@@ -1,0 +1,1 @@
+"""Klines at rest: Parquet files and the synthetic market."""

@@ -1,0 +1,1 @@
+"""Offline work over historical klines."""

@@ -1,0 +1,1 @@
+"""The embedded exchange: Binance's protocol on loopback."""

@@ -1,0 +1,1 @@
+"""Features, conditions, plan and the life of a trade."""

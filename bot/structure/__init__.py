@@ -1,0 +1,1 @@
+"""Market structure kernels: Smart Money Concepts and Price Action Concepts."""

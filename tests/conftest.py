@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests, and the profiles of hypothesis."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The first example compiles kernels: a deadline would call that flaky.
+common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("dev", max_examples=50, **common)
+settings.register_profile("ci", max_examples=200, derandomize=True, **common)
+settings.register_profile("nightly", max_examples=5000, **common)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real klines and oracles beside the repository; skipped when absent, a failure under CI."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{path} is absent: the reference tests cannot run")
+        pytest.skip(f"{path} is absent")
+    return path
