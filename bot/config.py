@@ -395,8 +395,8 @@ def parse(
         _validate(_merged(values, changes), f"{source}, profile {name}")
     if profile is not None:
         if profile not in profiles:
-            near = difflib.get_close_matches(profile, profiles, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = _nearest(profile, list(profiles))
+            hint = f"; did you mean {near!r}?" if near else ""
             known = ", ".join(profiles) or "none"
             raise ConfigError(f"{source} has no profile {profile!r} (it has {known}){hint}")
         values = _merged(values, profiles[profile])
@@ -440,9 +440,9 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         fields = _fields(path[:-1])
-        near = difflib.get_close_matches(path[-1], fields, n=1, cutoff=0.5)
+        near = _nearest(path[-1], fields)
         place = f"[{'.'.join(path[:-1])}]" if path[:-1] else "the file"
-        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(fields)}"
+        hint = f"did you mean {near!r}?" if near else f"it knows {', '.join(fields)}"
         return f"{place} has no setting {path[-1]!r}; {hint}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
@@ -450,6 +450,18 @@ def _sentence(error: ValidationError) -> str:
     section, name = ".".join(path[:-1]), path[-1]
     allowed = message[:1].lower() + message[1:]
     return f"{section}.{name} = {first['input']!r} is not allowed: {allowed}{_meaning(path)}"
+
+
+def _nearest(word: str, known: list[str]) -> str | None:
+    """Return the known word most like `word`; the ratio of difflib depends on the order, so both are asked."""
+
+    def likeness(other: str) -> float:
+        return max(
+            difflib.SequenceMatcher(None, word, other).ratio(), difflib.SequenceMatcher(None, other, word).ratio()
+        )
+
+    best = max(known, key=likeness, default=None)
+    return best if best is not None and likeness(best) >= 0.6 else None
 
 
 def _model(path: list[str]) -> type[BaseModel] | None:
