@@ -1,0 +1,177 @@
+"""`bot data check`: what is wrong with a folder of klines, file by file.
+
+A finding is a gap, a row twice, a row out of order, an impossible bar, a bar off its interval's grid, a file without a
+row or one that cannot be read. Gaps are findings too: a short one is filled flat at the door and a long one makes the
+indicators start afresh, but both cost signals, so the person should know. Exit code: 1 with any finding, 3 without any
+kline file or row, 0 when all is well.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bot.core.errors import BotError, DataError, DataMissing
+from bot.core.klines import Klines, bar_reason, gaps, impossible_rows, make_klines
+from bot.market.funding import read_funding
+from bot.market.store import format_time, read_raw, row_words, scan
+
+LINES_PER_FILE: Final = 20  # findings of one file that the text shows; JSON has all
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : str
+        `gap`, `duplicate`, `unsorted`, `impossible`, `misaligned`, `empty` or `unreadable`.
+    row : int
+        Data row counted from 1; 0 when it concerns the whole file.
+    at_ms : int
+        Open time of that row, of a gap its first missing bar; 0 for the whole file.
+    text : str
+        A sentence.
+    """
+
+    kind: str
+    row: int
+    at_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file's rows, span (open of the first bar to the end of the last, ms) and findings."""
+
+    file: str
+    rows: int
+    from_ms: int
+    to_ms: int
+    findings: tuple[Finding, ...]
+
+    def count(self, kind: str) -> int:
+        """Return how many findings of `kind` there are."""
+        return sum(finding.kind == kind for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All files of a folder; `warnings` tells of files that were not looked at."""
+
+    folder: str
+    files: tuple[FileReport, ...]
+    warnings: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        out = []
+        for file in self.files:
+            span = f", {format_time(file.from_ms)} to {format_time(file.to_ms)}" if file.rows else ""
+            kinds = sorted({finding.kind for finding in file.findings})
+            words = ", ".join(f"{kind} {file.count(kind)}" for kind in kinds) or "ok"
+            out.append(f"{file.file}: {file.rows} rows{span}: {words}")
+            out += [f"  {finding.text}" for finding in file.findings[:LINES_PER_FILE]]
+            if len(file.findings) > LINES_PER_FILE:
+                out.append(f"  and {len(file.findings) - LINES_PER_FILE} more (--json lists all)")
+        out += [f"warning: {warning}" for warning in self.warnings]
+        total = sum(len(file.findings) for file in self.files)
+        out.append(
+            f"{len(self.files)} files, {sum(file.rows for file in self.files)} rows, {total} findings in {self.folder}"
+        )
+        return out
+
+    def data(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON."""
+        return asdict(self)
+
+    def json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(self.data(), indent=2)
+
+
+def check_klines(klines: Klines) -> list[Finding]:
+    """Return everything that is wrong with a series, in the order of its rows; gaps between the sorted, distinct bars."""
+    times = klines.open_ms
+    found = []
+    for row in np.flatnonzero(np.diff(times) <= 0) + 1:
+        same = times[row] == times[row - 1]
+        kind, reason = (
+            ("duplicate", "the row before has the same time") if same else ("unsorted", "earlier than the row before")
+        )
+        found.append(_finding(klines, kind, int(row), reason))
+    impossible = impossible_rows(klines)
+    found += [_finding(klines, "impossible", int(row), str(bar_reason(klines, int(row)))) for row in impossible]
+    off_grid = f"the bar does not open on the {klines.interval} grid"
+    found += [_finding(klines, "misaligned", int(row), off_grid) for row in np.flatnonzero(times % klines.interval_ms)]
+    distinct, rows = np.unique(times, return_index=True)
+    ordered = klines if len(distinct) == len(times) and not found else _in_order(klines, rows)
+    for index, missing in gaps(ordered):
+        if missing < 1:  # off the grid by less than a bar: already told
+            continue
+        first = int(distinct[index - 1]) + klines.interval_ms
+        text = f"gap of {missing} bars from {format_time(first)} to {format_time(int(distinct[index]))}"
+        found.append(Finding("gap", int(rows[index]) + 1, first, text))
+    return sorted(found, key=lambda finding: (finding.row, finding.kind))
+
+
+def _in_order(klines: Klines, rows: np.ndarray) -> Klines:
+    columns = {name: column[rows] for name, column in klines.columns().items()}
+    return make_klines(klines.symbol, klines.interval_ms, columns=columns)
+
+
+def _finding(klines: Klines, kind: str, row: int, reason: str) -> Finding:
+    return Finding(kind, row + 1, int(klines.open_ms[row]), f"{kind}: {row_words(klines.open_ms, row)}: {reason}")
+
+
+def _check_file(path: Path) -> FileReport:
+    klines = read_raw(path)
+    if not len(klines):
+        return FileReport(path.name, 0, 0, 0, (Finding("empty", 0, 0, f"empty: {path.name} has no row"),))
+    start, last = int(klines.open_ms.min()), int(klines.open_ms.max())
+    return FileReport(path.name, len(klines), start, last + klines.interval_ms, tuple(check_klines(klines)))
+
+
+def _check_funding(path: Path) -> FileReport:
+    rates = read_funding(path, path.name.removesuffix("-funding.parquet"))
+    span = (int(rates.funding_ms[0]), int(rates.funding_ms[-1])) if len(rates) else (0, 0)
+    return FileReport(path.name, len(rates), *span, ())
+
+
+def check(source: Path | str) -> Report:
+    """Check every kline and funding file of a folder, or one file that is named itself."""
+    source = Path(source)
+    if source.is_file():
+        return Report(str(source.parent), (_guarded(source, _check_file),), ())
+    found = scan(source)
+    files = [_guarded(path, _check_file) for path in found.klines.values()]
+    files += [_guarded(path, _check_funding) for path in found.funding.values()]
+    return Report(str(source), tuple(files), tuple(found.warnings()))
+
+
+def _guarded(path: Path, examine: Callable[[Path], FileReport]) -> FileReport:
+    try:
+        return examine(path)
+    except DataError as error:
+        return FileReport(path.name, 0, 0, 0, (Finding("unreadable", 0, 0, f"unreadable: {error}"),))
+
+
+def exit_code(report: Report) -> int:
+    """Return the exit code of a report: 1 with any finding, 3 without a kline row, else 0."""
+    kinds = {finding.kind for file in report.files for finding in file.findings}
+    if kinds - {"empty"}:
+        return BotError.exit_code
+    klines = [file for file in report.files if not file.file.endswith("-funding.parquet")]
+    if not any(file.rows for file in klines):
+        return DataMissing.exit_code
+    return BotError.exit_code if kinds else 0
+
+
+def run_check(source: Path | str) -> tuple[Report, int]:
+    """Check `source` and return the report and the command's exit code; a missing folder raises `DataMissing` (3)."""
+    report = check(source)
+    return report, exit_code(report)
