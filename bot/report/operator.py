@@ -1,0 +1,226 @@
+"""What the operator asks from another terminal: state, trades, commands, and the configuration in force.
+
+A running bot writes `run.json` (process, port, venue) and `token` (mode 0600) into BOT_DATA; commands are sent to its page with
+that token. With none running, the journal answers what it knows.
+"""
+
+import csv
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from bot.config import Config
+from bot.core.codec import encode
+from bot.core.errors import BotError, DataMissing
+from bot.core.records import TradeRecord
+from bot.journal import Journal
+from bot.market.paths import data_folder
+from bot.market.store import format_time
+
+SECRET_WORDS = ("key", "secret", "token", "password")
+
+
+def write_run_file(folder: Path, *, port: int, venue: str, token: str) -> None:
+    """Leave the address and the token of this process for `status`, `arm` and `flatten`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("token", token),
+        ("run.json", json.dumps({"pid": os.getpid(), "port": port, "venue": venue})),
+    ):
+        path = folder / name
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def remove_run_file(folder: Path) -> None:
+    """Take the address and the token away again."""
+    for name in ("run.json", "token"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def running_bot() -> dict[str, Any] | None:
+    """Return `{pid, port, venue}` of the bot that runs on BOT_DATA, or None."""
+    try:
+        found: dict[str, Any] = json.loads((data_folder() / "run.json").read_text(encoding="utf-8"))
+        os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> Any:
+    """Send a request to the running bot's page and return its JSON.
+
+    Raises
+    ------
+    BotError
+        It does not answer, or refuses.
+    """
+    try:
+        token = (data_folder() / "token").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BotError(f"the token file of the running bot cannot be read: {error.strerror}") from None
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{bot['port']}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"X-Token": token, "Content-Type": "application/json"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as reply:
+            return json.loads(reply.read() or b"null")
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")[:200]
+        raise BotError(f"the running bot (pid {bot['pid']}) refused: {error.code} {text}") from None
+    except (OSError, ValueError) as error:
+        raise BotError(f"the running bot (pid {bot['pid']}) does not answer on port {bot['port']}: {error}") from None
+
+
+def print_status(config: Config, *, as_json: bool) -> int:
+    """Print the state of the running bot, or of the journal's last session; return the exit code."""
+    bot = running_bot()
+    if bot is not None:
+        _print_pairs({"running": True, **bot, **ask(bot, "/api/status")}, as_json=as_json)
+        return 0
+    with Journal(data_folder() / "bot.db", read_only=True) as journal:
+        sessions = journal.sessions()
+        if not sessions:
+            raise DataMissing("no bot is running and the journal holds no session; `run` starts one")
+        last = sessions[-1]
+        points = journal.equity(last["id"], last=1)
+        _print_pairs(
+            {
+                "running": False,
+                "session": last["id"],
+                "venue": last["venue"],
+                "trades": last["trades"],
+                "ended": last["ended_ms"] is not None,
+                "equity": str(points[-1].equity) if points else None,
+                "at": format_time(points[-1].at_ms) if points else None,
+            },
+            as_json=as_json,
+        )
+    return 0
+
+
+def send_command(config: Config, name: str, *, as_json: bool) -> int:
+    """Send one command to the running bot and say what it answered."""
+    bot = running_bot()
+    if bot is None:
+        raise BotError(f"no bot is running on {data_folder()}: start it, then {name} it")
+    answer = ask(bot, "/api/command", {"name": name})
+    _print_pairs({"command": name, "answer": answer}, as_json=as_json)
+    return 0
+
+
+def _print_pairs(values: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(values, indent=2, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        table.add_row(name, json.dumps(value, default=str) if isinstance(value, dict | list) else str(value))
+    Console().print(table)
+
+
+TRADE_COLUMNS = (
+    "trade_id",
+    "side",
+    "opened",
+    "closed",
+    "exit_reason",
+    "qty",
+    "entry_price",
+    "exit_price",
+    "r_multiple",
+    "pnl",
+    "fees",
+    "funding",
+    "alpha_r",
+    "hedge_r",
+)
+
+
+def trade_row(trade: TradeRecord) -> dict[str, Any]:
+    """Return the columns of the trade list for one trade."""
+    return {
+        "trade_id": trade.trade_id,
+        "side": trade.side.name,
+        "opened": format_time(trade.opened_ms) if trade.opened_ms else "",
+        "closed": format_time(trade.closed_ms),
+        "exit_reason": trade.exit_reason,
+        "qty": str(trade.qty),
+        "entry_price": str(trade.entry_price),
+        "exit_price": str(trade.exit_price),
+        "r_multiple": round(trade.r_multiple, 4),
+        "pnl": str(trade.pnl),
+        "fees": str(trade.fees),
+        "funding": str(trade.funding),
+        "alpha_r": round(trade.alpha_r, 4),
+        "hedge_r": round(trade.hedge_r, 4),
+    }
+
+
+def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) -> None:
+    """Print the trades of the last session, or of all."""
+    with Journal(data_folder() / "bot.db", read_only=True) as journal:
+        sessions = journal.sessions()
+        if not sessions:
+            raise DataMissing("the journal holds no session; `run` starts one")
+        trades = journal.trades(None if every else sessions[-1]["id"])
+    if as_json:
+        print(json.dumps([encode(trade) for trade in trades], indent=2))
+        return
+    rows = [trade_row(trade) for trade in trades]
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, TRADE_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*TRADE_COLUMNS)
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in TRADE_COLUMNS))
+    Console().print(table if rows else "no trades in the last session")
+
+
+def render_config(config: Config, *, as_json: bool) -> str:
+    """Return the effective configuration as TOML or JSON; anything that sounds like a secret is redacted."""
+    values = _redacted(config.model_dump(mode="json"))
+    if as_json:
+        return json.dumps(values, indent=2)
+    lines: list[str] = []
+    _toml(values, "", lines)
+    return "\n".join(lines).strip()
+
+
+def _redacted(values: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            result[name] = _redacted(value)
+        elif name == "urls" or any(word in name.split("_") for word in SECRET_WORDS):
+            result[name] = ["***" for _ in value] if isinstance(value, list) else "***"
+        else:
+            result[name] = value
+    return result
+
+
+def _toml(values: dict[str, Any], prefix: str, lines: list[str]) -> None:
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    if plain and prefix:
+        lines.append(f"\n[{prefix}]")
+    lines += [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _toml(value, f"{prefix}.{name}" if prefix else name, lines)

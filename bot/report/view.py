@@ -1,0 +1,306 @@
+"""What a watcher sees, in one form for the terminal and the page: made from the engine's snapshot, patient with gaps.
+
+Twelve lights, six a side (strategy 2), each with the number behind it; the position in R with its stop and targets; hedge
+legs; money and limits; whether the exchange is heard. A key that the snapshot lacks leaves its place empty: watching must
+work from the first second on, before the first bar, and through changes of the engine.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from bot.core.events import Command, FeedLost, FeedRestored, Fill, OrderUpdate
+from bot.core.intents import Alert
+from bot.core.records import Decision, TradeRecord
+from bot.core.types import OrderStatus
+from bot.report.tables import utc
+
+CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
+LABELS: Final = {
+    "htf": "15m structure",
+    "ob": "order block hit",
+    "hw_cross": "HyperWave cross",
+    "no_overflow": "no overflow",
+    "conf": "confirmation",
+    "trail": "Smart Trail",
+}
+MODES: Final = {
+    "sim": "SIMULATION · replayed market, no real money",
+    "paper": "PAPER · live market, simulated money",
+    "testnet": "TEST NETWORK · no real money",
+    "live": "LIVE · REAL MONEY",
+}
+
+
+LAST_MS: Final = 253_402_300_800_000  # the year 10000: what no calendar shows
+
+
+def figure(value: Any) -> float | None:
+    """Return a number that can be shown, whatever it was stored as; None for text, nothing, NaN and infinity."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the watcher's view of an `engine.snapshot()`, which the app enriches with `venue`, `clock_ms`, `lag_ms`, ..."""
+    decision = _mapping(snapshot.get("decision"))
+    limits = _mapping(snapshot.get("limits"))
+    trade = _mapping(snapshot.get("trade"))
+    venue = str(snapshot.get("venue") or "")
+    symbols = _list(snapshot.get("symbols"))
+    symbol = str(symbols[0]) if symbols else "BTCUSDT"
+    equity, peak = figure(snapshot.get("equity")), figure(snapshot.get("peak"))
+    return {
+        "venue": venue,
+        "mode": MODES.get(venue, venue.upper() or "unknown venue"),
+        "real_money": venue == "live",
+        "stage": _text(snapshot.get("stage")),
+        "profile": _text(snapshot.get("profile")),
+        "clock_ms": _instant(snapshot.get("clock_ms")) or _instant(snapshot.get("at_ms")),
+        "lag_ms": figure(snapshot.get("lag_ms")),
+        "symbol": symbol,
+        "price": figure(_mapping(snapshot.get("prices")).get(symbol)),
+        "sides": {side: _side(decision, side) for side in ("long", "short")},
+        "verdict": {
+            "open_ms": _instant(decision.get("open_ms")),
+            "signal": figure(decision.get("signal")),
+            "code": _text(decision.get("code")),
+            "reason": _text(decision.get("reason")),
+        },
+        "trade": _trade(trade),
+        "legs": [_leg(_mapping(leg)) for leg in _list(trade.get("legs"))],
+        "money": {
+            "wallet": figure(snapshot.get("wallet")),
+            "equity": equity,
+            "peak": peak,
+            "drawdown": 1 - equity / peak if equity is not None and peak else None,
+            "day_r": figure(snapshot.get("day_r")),
+            "leverage": figure(limits.get("leverage")),
+            "risk_fraction": figure(limits.get("risk_fraction")),
+        },
+        "limits": _limits(limits),
+        "entries": _entries(snapshot, limits),
+        "counters": {
+            str(key): value
+            for key, value in _mapping(snapshot.get("counters")).items()
+            if isinstance(value, int | float | str)
+        },
+        "feeds_lost": [str(name) for name in _list(limits.get("feeds_lost"))],
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else []
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _instant(value: Any) -> int | None:
+    number = figure(value)
+    return int(number) if number is not None and 0 < number < LAST_MS else None
+
+
+def _side(decision: Mapping[str, Any], side: str) -> dict[str, Any]:
+    lit = _mapping(decision.get(side))
+    values = _mapping(decision.get("values"))
+    lights = [
+        {
+            "name": name,
+            "label": LABELS[name],
+            "on": bool(lit[name]) if name in lit else None,
+            "number": evidence(values, side, name),
+        }
+        for name in CONDITIONS
+    ]
+    return {"lights": lights, "count": sum(light["on"] is True for light in lights)}
+
+
+def evidence(values: Mapping[str, Any], side: str, name: str) -> str:
+    """Return the number behind a light, in a few characters, from the columns of `signals` in a decision's values."""
+    told = values.get(f"{side}_{name}_evidence")
+    if isinstance(told, str):
+        return told
+    match name:
+        case "htf":
+            return _join(("SMC", _arrow(values, "htf_smc_trend")), ("PAC", _arrow(values, "htf_pac_trend")))
+        case "ob":
+            bottom, top = figure(values.get(f"{side}_ob_bottom")), figure(values.get(f"{side}_ob_top"))
+            if bottom is None or top is None:
+                return ""
+            dominance = _plain(values.get(f"{side}_ob_dominance"), ".0f")
+            return f"{bottom:,.1f}-{top:,.1f}" + (f" · {dominance} %" if dominance else "")
+        case "hw_cross":
+            return _join(
+                ("", _plain(values.get("om_hyperwave"), ".1f")), ("signal", _plain(values.get("om_signal"), ".1f"))
+            )
+        case "no_overflow":
+            up, down = values.get("om_overflow_up"), values.get("om_overflow_down")
+            if up is None and down is None:
+                return ""
+            sides = [word for word, flag in (("up", up), ("down", down)) if figure(flag)]
+            return "overflow " + " and ".join(sides) if sides else "none"
+        case "conf":
+            return _join(("", _arrow(values, "so_state")), ("rating", _plain(values.get("so_rating"), ".0f")))
+        case "trail":
+            return _join(("", _arrow(values, "so_trail_dir")), ("line", _plain(values.get("so_trail"), ",.1f")))
+    return ""
+
+
+def _plain(value: Any, form: str) -> str:
+    number = figure(value)
+    return "" if number is None else format(number, form)
+
+
+def _arrow(values: Mapping[str, Any], name: str) -> str:
+    number = figure(values.get(name))
+    return "" if number is None else "▲" if number > 0 else "▼" if number < 0 else "·"
+
+
+def _join(*parts: tuple[str, str]) -> str:
+    return " ".join(f"{word} {value}".strip() for word, value in parts if value)
+
+
+def _trade(trade: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the trade, also one that still waits for its first fill; None without."""
+    if not trade:
+        return None
+    targets = {t.get("leg"): t for t in map(_mapping, _list(trade.get("targets")))}
+    prices = [_level(_mapping(target).get("price")) for target in targets.values()]
+    tp1, tp2 = (*prices, None, None)[:2]
+    qty = figure(trade.get("qty"))
+    stages = [_text(trade.get("stage"))]
+    if trade.get("working"):
+        stages.append(f"entry {_text(trade.get('entry_phase'))}")
+    if trade.get("closing"):
+        stages.append(f"closing: {_text(trade.get('closing'))}")
+    return {
+        "id": _text(trade.get("trade_id")),
+        "side": _text(trade.get("side")).upper(),
+        "state": " · ".join(stage for stage in stages if stage),
+        "qty": abs(qty) if qty is not None else None,
+        "entry": _level(trade.get("average")) or _level(trade.get("plan_entry")),
+        "stop": _level(trade.get("stop")) or _level(trade.get("plan_stop")),
+        "stop_kind": _text(trade.get("stop_kind")),
+        "tp1": tp1,
+        "tp2": tp2,
+        "r": figure(trade.get("r")),
+        "risk_quote": figure(trade.get("risk_quote")),
+        "pnl": figure(trade.get("pnl")),
+        "opened_ms": _instant(trade.get("opened_ms")),
+        "naked_ms": figure(trade.get("naked_ms")),
+    }
+
+
+def _level(value: Any) -> float | None:
+    """Return a price; the engine's 0 and None stand for one that does not exist yet."""
+    return figure(value) or None
+
+
+def _leg(leg: Mapping[str, Any]) -> dict[str, Any]:
+    qty = figure(leg.get("qty"))
+    return {
+        "symbol": _text(leg.get("symbol")),
+        "side": "" if not qty else "LONG" if qty > 0 else "SHORT",
+        "qty": abs(qty) if qty else None,
+        "entry": _level(leg.get("average")),
+        "stop": _level(leg.get("stop")),
+        "beta": figure(leg.get("beta")),
+        "note": " ".join(part for part in (_text(leg.get("state")), _text(leg.get("note"))) if part),
+    }
+
+
+def _limits(limits: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the figures that limits watch; a direction that rests is marked as hit."""
+    resting = {str(name) for name in _list(limits.get("resting"))}
+    rows: list[dict[str, Any]] = [
+        {"name": f"{name} today".lower(), "text": f"{value:+.2f} R", "hit": str(name) in resting}
+        for name, worth in _mapping(limits.get("direction_r")).items()
+        if (value := figure(worth)) is not None
+    ]
+    for name, form in (("risk_fraction", ".2%"), ("throttle", ".2f"), ("leverage", ".0f"), ("mean_slippage", ".3%")):
+        value = figure(limits.get(name))
+        if value is not None:
+            rows.append({"name": name.replace("_", " "), "text": format(value, form), "hit": False})
+    return rows
+
+
+def _entries(snapshot: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether entries are allowed, and every reason why not."""
+    reasons = []
+    if limits.get("entries_off"):
+        reasons.append(_text(limits["entries_off"]))
+    if limits.get("soft_stopped"):
+        reasons.append("soft stop: equity fell too far from its peak, re-arm to go on")
+    if limits.get("day_hit"):
+        reasons.append("the day's loss limit is reached")
+    if limits.get("reconciled") is False:
+        reasons.append("the account has not been compared with the exchange yet")
+    if snapshot.get("unexplained"):
+        reasons.append("the exchange holds a position that this bot cannot explain")
+    return {"allowed": not reasons, "reason": "; ".join(reasons)}
+
+
+def line(item: Any) -> str | None:
+    """Return one plain line about something that happened; None for what a watcher need not read.
+
+    Every fill's line contains the word `filled`.
+    """
+    match item:
+        case Fill():
+            kind = "maker" if item.maker else "taker"
+            text = (
+                f"filled {item.side} {item.qty} {item.symbol} at {item.price} ({kind}, fee {item.fee}) {item.client_id}"
+            )
+        case Decision() if item.signal:
+            side = "LONG" if item.signal > 0 else "SHORT"
+            outcome = "entering" if item.code == "entered" else f"vetoed {item.code}: {item.reason}"
+            text = f"signal {side} · {outcome}".rstrip(": ")
+        case TradeRecord() if item.qty > 0:
+            result = f"{item.r_multiple:+.2f} R, {item.pnl:+.2f} USDT"
+            text = f"trade {item.trade_id} {item.side.name} closed by {item.exit_reason}: {result}"
+        case TradeRecord():
+            text = f"setup {item.trade_id} {item.side.name} over without a position: {item.exit_reason}"
+        case OrderUpdate() if item.status is OrderStatus.REJECTED:
+            text = f"order {item.client_id} rejected by the exchange: {item.code} {item.reason}"
+        case Alert():
+            return f"{item.level}: {item.text}"
+        case FeedLost():
+            text = f"stream {item.stream} lost {item.reason}".rstrip()
+        case FeedRestored():
+            text = f"stream {item.stream} is back"
+        case Command():
+            text = f"command {item.name}"
+        case str():
+            return item
+        case _:
+            return None
+    at_ms = item.closed_ms if isinstance(item, TradeRecord) else item.at_ms
+    return f"{utc(at_ms, seconds=True)}  {text}"
+
+
+def weight(item: Any) -> str:
+    """Return how a line is to be coloured: `good`, `bad`, `warn` or `plain`."""
+    match item:
+        case TradeRecord() if item.qty > 0:
+            return "good" if item.pnl > Decimal(0) else "bad"
+        case Alert():
+            return "plain" if item.level == "info" else "bad" if item.level == "critical" else "warn"
+        case FeedLost():
+            return "bad"
+        case OrderUpdate() | Command():
+            return "warn"
+        case Decision():
+            return "good" if item.code == "entered" else "warn"
+    return "plain"
