@@ -1,0 +1,232 @@
+"""SuperTrend AI: several SuperTrends compete, and the trail follows those that would have earned the most of late.
+
+Every ATR factor has its own SuperTrend and a performance, an average of what following it gained per bar. Each bar the
+performances are split into three clusters (`clustering`). The mean factor of the chosen cluster drives the final trail;
+its mean performance says how well trends are being followed (0 to about 1).
+
+Source: `open-indicators` 2. TradingView compares with a tolerance of 1e-10 (0 there), so does this module.
+"""
+
+import math
+
+import numpy as np
+
+from bot.config import SupertrendAi
+from bot.core.jit import kernel, record
+from bot.indicators.averages import EMA, RMA, ema_step, rma_step
+from bot.indicators.clustering import CAPACITY, CLUSTERS, QUARTILES, TOLERANCE, cluster, clusters_reset, quartiles_of
+
+PARAMS = np.dtype(
+    [
+        ("factors", "i8"),  # how many
+        ("factor", "f8", CAPACITY),
+        ("atr_length", "i8"),
+        ("alpha", "f8"),  # weight of a bar in the performance memory
+        ("den_length", "i8"),  # int(memory)
+        ("cluster", "i8"),  # 0 worst, 1 average, 2 best
+        ("first_clustered", "i8"),  # bars before are not clustered; 0 = all
+        ("quartiles", QUARTILES),
+    ]
+)
+TREND = np.dtype([("upper", "f8"), ("lower", "f8"), ("output", "f8"), ("trend", "i8")])
+STATE = np.dtype(
+    [
+        ("bars", "i8"),
+        ("close", "f8"),
+        ("atr", RMA),
+        ("den", EMA),
+        ("upper", "f8", CAPACITY),
+        ("lower", "f8", CAPACITY),
+        ("output", "f8", CAPACITY),
+        ("trend", "i8", CAPACITY),
+        ("clusters", CLUSTERS),  # of the performances
+        ("target_factor", "f8"),
+        ("perf_idx", "f8"),
+        ("final", TREND),
+        ("perf_ama", "f8"),
+    ]
+)
+COLUMNS: tuple[str, ...] = (
+    "sta_ts",
+    "sta_os",
+    "sta_target_factor",
+    "sta_perf_idx",
+    "sta_perf_ama",
+    "sta_signal",
+)
+
+
+def factors(section: SupertrendAi) -> list[float]:
+    """Return the ATR factors from `factor_min` to `factor_max`.
+
+    >>> factors(SupertrendAi())
+    [1.0, 1.5, 2.0, 2.5, 3.0]
+    """
+    steps = int((section.factor_max - section.factor_min) / section.factor_step)
+    return [section.factor_min + k * section.factor_step for k in range(steps + 1)]
+
+
+def params(section: SupertrendAi, last_index: int = 0) -> np.record:
+    """Return the settings as a record for the kernels.
+
+    `last_index` is the number of the last bar and matters only with `max_data` > 0.
+    """
+    out: np.record = record(PARAMS)
+    values = factors(section)
+    count = len(values)
+    out.factors = count
+    out.factor[:count] = values
+    out.atr_length = section.atr_length
+    out.alpha = 2.0 / (section.memory + 1.0)
+    out.den_length = int(section.memory)
+    out.cluster = ("worst", "average", "best").index(section.cluster)
+    out.first_clustered = max(last_index - section.max_data, 0) if section.max_data > 0 else 0
+    out["quartiles"] = quartiles_of(count)
+    return out
+
+
+@kernel
+def above(a: float, b: float) -> bool:
+    """Whether a > b as TradingView compares; false with NaN."""
+    return a - b > TOLERANCE
+
+
+@kernel
+def supertrend_reset(state, start: float) -> None:
+    """Begin a SuperTrend on the first bar, whose middle is `start`."""
+    state.upper = start
+    state.lower = start
+    state.output = math.nan
+    state.trend = 0
+
+
+@kernel
+def supertrend_step(state, middle: float, width: float, close: float, previous_close: float) -> float:
+    """Advance one SuperTrend, whose flips are tested against the bands of this very bar; return its line.
+
+    `middle` is (H+L)/2 and `width` the distance of the bands from it. The line is the lower band in an up-trend (`trend`
+    1), else the upper; NaN while the width is.
+    """
+    upper = middle + width
+    lower = middle - width
+    if above(state.upper, previous_close) and state.upper < upper:
+        upper = state.upper
+    if above(previous_close, state.lower) and state.lower > lower:
+        lower = state.lower
+    state.upper = upper
+    state.lower = lower
+    if above(close, upper):
+        state.trend = 1
+    elif above(lower, close):
+        state.trend = 0
+    state.output = lower if state.trend == 1 else upper
+    return state.output
+
+
+@kernel
+def sta_reset(state, params) -> None:
+    """Bring any state back to that before the first bar."""
+    state.bars = 0
+    state.close = math.nan
+    state.atr.bars = 0
+    state.atr.value = 0.0
+    state.den.bars = 0
+    state.den.value = 0.0
+    state.den.seed = 0.0
+    for k in range(CAPACITY):
+        state.upper[k] = 0.0
+        state.lower[k] = 0.0
+        state.output[k] = math.nan
+        state.trend[k] = 0
+    clusters_reset(state.clusters)
+    state.target_factor = math.nan
+    state.perf_idx = math.nan
+    supertrend_reset(state.final, 0.0)
+    state.perf_ama = math.nan
+
+
+@kernel
+def factors_step(state, params, middle: float, atr: float, close: float) -> None:
+    """Advance the SuperTrend and the performance of every factor.
+
+    Here a flip is tested against the bands of the bar before, and the performance is what the line of the bar before
+    gained.
+    """
+    previous = state.close
+    change = 0.0 if math.isnan(previous) else close - previous
+    alpha = params.alpha
+    performance = state.clusters.value
+    for k in range(params.factors):  # values are chosen, not stored, in branches: they cannot be foretold
+        old_upper = state.upper[k]
+        old_lower = state.lower[k]
+        old_output = state.output[k]
+        trend = state.trend[k]
+        trend = 0 if old_lower - close > TOLERANCE else trend
+        trend = 1 if close - old_upper > TOLERANCE else trend
+        width = atr * params.factor[k]
+        upper = middle + width
+        lower = middle - width
+        upper = old_upper if (old_upper - previous > TOLERANCE) & (old_upper < upper) else upper
+        lower = old_lower if (previous - old_lower > TOLERANCE) & (old_lower > lower) else lower
+        gain = -change if previous < old_output else 0.0
+        gain = change if previous > old_output else gain
+        performance[k] += alpha * (gain - performance[k])
+        state.upper[k] = upper
+        state.lower[k] = lower
+        state.trend[k] = trend
+        state.output[k] = lower if trend == 1 else upper
+
+
+@kernel
+def target_step(state, params, den: float) -> None:
+    """Cluster, and take the chosen cluster's mean factor and performance; an empty cluster keeps the last factor."""
+    clusters = state.clusters
+    cluster(clusters, params.quartiles)
+    performance = 0.0
+    factor = 0.0
+    members = 0.0
+    for k in range(params.factors):
+        share = 1.0 if clusters.member[k] == params.cluster else 0.0
+        performance += share * clusters.value[k]
+        factor += share * params.factor[k]
+        members += share
+    if members > 0.0:
+        state.target_factor = factor / members
+        performance = max(performance / members, 0.0)
+    state.perf_idx = performance / den if den > 0.0 else math.nan
+
+
+@kernel
+def sta_step(state, params, bar, out) -> None:
+    """Advance by one closed bar and write all columns."""
+    close = bar.close
+    middle = (bar.high + bar.low) / 2.0
+    if state.bars == 0:
+        for k in range(params.factors):
+            state.upper[k] = middle
+            state.lower[k] = middle
+        supertrend_reset(state.final, middle)
+    atr = rma_step(state.atr, bar.tr, params.atr_length)
+    den = math.nan
+    if state.bars > 0:
+        den = ema_step(state.den, abs(close - state.close), params.den_length, True)
+    factors_step(state, params, middle, atr, close)
+    if state.bars >= params.first_clustered:
+        target_step(state, params, den)
+
+    old_line = state.final.output
+    old_trend = state.final.trend
+    line = supertrend_step(state.final, middle, atr * state.target_factor, close, state.close)
+    if math.isnan(old_line):
+        state.perf_ama = line
+    else:
+        state.perf_ama += state.perf_idx * (line - state.perf_ama)
+    state.close = close
+    state.bars += 1
+
+    out[0] = line
+    out[1] = state.final.trend
+    out[2] = state.target_factor
+    out[3] = state.perf_idx
+    out[4] = state.perf_ama
+    out[5] = 0.0 if bar.filled != 0 or bar.index == 0 else state.final.trend - old_trend

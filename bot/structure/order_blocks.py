@@ -1,0 +1,146 @@
+"""Order blocks of Smart Money Concepts: where a break came from, and how long that price range lives.
+
+When price closes through a pivot, the most extreme bar since that pivot becomes the order block: its range is where the
+move began. A bullish block lives until price falls below its bottom, a bearish one until price rises above its top.
+
+`SOURCE` follows the extreme bar since a pivot while the pivot is unbroken. `BLOCKS` is a list of price ranges, oldest
+first in a ring; fair value gaps use the same list, because they are removed by the same walk. A walk goes from the newest
+to the oldest and, after a removal, passes over the range right behind it: that one is looked at again on the next bar
+(`open-indicators` 1.8). `floor` and `ceiling` bound all living ranges, so a bar that reaches none costs two comparisons.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+from bot.structure.swings import ring_slot
+
+CAPACITY = 256  # ranges of one list, a power of two
+MASK = CAPACITY - 1
+BLOCK_LIMIT = 100  # order blocks of one layer; the oldest goes when there are more
+DISPLAYED = 5  # blocks on the chart, the newest of either side
+
+SOURCE = np.dtype([("measure", "f8"), ("top", "f8"), ("bottom", "f8"), ("open_ms", "i8")])
+BLOCKS = np.dtype(
+    [
+        ("head", "i8"),  # slot of the oldest
+        ("held", "i8"),  # how many there are
+        ("floor", "f8"),  # no living bullish bottom is above it
+        ("ceiling", "f8"),  # no living bearish top is below it
+        ("bull_removed", "i8"),  # by the last walk
+        ("bear_removed", "i8"),
+        ("top", "f8", CAPACITY),
+        ("bottom", "f8", CAPACITY),
+        ("open_ms", "i8", CAPACITY),
+        ("bias", "i8", CAPACITY),
+    ]
+)
+
+
+@kernel
+def source_extend(source, open_ms: int, high: float, low: float, side: int) -> None:
+    """Compare one more bar; the first of equals stays. `side` +1 seeks the lowest low, -1 the highest high."""
+    measure = -low if side > 0 else high
+    if measure > source.measure:
+        source.measure = measure
+        source.top = high
+        source.bottom = low
+        source.open_ms = open_ms
+
+
+@kernel
+def source_restart(source, parsed, size: int, side: int) -> None:
+    """Begin again at a pivot `size` bars old: the bars from it up to the one before the newest."""
+    source.measure = -math.inf
+    for ago in range(size, 0, -1):
+        slot = ring_slot(parsed, ago)
+        source_extend(source, parsed.open_ms[slot], parsed.high[slot], parsed.low[slot], side)
+
+
+@kernel
+def blocks_reset(blocks) -> None:
+    """Empty the list."""
+    blocks.head = 0
+    blocks.held = 0
+    blocks.floor = -math.inf
+    blocks.ceiling = math.inf
+    blocks.bull_removed = 0
+    blocks.bear_removed = 0
+    for i in range(CAPACITY):
+        blocks.top[i] = 0.0
+        blocks.bottom[i] = 0.0
+        blocks.open_ms[i] = 0
+        blocks.bias[i] = 0
+
+
+@kernel
+def blocks_add(blocks, top: float, bottom: float, open_ms: int, bias: int, limit: int) -> None:
+    """Put a range in front; beyond `limit` the oldest goes."""
+    if blocks.held >= limit:
+        blocks.head = (blocks.head + 1) & MASK
+        blocks.held -= 1
+    slot = (blocks.head + blocks.held) & MASK
+    blocks.top[slot] = top
+    blocks.bottom[slot] = bottom
+    blocks.open_ms[slot] = open_ms
+    blocks.bias[slot] = bias
+    blocks.held += 1
+    if bias > 0:
+        blocks.floor = max(blocks.floor, bottom)
+    else:
+        blocks.ceiling = min(blocks.ceiling, top)
+
+
+@kernel
+def blocks_slot(blocks, age: int) -> int:
+    """Return the slot of the range with `age` newer ones before it (0 = newest)."""
+    return (blocks.head + blocks.held - 1 - age) & MASK
+
+
+@kernel
+def blocks_walk(blocks, rising: float, falling: float) -> None:
+    """Remove what the prices went through, newest first, passing over the range behind a removed one."""
+    newest = blocks.head + blocks.held - 1
+    write = newest
+    passed_over = False
+    floor = -math.inf
+    ceiling = math.inf
+    for read in range(newest, newest - blocks.held, -1):
+        slot = read & MASK
+        top = blocks.top[slot]
+        bottom = blocks.bottom[slot]
+        bias = blocks.bias[slot]
+        if not passed_over:
+            if bias > 0 and falling < bottom:
+                blocks.bull_removed += 1
+                passed_over = True
+                continue
+            if bias < 0 and rising > top:
+                blocks.bear_removed += 1
+                passed_over = True
+                continue
+        passed_over = False
+        target = write & MASK  # survivors close up towards the newest
+        blocks.top[target] = top
+        blocks.bottom[target] = bottom
+        blocks.open_ms[target] = blocks.open_ms[slot]
+        blocks.bias[target] = bias
+        write -= 1
+        if bias > 0:
+            floor = max(floor, bottom)
+        else:
+            ceiling = min(ceiling, top)
+    blocks.head = (write + 1) & MASK
+    blocks.held = newest - write
+    blocks.floor = floor
+    blocks.ceiling = ceiling
+
+
+@kernel
+def blocks_mitigate(blocks, rising: float, falling: float) -> None:
+    """Remove bearish ranges whose top lies below `rising` and bullish ones whose bottom lies above `falling`."""
+    blocks.bull_removed = 0
+    blocks.bear_removed = 0
+    if rising > blocks.ceiling or falling < blocks.floor:
+        blocks_walk(blocks, rising, falling)

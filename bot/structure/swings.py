@@ -1,0 +1,135 @@
+"""Pivots: the bar whose high no later bar of the look-back exceeded, or whose low none undercut, seen `size` bars late.
+
+A *leg* is the stretch between two pivots: 0 after a high (price falls from it), 1 after a low. A pivot is announced only
+when the leg turns, so highs and lows alternate strictly, and the first pivot of a detector is always a low.
+
+`LEG` is one detector with its own ring of bars. A family that runs several sizes over the same bars keeps one `RING` and
+asks `leg_turn` once per size. Look-backs are at most `CAPACITY - 1` bars.
+
+Source: `open-indicators` 1.4; Price Action Concepts uses the same legs.
+"""
+
+import numpy as np
+
+from bot.core.jit import kernel
+
+CAPACITY = 128  # bars kept, a power of two: an `and` finds the slot
+MASK = CAPACITY - 1
+
+RING = np.dtype([("bars", "i8"), ("open_ms", "i8", CAPACITY), ("high", "f8", CAPACITY), ("low", "f8", CAPACITY)])
+LEG = np.dtype([("ring", RING), ("leg", "i8")])
+
+
+@kernel
+def ring_reset(ring) -> None:
+    """Forget all bars."""
+    ring.bars = 0
+    for i in range(CAPACITY):
+        ring.open_ms[i] = 0
+        ring.high[i] = 0.0
+        ring.low[i] = 0.0
+
+
+@kernel
+def ring_push(ring, open_ms: int, high: float, low: float) -> None:
+    """Append a bar; the oldest goes."""
+    slot = ring.bars & MASK
+    ring.open_ms[slot] = open_ms
+    ring.high[slot] = high
+    ring.low[slot] = low
+    ring.bars += 1
+
+
+@kernel
+def ring_slot(ring, ago: int) -> int:
+    """Return the slot of the bar `ago` bars before the newest (0 = newest)."""
+    return (ring.bars - 1 - ago) & MASK
+
+
+@kernel
+def is_high(ring, size: int) -> bool:
+    """Whether the high `size` bars ago is above all highs since. The scan starts behind it: most end after a few bars."""
+    last = ring.bars - 1
+    level = ring.high[(last - size) & MASK]
+    ago = size - 1
+    while ago >= 0 and ring.high[(last - ago) & MASK] < level:
+        ago -= 1
+    return ago < 0
+
+
+@kernel
+def is_low(ring, size: int) -> bool:
+    """Whether the low `size` bars ago is below all lows since."""
+    last = ring.bars - 1
+    level = ring.low[(last - size) & MASK]
+    ago = size - 1
+    while ago >= 0 and ring.low[(last - ago) & MASK] > level:
+        ago -= 1
+    return ago < 0
+
+
+@kernel
+def leg_turn(ring, leg: int, size: int) -> int:
+    """Return the leg after the newest bar: 0 after a new high, 1 after a new low, else unchanged.
+
+    A bar that is both ends the leg as a high. Only the question that can turn the leg is asked: from 1 a high, from 0 a
+    low that is no high.
+    """
+    if ring.bars <= size:
+        return leg
+    if leg == 1:
+        return 0 if is_high(ring, size) else 1
+    return 1 if is_low(ring, size) and not is_high(ring, size) else 0
+
+
+@kernel
+def leg_reset(leg) -> None:
+    """Bring a detector back to its state before the first bar."""
+    ring_reset(leg.ring)
+    leg.leg = 0
+
+
+@kernel
+def leg_step_at(leg, open_ms: int, high: float, low: float, size: int) -> int:
+    """Advance by one bar: +1 a pivot high is confirmed, -1 a pivot low, 0 neither; the pivot is `size` bars old."""
+    ring_push(leg.ring, open_ms, high, low)
+    turned = leg_turn(leg.ring, leg.leg, size)
+    if turned == leg.leg:
+        return 0
+    leg.leg = turned
+    return 1 if turned == 0 else -1
+
+
+@kernel
+def leg_step(leg, high: float, low: float, size: int) -> int:
+    """Advance by one bar without its time (`pivot_ms` is then 0).
+
+    >>> from bot.core.jit import record; leg = record(LEG)
+    >>> [leg_step(leg, price + 1.0, price - 1.0, 2) for price in (5.0, 4.0, 5.0, 7.0, 6.0, 5.0)]
+    [0, 0, 0, -1, 0, 1]
+    """
+    return leg_step_at(leg, 0, high, low, size)
+
+
+@kernel
+def pivot_high(leg, size: int) -> float:
+    """Return the high of the bar `size` bars ago: the level of a pivot high confirmed now."""
+    return leg.ring.high[ring_slot(leg.ring, size)]
+
+
+@kernel
+def pivot_low(leg, size: int) -> float:
+    """Return the low of the bar `size` bars ago."""
+    return leg.ring.low[ring_slot(leg.ring, size)]
+
+
+@kernel
+def pivot_ms(leg, size: int) -> int:
+    """Return the open time of the bar `size` bars ago, UTC ms."""
+    return leg.ring.open_ms[ring_slot(leg.ring, size)]
+
+
+@kernel
+def pivot_index(leg, size: int) -> int:
+    """Return the 0-based number of the bar `size` bars ago."""
+    return leg.ring.bars - 1 - size

@@ -1,0 +1,82 @@
+"""The trading range and its parts: premium where price is dear, discount where it is cheap, the equilibrium between.
+
+The range runs between the trailing extremes: the last swing high and low, widened by every bar that goes beyond. The high
+is *strong* while the swing trend is down (price failed there and fell), else weak; the low mirrored.
+
+Source: `open-indicators` 1.9.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+
+ZONES = np.dtype(
+    [
+        ("top", "f8"),  # NaN until the first swing high
+        ("bottom", "f8"),
+        ("top_ms", "i8"),  # open time of the bar that made it, 0 before
+        ("bottom_ms", "i8"),
+        ("left_ms", "i8"),  # open time of the latest swing pivot: left edge of the drawn zones
+    ]
+)
+
+
+@kernel
+def zones_reset(zones) -> None:
+    """Forget the range."""
+    zones.top = math.nan
+    zones.bottom = math.nan
+    zones.top_ms = 0
+    zones.bottom_ms = 0
+    zones.left_ms = 0
+
+
+@kernel
+def zones_extend(zones, open_ms: int, high: float, low: float) -> None:
+    """Widen the range by a bar; an equal extreme moves its time."""
+    if high >= zones.top:
+        zones.top = high
+        zones.top_ms = open_ms
+    if low <= zones.bottom:
+        zones.bottom = low
+        zones.bottom_ms = open_ms
+
+
+@kernel
+def zones_pivot(zones, side: int, open_ms: int, level: float) -> None:
+    """Take a new swing pivot as the end of the range: `side` +1 a high, -1 a low."""
+    if side > 0:
+        zones.top = level
+        zones.top_ms = open_ms
+    else:
+        zones.bottom = level
+        zones.bottom_ms = open_ms
+    zones.left_ms = open_ms
+
+
+@kernel
+def premium_bottom(top: float, bottom: float) -> float:
+    """Return where the premium zone begins; it ends at the top.
+
+    >>> premium_bottom(200.0, 100.0)
+    195.0
+    """
+    return 0.95 * top + 0.05 * bottom
+
+
+@kernel
+def equilibrium(top: float, bottom: float) -> float:
+    """Return the middle of the range."""
+    return (top + bottom) / 2.0
+
+
+@kernel
+def discount_top(top: float, bottom: float) -> float:
+    """Return where the discount zone ends; it begins at the bottom.
+
+    >>> discount_top(200.0, 100.0)
+    105.0
+    """
+    return 0.95 * bottom + 0.05 * top
