@@ -1,0 +1,127 @@
+"""Fair value gaps: three candles whose outer wicks do not meet, left by one strong candle between them.
+
+A bullish gap lies between the high of two bars ago and this bar's low, provided the middle candle rose and closed above
+that high; a bearish gap is the mirror image. A gap is open until it is mitigated: by a close, a wick, or half-way
+(average). How far a chart extends its box is drawing only: no gap expires by age. The newest `CAPACITY` open gaps of a
+side are kept; beyond that the oldest is forgotten.
+
+Both sides are one formula in the side's own frame (prices times +1 for bullish, -1 for bearish): a gap reaches from
+`far`, where it is mitigated wholly, to `near`, where price left it.
+
+Source: the public documentation of the indicator; premium indicators 2.5.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+
+CAPACITY = 100  # open gaps kept per side
+CLOSE, WICK, AVERAGE, NEVER = 0, 1, 2, 3
+
+GAPS = np.dtype(
+    [
+        ("first", "i8"),  # slot of the oldest gap in the rings
+        ("total", "i8"),  # open gaps
+        ("far", "f8", CAPACITY),  # own frame
+        ("near", "f8", CAPACITY),
+        ("born", "i8", CAPACITY),
+        ("fresh", "i8"),  # 1: a gap was born on this bar
+    ]
+)
+
+
+@kernel
+def gaps_reset(gaps) -> None:
+    """Bring any state back to that of a fresh start."""
+    gaps.first = 0
+    gaps.total = 0
+    gaps.far[:] = 0.0
+    gaps.near[:] = 0.0
+    gaps.born[:] = 0
+    gaps.fresh = 0
+
+
+@kernel
+def gap_slot(gaps, i: int) -> int:
+    """Return the slot of the i-th open gap, 0 the oldest."""
+    slot = gaps.first + i
+    return slot if slot < CAPACITY else slot - CAPACITY
+
+
+@kernel
+def gaps_mitigate_newest(gaps, probe: float) -> None:
+    """Close gaps from the newest back while `probe` is beyond their far edge.
+
+    Enough for close and wick: since an open gap was born no close (low) went below its far edge, and a younger gap
+    begins at a high of that time, so far edges never fall from old to young.
+    """
+    while gaps.total > 0 and probe < gaps.far[gap_slot(gaps, gaps.total - 1)]:
+        gaps.total -= 1
+
+
+@kernel
+def gaps_mitigate_average(gaps, probe: float) -> None:
+    """Close every gap whose middle `probe` is beyond; middles are in no order, so all are looked at."""
+    kept = 0
+    for i in range(gaps.total):
+        slot = gap_slot(gaps, i)
+        if not probe < (gaps.far[slot] + gaps.near[slot]) / 2.0:
+            target = gap_slot(gaps, kept)
+            gaps.far[target] = gaps.far[slot]
+            gaps.near[target] = gaps.near[slot]
+            gaps.born[target] = gaps.born[slot]
+            kept += 1
+    gaps.total = kept
+
+
+@kernel
+def gaps_step(gaps, mode: int, smallest: float, index: int, far: float, low: float, close: float, rising: bool) -> None:
+    """Advance one side by one closed bar, everything in the side's own frame.
+
+    Parameters
+    ----------
+    gaps : record of GAPS
+    mode : int
+        CLOSE, WICK, AVERAGE or NEVER
+    smallest : float
+        height that a gap has to exceed; NaN lets none through
+    index : int
+        number of this bar
+    far : float
+        high of two bars ago; NaN where there is none
+    low, close : float
+        of this bar
+    rising : bool
+        the middle candle rose and closed above `far`, and this bar may give birth (it was traded)
+    """
+    gaps.fresh = 0
+    if mode == CLOSE:
+        gaps_mitigate_newest(gaps, close)
+    elif mode == WICK:
+        gaps_mitigate_newest(gaps, low)
+    elif mode == AVERAGE:
+        gaps_mitigate_average(gaps, low)
+    if rising and low > far and low - far > smallest:
+        if gaps.total == CAPACITY:
+            gaps.first = gap_slot(gaps, 1)
+            gaps.total -= 1
+        slot = gap_slot(gaps, gaps.total)
+        gaps.far[slot] = far
+        gaps.near[slot] = low
+        gaps.born[slot] = index
+        gaps.total += 1
+        gaps.fresh = 1
+
+
+@kernel
+def gap_edge(gaps, since: int, lowest: float, highest: float) -> float:
+    """Return the far edge of the newest open gap born at `since` or later with its far edge in the range, else NaN."""
+    for back in range(gaps.total):
+        slot = gap_slot(gaps, gaps.total - 1 - back)
+        if gaps.born[slot] < since:
+            break
+        if lowest <= gaps.far[slot] <= highest:
+            return gaps.far[slot]
+    return math.nan

@@ -1,0 +1,456 @@
+"""Volumetric order blocks: the candle from which a break of a pivot started, with the volume traded since.
+
+A demand block is born when a close goes above the last pivot high: it is the candle with the lowest low between that
+pivot and the break (both excluded), from its low to its high. Its interval runs from that candle to the break, and the
+volume of the interval is split into what bought and what sold. *Dominance* is the share on the block's own side (buying
+in a demand block, selling in a supply block) in per cent, under four readings of a bar: `candle` (a rising candle is all
+buying), `clv` (by where the close lies in the range), `flux3` (the first candle against the next two) and `taker` (true
+taker volume). A block dies when price closes (wicks, goes half-way) through it, or when a younger one overlaps it. The
+newest `show` of a side are displayed, and only those can be touched.
+
+Both sides are one formula in the side's own frame (prices times +1 for demand, -1 for supply): a block reaches from `far`,
+through which it dies, up to `near`, where price meets it first. Negation is exact: mirrored markets give mirrored blocks.
+
+Choices where the documents are silent: a block that is born with all `CAPACITY` places of its side taken pushes out
+the side's oldest; `inside` the bar before means that bar's range overlapped the block after its birth; a filler bar
+neither mitigates nor touches, for nobody traded in it.
+
+Source: the public documentation of the indicator; premium indicators 2.2, strategy 2 (what counts as hit).
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+from bot.structure.block_history import PAST, past_push, past_reset, volume_rank
+from bot.structure.block_window import (
+    WINDOW,
+    own_share,
+    window_add,
+    window_consider,
+    window_rebuild,
+    window_reset,
+)
+from bot.structure.swings import ring_slot
+
+CAPACITY = 60  # active blocks per side
+SHOWN = 10  # most displayed blocks per side
+CLOSE, WICK, AVERAGE = 0, 1, 2
+OVERLAP_BOTH, OVERLAP_SAME, OVERLAP_OFF = 0, 1, 2
+CANDLE, CLV, FLUX3, TAKER = 0, 1, 2, 3
+LONG_AGO = -1_000_000
+
+SIDE = np.dtype(
+    [
+        ("sign", "f8"),  # +1 demand, -1 supply
+        ("level", "f8"),  # pivot whose break gives birth to a block, own frame; NaN before the first
+        ("crossed", "i8"),
+        ("window", WINDOW),
+        ("active", "i8"),
+        ("order", "i8", CAPACITY),  # a permutation of the slots: active ones by age, oldest first, then the free ones
+        ("id", "i8", CAPACITY),
+        ("far", "f8", CAPACITY),
+        ("near", "f8", CAPACITY),
+        ("volume", "f8", CAPACITY),
+        ("dominance", "f8", (4, CAPACITY)),  # per cent by CANDLE, CLV, FLUX3, TAKER
+        ("rank", "f8", CAPACITY),
+        ("born", "i8", CAPACITY),
+        ("born_ms", "i8", CAPACITY),
+        ("origin", "i8", CAPACITY),
+        ("origin_ms", "i8", CAPACITY),
+        ("touches", "i8", CAPACITY),
+        ("touched", "i8", CAPACITY),  # bar of the last touch, -1 before the first
+        ("refined_far", "f8", CAPACITY),
+        ("refined_near", "f8", CAPACITY),
+        ("trigger", "f8"),  # nearest level whose loss mitigates a block; -inf without blocks
+        ("last_birth", "i8"),  # bar of the last birth, far in the past before the first
+        ("last_touch", "i8"),  # bar of the last touch of any block, likewise
+        ("shown", "i8"),  # displayed blocks, copied close together when the list changes: they are read on every bar
+        ("shown_slot", "i8", SHOWN),
+        ("shown_far", "f8", SHOWN),
+        ("shown_near", "f8", SHOWN),
+        ("shown_share", "f8", SHOWN),  # of the volume of all displayed blocks, per cent
+        ("nearest", "i8"),  # place of the displayed block beyond the close and nearest to it, -1 if none
+        ("entered", "i8"),  # displayed blocks entered, inside, left on this bar
+        ("within", "i8"),
+        ("exited", "i8"),
+        ("breakers", "i8"),  # mitigated blocks kept for the other side, oldest first
+        ("breaker_id", "i8", CAPACITY),
+        ("breaker_far", "f8", CAPACITY),
+        ("breaker_near", "f8", CAPACITY),
+        ("breaker_ms", "i8", CAPACITY),
+    ]
+)
+BLOCKS = np.dtype(
+    [
+        ("demand", SIDE),
+        ("supply", SIDE),
+        ("past", PAST),
+        ("fresh", "i8"),  # +1 a demand block was born on this bar, -1 supply, 0 none
+        ("fresh_slot", "i8"),
+        ("mitigated", "i8"),  # blocks that died on this bar
+        ("hidden", "i8"),
+    ]
+)
+
+
+# ---- start ----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def side_reset(side, sign: float) -> None:
+    """Bring any state of a side back to that of a fresh start."""
+    side.sign = sign
+    side.level = math.nan
+    side.crossed = 0
+    window_reset(side.window)
+    side.active = 0
+    for i in range(CAPACITY):
+        side.order[i] = i
+        side.id[i] = 0
+        side.far[i] = 0.0
+        side.near[i] = 0.0
+        side.volume[i] = 0.0
+        side.rank[i] = 0.0
+        side.born[i] = 0
+        side.born_ms[i] = 0
+        side.origin[i] = 0
+        side.origin_ms[i] = 0
+        side.touches[i] = 0
+        side.touched[i] = 0
+        side.refined_far[i] = 0.0
+        side.refined_near[i] = 0.0
+        side.breaker_id[i] = 0
+        side.breaker_far[i] = 0.0
+        side.breaker_near[i] = 0.0
+        side.breaker_ms[i] = 0
+        for split in range(4):
+            side.dominance[split, i] = 0.0
+    side.trigger = -math.inf
+    side.last_birth = LONG_AGO
+    side.last_touch = LONG_AGO
+    side.shown = 0
+    side.shown_slot[:] = 0
+    side.shown_far[:] = 0.0
+    side.shown_near[:] = 0.0
+    side.shown_share[:] = 0.0
+    side.nearest = -1
+    side.entered = 0
+    side.within = 0
+    side.exited = 0
+    side.breakers = 0
+
+
+@kernel
+def blocks_reset(blocks) -> None:
+    """Bring any state back to that of a fresh start."""
+    side_reset(blocks.demand, 1.0)
+    side_reset(blocks.supply, -1.0)
+    past_reset(blocks.past)
+    blocks.fresh = 0
+    blocks.fresh_slot = 0
+    blocks.mitigated = 0
+    blocks.hidden = 0
+
+
+# ---- the list of a side ---------------------------------------------------------------------------------------------
+
+
+@kernel
+def block_limit(side, slot: int, mitigation: int) -> float:
+    """Return the level whose loss mitigates a block: its far edge, or its middle."""
+    if mitigation == AVERAGE:
+        return (side.near[slot] + side.far[slot]) / 2.0
+    return side.far[slot]
+
+
+@kernel
+def trigger_renew(side, mitigation: int) -> None:
+    """Find the nearest limit again after blocks have gone."""
+    side.trigger = -math.inf
+    for i in range(side.active):
+        side.trigger = max(side.trigger, block_limit(side, side.order[i], mitigation))
+
+
+@kernel
+def breaker_add(side, slot: int, born_ms: int) -> None:
+    """Keep a mitigated block as a breaker; with all places taken the oldest goes."""
+    if side.breakers == CAPACITY:
+        for i in range(CAPACITY - 1):
+            breaker_move(side, i + 1, i)
+        side.breakers -= 1
+    last = side.breakers
+    side.breaker_id[last] = side.id[slot]
+    side.breaker_far[last] = side.far[slot]
+    side.breaker_near[last] = side.near[slot]
+    side.breaker_ms[last] = born_ms
+    side.breakers += 1
+
+
+@kernel
+def breaker_move(side, source: int, target: int) -> None:
+    """Copy a breaker to another place."""
+    side.breaker_id[target] = side.breaker_id[source]
+    side.breaker_far[target] = side.breaker_far[source]
+    side.breaker_near[target] = side.breaker_near[source]
+    side.breaker_ms[target] = side.breaker_ms[source]
+
+
+@kernel
+def breakers_step(side, close: float) -> None:
+    """Remove breakers that a close went back through."""
+    kept = 0
+    for i in range(side.breakers):
+        if not close > side.breaker_near[i]:
+            breaker_move(side, i, kept)
+            kept += 1
+    side.breakers = kept
+
+
+@kernel
+def mitigate(side, params, bar, low: float, close: float) -> int:
+    """Remove the side's blocks that this bar went through; return how many."""
+    if side.breakers > 0:
+        breakers_step(side, close)
+    probe = low
+    if params.mitigation == CLOSE or (params.mitigation == AVERAGE and params.average_source == CLOSE):
+        probe = close
+    if not probe < side.trigger:
+        return 0
+    kept = 0
+    for i in range(side.active):
+        slot = side.order[i]
+        if probe < block_limit(side, slot, params.mitigation):
+            if params.breakers == 1:
+                breaker_add(side, slot, bar.open_ms)
+        else:
+            side.order[i] = side.order[kept]
+            side.order[kept] = slot
+            kept += 1
+    gone = side.active - kept
+    side.active = kept
+    trigger_renew(side, params.mitigation)
+    return gone
+
+
+@kernel
+def hide(side, mitigation: int, far: float, near: float) -> int:
+    """Remove the side's blocks that overlap a new one (given in this side's frame); return how many."""
+    kept = 0
+    for i in range(side.active):
+        slot = side.order[i]
+        if not (side.far[slot] < near and side.near[slot] > far):
+            side.order[i] = side.order[kept]
+            side.order[kept] = slot
+            kept += 1
+    gone = side.active - kept
+    if gone > 0:
+        side.active = kept
+        trigger_renew(side, mitigation)
+    return gone
+
+
+@kernel
+def place(side) -> int:
+    """Return the slot for a new block and count it as active; with all places taken the oldest block goes."""
+    if side.active == CAPACITY:
+        oldest = side.order[0]
+        for i in range(CAPACITY - 1):
+            side.order[i] = side.order[i + 1]
+        side.order[CAPACITY - 1] = oldest
+        side.active -= 1
+    slot = side.order[side.active]
+    side.active += 1
+    return slot
+
+
+# ---- birth ----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def fill(side, slot: int, params, bar, near: float) -> None:
+    """Write a new block into its slot, from the side's window."""
+    window = side.window
+    side.far[slot] = window.far
+    side.near[slot] = near
+    side.volume[slot] = window.volume
+    side.dominance[CANDLE, slot] = own_share(window.candle, window.volume)
+    side.dominance[CLV, slot] = own_share(window.clv, window.volume)
+    side.dominance[FLUX3, slot] = own_share(window.tail, window.head + window.tail)
+    side.dominance[TAKER, slot] = own_share(window.taker, window.volume)
+    side.born[slot] = bar.index
+    side.born_ms[slot] = bar.open_ms
+    side.origin[slot] = window.origin
+    side.origin_ms[slot] = window.origin_ms
+    side.touches[slot] = 0
+    side.touched[slot] = -1
+    side.refined_far[slot] = window.far
+    side.refined_near[slot] = near
+    side.trigger = max(side.trigger, block_limit(side, slot, params.mitigation))
+
+
+@kernel
+def create(blocks, side, other, params, bar) -> None:
+    """Turn the side's window into a block, unless it has no height, and hide what it overlaps."""
+    window = side.window
+    near = window.near
+    if params.zone_cap_atr200 > 0.0 and not math.isnan(window.atr200):
+        near = min(near, window.far + params.zone_cap_atr200 * window.atr200)
+    if near <= window.far:
+        return
+    if params.hide_overlap != OVERLAP_OFF:
+        blocks.hidden += hide(side, params.mitigation, window.far, near)
+    if params.hide_overlap == OVERLAP_BOTH:
+        blocks.hidden += hide(other, params.mitigation, -near, -window.far)
+    slot = place(side)
+    fill(side, slot, params, bar, near)
+    past = blocks.past
+    side.rank[slot] = volume_rank(past, window.volume, params.rank_window)
+    past_push(past, window.volume, side.dominance[CANDLE, slot], side.dominance[TAKER, slot], params.min_dominance)
+    side.id[slot] = past.created
+    side.last_birth = bar.index
+    blocks.fresh = 1 if side.sign > 0.0 else -1
+    blocks.fresh_slot = slot
+
+
+@kernel
+def side_step(blocks, side, other, params, bar, bars, pivot_level: float, close: float) -> None:
+    """Take over a new pivot of the side, or give birth to a block, or go on looking for the extreme candle.
+
+    On its own confirmation bar a pivot cannot break: no later bar has been beyond it yet.
+    """
+    if not math.isnan(pivot_level):
+        side.level = pivot_level
+        side.crossed = 0
+        window_rebuild(side.window, bars, params.order_block_length, bar.index, side.sign)
+    elif side.crossed == 0:
+        if close > side.level:
+            side.crossed = 1
+            create(blocks, side, other, params, bar)
+        elif side.window.origin >= 0:
+            window_consider(side.window, bars, ring_slot(bars.pivots, 0), bar.index, side.sign)
+
+
+# ---- touches --------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def show_copy(side, show: int) -> float:
+    """Copy the newest `show` active blocks into the displayed ones; return their volume."""
+    first = max(side.active - show, 0)
+    side.shown = side.active - first
+    volume = 0.0
+    for i in range(side.shown):
+        slot = side.order[first + i]
+        side.shown_slot[i] = slot
+        side.shown_far[i] = side.far[slot]
+        side.shown_near[i] = side.near[slot]
+        volume += side.volume[slot]
+    return volume
+
+
+@kernel
+def show_shares(side, total: float) -> None:
+    """Set the displayed blocks' shares of the volume of all displayed ones; 0 where nothing was traded."""
+    for i in range(side.shown):
+        side.shown_share[i] = 100.0 * side.volume[side.shown_slot[i]] / total if total > 0.0 else 0.0
+
+
+@kernel
+def touch(side, i: int, bar, now: bool, before: bool) -> None:
+    """Note that the bar (now) and the bar before it met the i-th displayed block."""
+    slot = side.shown_slot[i]
+    age = bar.index - side.born[slot]
+    if age < 1 or bar.filled != 0:
+        return
+    before = before and age > 1
+    if now:
+        side.within += 1
+        side.touched[slot] = bar.index
+        side.last_touch = bar.index
+        if not before:
+            side.entered += 1
+            side.touches[slot] += 1
+    elif before:
+        side.exited += 1
+
+
+@kernel
+def look(side, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
+    """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left."""
+    side.entered = 0
+    side.within = 0
+    side.exited = 0
+    side.nearest = -1
+    best = -math.inf
+    for i in range(side.shown - 1, -1, -1):
+        far = side.shown_far[i]
+        near = side.shown_near[i]
+        if best < far < close:
+            best = far
+            side.nearest = i
+        now = low <= near and high >= far
+        before = previous_low <= near and previous_high >= far
+        if now or before:
+            touch(side, i, bar, now, before)
+
+
+@kernel
+def hit(side, params, bar) -> int:
+    """Return the slot of the newest eligible block touched within the tap window, -1 if none.
+
+    Only active blocks are looked at: one that was mitigated or hidden since its touch is no hit any more. A block was
+    displayed when it was touched, and at most one is born per bar and side: it cannot lie deeper than `show` plus the
+    window.
+    """
+    if bar.filled != 0 or bar.index - side.last_touch >= params.tap_window:
+        return -1
+    for back in range(min(side.active, params.show + params.tap_window)):
+        slot = side.order[side.active - 1 - back]
+        if side.touched[slot] < 0 or bar.index - side.touched[slot] >= params.tap_window:
+            continue
+        # NaN (no rank yet, no taker volume) is not at least anything.
+        if side.dominance[params.split, slot] >= params.min_dominance and side.rank[slot] >= params.min_rank:
+            return slot
+    return -1
+
+
+@kernel
+def blocks_step(blocks, params, bar, bars, pivot: int, pivot_level: float) -> None:
+    """Advance by one closed bar, already written into the ring.
+
+    The order of work is fixed, for the results depend on it: sums, mitigation, pivots, birth, overlap, touches.
+
+    Parameters
+    ----------
+    blocks : record of BLOCKS
+    params : record of the family's settings
+    bar : record of BAR
+    bars : record of BARS
+        its newest bar is this one
+    pivot : int
+        +1 a pivot high was confirmed on this bar, -1 a pivot low, 0 none
+    pivot_level : float
+        price of that pivot
+    """
+    demand, supply = blocks.demand, blocks.supply
+    blocks.fresh = 0
+    blocks.hidden = 0
+    blocks.mitigated = 0
+    now = ring_slot(bars.pivots, 0)
+    if demand.crossed == 0 and demand.window.origin >= 0:
+        window_add(demand.window, bars, now, 1.0)
+    if supply.crossed == 0 and supply.window.origin >= 0:
+        window_add(supply.window, bars, now, -1.0)
+    if bar.filled == 0:
+        blocks.mitigated = mitigate(demand, params, bar, bar.low, bar.close)
+        blocks.mitigated += mitigate(supply, params, bar, -bar.high, -bar.close)
+    side_step(blocks, demand, supply, params, bar, bars, pivot_level if pivot > 0 else math.nan, bar.close)
+    side_step(blocks, supply, demand, params, bar, bars, -pivot_level if pivot < 0 else math.nan, -bar.close)
+    if blocks.fresh != 0 or blocks.mitigated > 0:
+        total = show_copy(demand, params.show) + show_copy(supply, params.show)
+        show_shares(demand, total)
+        show_shares(supply, total)
+    look(demand, bar, bar.low, bar.high, bar.previous_low, bar.previous_high, bar.close)
+    look(supply, bar, -bar.high, -bar.low, -bar.previous_high, -bar.previous_low, -bar.close)
