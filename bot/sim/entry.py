@@ -1,0 +1,178 @@
+"""Reading an order request: parameters as Binance names them, checked in its order, with its error codes.
+
+Nothing here knows the market or the account: only what the request itself says and what the symbol's filters allow.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from bot.sim.errors import Refused
+from bot.sim.filters import SymbolRules, number
+from bot.sim.orders import CONDITIONAL
+
+CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+TIMES_IN_FORCE: Final = ("GTC", "IOC", "FOK", "GTX", "GTD")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for; quantities in lots, prices in ticks, `trigger` as given (it is not tick-checked)."""
+
+    symbol: str
+    buy: bool
+    type: str
+    tif: str
+    lots: int
+    price: int
+    reduce_only: bool
+    client_id: str
+    result: bool  # newOrderRespType=RESULT
+    stp: str = "EXPIRE_MAKER"
+    close_position: bool = False
+    trigger: Decimal = Decimal(0)
+    working_type: str = "CONTRACT_PRICE"
+    price_protect: bool = False
+    callback: Decimal = Decimal(0)
+    activate: Decimal = Decimal(0)
+
+
+def required(params: dict[str, str], name: str) -> str:
+    """Return a parameter that must be there."""
+    value = params.get(name, "")
+    if value == "":
+        raise Refused(-1102, name)
+    return value
+
+
+def flag(params: dict[str, str], name: str) -> bool:
+    """Read a boolean: the strings true and false, any case."""
+    text = params.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise Refused(-1130, name)
+    return text == "true"
+
+
+def side(params: dict[str, str]) -> bool:
+    """Return whether the request buys."""
+    text = required(params, "side")
+    if text not in ("BUY", "SELL"):
+        raise Refused(-1117)
+    if params.get("positionSide", "BOTH") != "BOTH":
+        raise Refused(-4061)
+    return text == "BUY"
+
+
+def client_id(params: dict[str, str], name: str) -> str:
+    """Return the client id, or an empty one if none was sent."""
+    text = params.get(name, "")
+    if text and not CLIENT_ID.fullmatch(text):
+        raise Refused(-4015)
+    return text
+
+
+def _result(params: dict[str, str]) -> bool:
+    text = params.get("newOrderRespType", "ACK")
+    if text not in ("ACK", "RESULT"):
+        raise Refused(-1130, "newOrderRespType")
+    return text == "RESULT"
+
+
+def _stp(params: dict[str, str]) -> str:
+    text = params.get("selfTradePreventionMode", "EXPIRE_MAKER")
+    if text not in ("EXPIRE_MAKER", "NONE"):
+        raise Refused(-1020)
+    return text
+
+
+def _tif(params: dict[str, str], *, needed: bool) -> str:
+    text = params.get("timeInForce", "")
+    if text == "":
+        if needed:
+            raise Refused(-1102, "timeInForce")
+        return "GTC"
+    if text not in TIMES_IN_FORCE:
+        raise Refused(-1115)
+    if text == "GTD":
+        raise Refused(-1020)
+    return text
+
+
+def regular(params: dict[str, str], rules: SymbolRules) -> Wanted:
+    """Read `POST /fapi/v1/order`."""
+    buy = side(params)
+    kind = required(params, "type")
+    if kind in CONDITIONAL:
+        raise Refused(-4120)
+    if kind not in ("LIMIT", "MARKET"):
+        raise Refused(-1116)
+    if "priceMatch" in params and params["priceMatch"] != "NONE":
+        raise Refused(-1020)
+    for name in ("stopPrice", "closePosition", "activationPrice", "callbackRate"):
+        if params.get(name, "false") not in ("false", "0", ""):
+            raise Refused(-4120)
+    limit = kind == "LIMIT"
+    tif = _tif(params, needed=limit)
+    quantity = number(params, "quantity", required=True)
+    price = number(params, "price", required=limit)
+    assert quantity is not None
+    lots = rules.lots(quantity, market=not limit)
+    if not limit and price is not None:
+        raise Refused(-1106, "price")
+    ticks = rules.ticks(price) if price is not None else 0
+    own_id = client_id(params, "newClientOrderId")
+    return Wanted(
+        rules.symbol, buy, kind, tif, lots, ticks, flag(params, "reduceOnly"), own_id, _result(params), stp=_stp(params)
+    )
+
+
+def conditional(params: dict[str, str], rules: SymbolRules) -> Wanted:
+    """Read `POST /fapi/v1/algoOrder`."""
+    if required(params, "algoType") != "CONDITIONAL":
+        raise Refused(-1130, "algoType")
+    buy = side(params)
+    kind = required(params, "type")
+    if kind not in CONDITIONAL:
+        raise Refused(-1116)
+    market = kind.endswith("MARKET")
+    trailing = kind == "TRAILING_STOP_MARKET"
+    close = flag(params, "closePosition")
+    if close:
+        if not market or trailing:
+            raise Refused(-1106, "closePosition")
+        if "quantity" in params:
+            raise Refused(-4137)
+        if "reduceOnly" in params:
+            raise Refused(-1106, "reduceOnly")
+    tif = _tif(params, needed=False)
+    quantity = number(params, "quantity", required=not close)
+    lots = 0 if quantity is None else rules.lots(quantity, market=market)
+    price = number(params, "price", required=not market)
+    trigger = number(params, "triggerPrice", required=not trailing)
+    callback, activate = number(params, "callbackRate", required=trailing), number(params, "activatePrice")
+    if trigger is not None and trigger <= 0:
+        raise Refused(-4001)
+    if callback is not None and not Decimal("0.1") <= callback <= 20:
+        raise Refused(-1130, "callbackRate")
+    working = params.get("workingType", "CONTRACT_PRICE")
+    if working not in ("CONTRACT_PRICE", "MARK_PRICE"):
+        raise Refused(-1130, "workingType")
+    return Wanted(
+        rules.symbol,
+        buy,
+        kind,
+        "GTE_GTC" if close else tif,
+        lots,
+        0 if market or price is None else rules.ticks(price),
+        close or flag(params, "reduceOnly"),
+        client_id(params, "clientAlgoId"),
+        False,
+        stp=_stp(params),
+        close_position=close,
+        trigger=trigger or Decimal(0),
+        working_type=working,
+        price_protect=flag(params, "priceProtect"),
+        callback=callback or Decimal(0),
+        activate=activate or Decimal(0),
+    )

@@ -1,0 +1,64 @@
+"""When funding is paid, and how much: the recorded rates of a symbol, and every eight hours at 0 where there is no record.
+
+What premiumIndex calls `lastFundingRate` is the rate that will be charged at `nextFundingTime` (venue notes 2.10), so the
+exchange tells the next recorded rate. Recorded times jitter by some ms; payments fall on the minute.
+"""
+
+from typing import Final, Protocol
+
+import numpy as np
+
+HOUR_MS: Final = 3_600_000
+EIGHT_HOURS_MS: Final = 8 * HOUR_MS
+
+
+class Rates(Protocol):
+    """Recorded funding: instants in UTC epoch ms, rising, and fractions of the notional."""
+
+    @property
+    def funding_ms(self) -> np.ndarray: ...
+    @property
+    def rate(self) -> np.ndarray: ...
+
+
+class FundingSchedule:
+    """One symbol's payments."""
+
+    def __init__(self, rates: Rates | None) -> None:
+        times = np.zeros(0, dtype=np.int64) if rates is None else np.asarray(rates.funding_ms, dtype=np.int64)
+        self.rates = np.zeros(0) if rates is None else np.nan_to_num(np.asarray(rates.rate, dtype=np.float64))
+        self.times = times - times % 60_000
+
+    def next(self, now_ms: int) -> tuple[int, float]:
+        """Return time and rate of the first payment after `now_ms`."""
+        grid = now_ms - now_ms % EIGHT_HOURS_MS + EIGHT_HOURS_MS
+        index = int(np.searchsorted(self.times, now_ms, side="right"))
+        if index < len(self.times) and self.times[index] <= grid:
+            return int(self.times[index]), float(self.rates[index])
+        return grid, 0.0
+
+    def at(self, now_ms: int) -> float | None:
+        """Return the rate that is paid at this very instant, or None."""
+        index = int(np.searchsorted(self.times, now_ms))
+        return float(self.rates[index]) if index < len(self.times) and self.times[index] == now_ms else None
+
+    def history(self, start: int | None, end: int, limit: int) -> list[tuple[int, float]]:
+        """Return the payments made in [start, end], oldest first: the last `limit` without a start, else the first."""
+        stop = int(np.searchsorted(self.times, end, side="right"))
+        first = max(0, stop - limit) if start is None else int(np.searchsorted(self.times, start))
+        part = slice(first, min(stop, first + limit))
+        return list(zip(self.times[part].tolist(), self.rates[part].tolist(), strict=True))
+
+    def interval_hours(self, now_ms: int) -> int:
+        """Return the hours between the payments around `now_ms`."""
+        index = int(np.searchsorted(self.times, now_ms, side="right"))
+        if 0 < index < len(self.times):
+            hours = round(int(self.times[index] - self.times[index - 1]) / HOUR_MS)
+            if 1 <= hours <= 8:
+                return hours
+        return 8
+
+
+def write_rate(rate: float) -> str:
+    """Write a rate as Binance does, with 8 decimals."""
+    return f"{rate:.8f}"

@@ -1,0 +1,126 @@
+"""Request weights and order counts, on the exchange's clock (venue notes 2.11).
+
+2,400 weight a minute, 1,200 orders a minute and 300 in ten seconds. Beyond: 429 until the window rolls, and a client that goes
+on asking is banned with 418 for two minutes.
+"""
+
+from typing import Final
+
+from bot.sim.errors import Refused
+
+WEIGHT_LIMIT: Final = 2_400
+ORDERS_MINUTE: Final = 1_200
+ORDERS_TEN: Final = 300
+PATIENCE: Final = 100  # refused requests in a window before the ban
+BAN_MS: Final = 120_000
+
+_BY_PATH: Final = {
+    "GET /fapi/v1/openOrders": (1, 40),
+    "GET /fapi/v1/openAlgoOrders": (1, 40),
+    "GET /fapi/v1/premiumIndex": (1, 10),
+    "GET /fapi/v1/ticker/bookTicker": (2, 5),
+    "GET /fapi/v1/ticker/24hr": (1, 40),
+    "GET /fapi/v1/ticker/price": (1, 2),
+}
+_FIXED: Final = {
+    "POST /fapi/v1/order": 0,
+    "POST /fapi/v1/algoOrder": 0,
+    "POST /fapi/v1/batchOrders": 5,
+    "GET /fapi/v1/positionSide/dual": 30,
+    "GET /fapi/v1/multiAssetsMargin": 30,
+    "GET /fapi/v1/income": 30,
+    "GET /fapi/v1/userTrades": 5,
+    "GET /fapi/v1/allOrders": 5,
+    "GET /fapi/v1/allAlgoOrders": 5,
+    "GET /fapi/v1/commissionRate": 20,
+    "GET /fapi/v1/symbolConfig": 5,
+    "GET /fapi/v1/accountConfig": 5,
+    "GET /fapi/v1/account": 5,
+    "GET /fapi/v1/balance": 5,
+    "GET /fapi/v1/positionRisk": 5,
+}
+
+
+def weight_of(method: str, path: str, params: dict[str, str]) -> int:
+    """Return what a request costs.
+
+    >>> weight_of("GET", "/fapi/v1/klines", {"limit": "1500"}), weight_of("GET", "/fapi/v1/openOrders", {})
+    (10, 40)
+    """
+    key = f"{method} {path}".replace("/v2/", "/v1/").replace("/v3/", "/v1/")
+    if key in _BY_PATH:
+        return _BY_PATH[key]["symbol" not in params]
+    if key.endswith(("/klines", "/continuousKlines")):
+        limit = _limit(params, 500)
+        return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
+    if key.endswith("/depth"):
+        limit = _limit(params, 500)
+        return 2 if limit <= 50 else 5 if limit <= 100 else 10 if limit <= 500 else 20
+    return _FIXED.get(key, 0 if path.startswith("/sim/") else 1)
+
+
+def _limit(params: dict[str, str], default: int) -> int:
+    text = params.get("limit", "")
+    return int(text) if text.isdigit() else default
+
+
+class Window:
+    """A counter that starts anew with every window of the clock."""
+
+    __slots__ = ("_length", "_start", "used")
+
+    def __init__(self, length_ms: int) -> None:
+        self._length, self._start, self.used = length_ms, -1, 0
+
+    def roll(self, now_ms: int) -> int:
+        """Start a new window if it is time; return the ms left in this one."""
+        start = now_ms - now_ms % self._length
+        if start != self._start:
+            self._start, self.used = start, 0
+        return start + self._length - now_ms
+
+
+class Limits:
+    """The windows of one client."""
+
+    def __init__(self) -> None:
+        self.weight, self.minute, self.ten = Window(60_000), Window(60_000), Window(10_000)
+        self._refused = Window(60_000)
+        self._banned_until = 0
+
+    def charge(self, weight: int, now_ms: int) -> tuple[Refused, int] | None:
+        """Count a request; return the refusal and the ms to wait if it is one too many."""
+        left = self.weight.roll(now_ms)
+        self._refused.roll(now_ms)
+        if now_ms < self._banned_until:
+            text = f"Way too many requests; IP banned until {self._banned_until}. Please use the websocket."
+            return Refused(-1003, status=418, text=text), self._banned_until - now_ms
+        self.weight.used += weight
+        if self.weight.used <= WEIGHT_LIMIT:
+            return None
+        self._refused.used += 1
+        if self._refused.used > PATIENCE:
+            self._banned_until = now_ms + BAN_MS
+        return Refused(-1003, WEIGHT_LIMIT), left
+
+    def order(self, now_ms: int, orders: int = 1) -> None:
+        """Count new orders, or refuse them."""
+        self.minute.roll(now_ms)
+        self.ten.roll(now_ms)
+        if self.ten.used + orders > ORDERS_TEN:
+            raise Refused(-1015, ORDERS_TEN, "10 SECOND")
+        if self.minute.used + orders > ORDERS_MINUTE:
+            raise Refused(-1015, ORDERS_MINUTE, "1 MINUTE")
+        self.minute.used += orders
+        self.ten.used += orders
+
+    def headers(self, now_ms: int) -> dict[str, str]:
+        """Return the headers of every reply."""
+        self.weight.roll(now_ms)
+        return {"X-MBX-USED-WEIGHT-1M": str(self.weight.used)}
+
+    def order_headers(self, now_ms: int) -> dict[str, str]:
+        """Return the headers of a reply to a new order."""
+        self.minute.roll(now_ms)
+        self.ten.roll(now_ms)
+        return {"X-MBX-ORDER-COUNT-10S": str(self.ten.used), "X-MBX-ORDER-COUNT-1M": str(self.minute.used)}

@@ -1,0 +1,222 @@
+"""One symbol's order book: our orders against the market's ticks.
+
+The market is a recorded one: it does not react to us, so every fill rests on an assumption. These are all of them.
+
+* **The book is one level deep.** A tick sets bid and ask with a finite quantity each. An order that takes gets at most
+  what is left of the level it hits; the level is replenished by the next tick, or by the refill that the exchange
+  schedules while a MARKET order waits.
+* **Taking.** A LIMIT order takes when its price reaches the other side of the book, at the book's price, never worse than
+  its own. What an IOC cannot get EXPIRES (er 2), a FOK that cannot get all is refused (-5021), a GTC remainder rests, a MARKET
+  remainder goes on with the next book until filled or until the book is further than 5 % from where it started (er 9).
+* **Post-only (GTX)** is refused (-5022) when the book, or one of our own resting orders, stands at its price or better.
+* **Resting orders** fill as maker at their own price, in price-time order, never for more than the tick's traded quantity:
+  1. when a trade prints *through* the price (lower than a resting buy, higher than a resting sell), at once;
+  2. when a trade prints *at* the price and the aggressor came from the other side, after the quantity that stood before
+     us has traded. That queue is the displayed quantity of our side when the order arrived (nothing if we improved the price);
+  3. when the new book stands beyond the price (an ask at or below a resting buy), up to that level's quantity.
+* **Reduce-only** orders never do more than close the position: what lies beyond EXPIRES with er 4.
+* **Self-trade prevention** is EXPIRE_MAKER: an order of ours that a taker of ours would hit EXPIRES_IN_MATCH first.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bot.sim.errors import Refused
+from bot.sim.orders import Order, Tick
+
+UNBOUNDED: Final = 1 << 62
+
+
+class Report(NamedTuple):
+    """What happened to an order: NEW, TRADE, EXPIRED, CANCELED or AMENDMENT; price in ticks, lots of this trade."""
+
+    kind: str
+    order: Order
+    price: int = 0
+    lots: int = 0
+    maker: bool = False
+
+
+class Book:
+    """Bid, ask and our orders of one symbol.
+
+    Parameters
+    ----------
+    room : callable
+        Lots that an order may still execute: the position for a reduce-only order, without bound otherwise.
+    report : callable
+        Takes each `Report` the moment it happens, so that the position is right before the next match.
+    """
+
+    __slots__ = ("ask", "ask_lots", "bid", "bid_lots", "last", "report", "resting", "room", "working")
+
+    def __init__(self, room: Callable[[Order], int], report: Callable[[Report], None]) -> None:
+        self.room = room
+        self.report = report
+        self.bid = self.ask = self.last = 0
+        self.bid_lots = self.ask_lots = 0
+        self.resting: list[Order] = []  # in order of arrival
+        self.working: list[Order] = []  # MARKET remainders
+
+    def tick(self, tick: Tick) -> None:
+        """Apply one trade of the market, then the book after it."""
+        self.last = tick.price
+        if self.resting and tick.lots:
+            self._traded(tick.price, tick.lots, seller=tick.seller)
+        self.quote(tick.bid, tick.bid_lots, ask=tick.ask, ask_lots=tick.ask_lots)
+
+    def quote(self, bid: int, bid_lots: int, *, ask: int, ask_lots: int) -> None:
+        """Replace the book's level and let waiting orders at it."""
+        self.bid, self.bid_lots, self.ask, self.ask_lots = bid, bid_lots, ask, ask_lots
+        if self.resting:
+            for order in self._by_priority():
+                if order.live and self._beyond(order):
+                    lots = min(order.left, self.ask_lots if order.buy else self.bid_lots)
+                    self._consume(order, self._trade(order, order.price, lots=lots, maker=True))
+        for order in tuple(self.working):
+            if order.live:
+                self._take(order)
+            if not order.live and order in self.working:
+                self.working.remove(order)
+
+    def submit(self, order: Order) -> None:
+        """Take an order in: it is refused before anything has changed, or it lives."""
+        crossing = self.crosses(order)
+        if order.tif == "GTX" and (crossing or self._own_touches(order)):
+            raise Refused(-5022)
+        if order.tif == "FOK" and (not crossing or self._level(order) < min(order.left, self.room(order))):
+            raise Refused(-5021)
+        self.report(Report("NEW", order))
+        if crossing:
+            self._prevent_self_trade(order)
+            self._take(order)
+        if not order.live:
+            return
+        if order.type == "MARKET":
+            self.working.append(order)
+        elif order.tif in ("IOC", "FOK"):
+            self.expire(order, "2")
+        else:
+            self._rest(order)
+
+    def cancel(self, order: Order) -> None:
+        """Take a live order out."""
+        self._remove(order)
+        order.status = "CANCELED"
+        self.report(Report("CANCELED", order))
+
+    def expire(self, order: Order, er: str, status: str = "EXPIRED") -> None:
+        """End an order by the exchange's own rule `er`."""
+        self._remove(order)
+        order.status, order.er = status, er
+        self.report(Report("EXPIRED", order))
+
+    def amend(self, order: Order, price: int, *, lots: int) -> None:
+        """Change price and quantity of a resting order; it loses its place. A post-only order amended into the book ends."""
+        if price == order.price and lots == order.lots:
+            raise Refused(-5027)
+        if order.amends >= 10_000:
+            raise Refused(-5026)
+        self._remove(order)
+        order.price, order.lots, order.amends = price, lots, order.amends + 1
+        if order.left <= 0:
+            self.resting.append(order)
+            self.cancel(order)
+            return
+        self.report(Report("AMENDMENT", order))
+        if self.crosses(order):
+            if order.tif == "GTX":
+                self.expire(order, "0")
+                return
+            self._prevent_self_trade(order)
+            self._take(order)
+        if order.live:
+            self._rest(order)
+
+    def crosses(self, order: Order) -> bool:
+        """Whether the order would take from the book."""
+        if order.type == "MARKET":
+            return True
+        return order.price >= self.ask if order.buy else order.price <= self.bid
+
+    def _level(self, order: Order) -> int:
+        return self.ask_lots if order.buy else self.bid_lots
+
+    def _consume(self, order: Order, lots: int) -> None:
+        if order.buy:
+            self.ask_lots -= lots
+        else:
+            self.bid_lots -= lots
+
+    def _beyond(self, order: Order) -> bool:
+        return order.price >= self.ask if order.buy else order.price <= self.bid
+
+    def _own_touches(self, order: Order) -> bool:
+        return any(
+            other.buy != order.buy and (order.price >= other.price if order.buy else order.price <= other.price)
+            for other in self.resting
+        )
+
+    def _by_priority(self) -> list[Order]:
+        return sorted(self.resting, key=lambda order: -order.sign * order.price)  # stable: then by arrival
+
+    def _prevent_self_trade(self, taker: Order) -> None:
+        if taker.stp == "NONE":
+            return
+        reach = (self.ask if taker.buy else self.bid) * taker.sign
+        for other in tuple(self.resting):
+            if other.buy != taker.buy and other.price * taker.sign <= reach:
+                self.expire(other, "1", "EXPIRED_IN_MATCH")
+
+    def _take(self, order: Order) -> None:
+        price = self.ask if order.buy else self.bid
+        if order.bound and (price - order.bound) * order.sign > 0:
+            self.expire(order, "9")
+            return
+        lots = min(order.left, self._level(order))
+        if lots > 0:
+            self._consume(order, self._trade(order, price, lots=lots, maker=False))
+
+    def _rest(self, order: Order) -> None:
+        best, shown = (self.bid, self.bid_lots) if order.buy else (self.ask, self.ask_lots)
+        order.ahead = 0 if (order.price - best) * order.sign > 0 else shown
+        self.resting.append(order)
+
+    def _traded(self, price: int, lots: int, *, seller: bool) -> None:
+        left = lots
+        for order in self._by_priority():
+            if left <= 0:
+                return
+            if not order.live:
+                continue
+            through = (order.price - price) * order.sign
+            if through > 0:
+                left -= self._trade(order, order.price, lots=min(order.left, left), maker=True)
+            elif through == 0 and seller == order.buy:
+                waited = min(order.ahead, left)
+                order.ahead -= waited
+                # The queue before us trades once, whoever of us stands behind it.
+                if left > waited:
+                    left -= self._trade(order, order.price, lots=min(order.left, left - waited), maker=True)
+
+    def _trade(self, order: Order, price: int, *, lots: int, maker: bool) -> int:
+        """Execute up to `lots`; return what was executed."""
+        room = self.room(order)
+        lots = min(lots, room)
+        if lots > 0:
+            order.filled += lots
+            order.cost += lots * price
+            order.status = "FILLED" if order.left == 0 else "PARTIALLY_FILLED"
+            if order.left == 0:
+                self._remove(order)
+            self.report(Report("TRADE", order, price, lots, maker))
+        # The report may have ended the order already: a flat position knocks out what can only reduce.
+        if order.live and room - lots <= 0 and order.left > 0:
+            self.expire(order, "4")
+        return max(lots, 0)
+
+    def _remove(self, order: Order) -> None:
+        if order in self.resting:
+            self.resting.remove(order)
+        if order in self.working:
+            self.working.remove(order)

@@ -1,0 +1,199 @@
+"""Market data by REST: what anybody may ask, answered from the replay."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bot.sim import entry
+from bot.sim.candles import write
+from bot.sim.errors import Refused
+from bot.sim.funding import write_rate
+from bot.sim.limits import ORDERS_MINUTE, ORDERS_TEN, WEIGHT_LIMIT
+
+if TYPE_CHECKING:
+    from bot.sim.server import Exchange
+
+Params = dict[str, str]
+MAX_KLINES: Final = 1_500
+
+
+class PublicApi:
+    """Handlers by `METHOD path`."""
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self._x = exchange
+        self.routes = {
+            "GET /fapi/v1/ping": self.ping,
+            "GET /api/v3/ping": self.ping,
+            "GET /fapi/v1/time": self.time,
+            "GET /api/v3/time": self.time,
+            "GET /fapi/v1/exchangeInfo": self.exchange_info,
+            "GET /fapi/v1/klines": self.klines,
+            "GET /fapi/v1/continuousKlines": self.klines,
+            "GET /fapi/v1/premiumIndex": self.premium_index,
+            "GET /fapi/v1/fundingInfo": self.funding_info,
+            "GET /fapi/v1/fundingRate": self.funding_rate,
+            "GET /fapi/v1/ticker/bookTicker": self.book_ticker,
+            "GET /fapi/v1/ticker/24hr": self.day_ticker,
+            "GET /fapi/v1/ticker/price": self.price_ticker,
+            "GET /fapi/v2/ticker/price": self.price_ticker,
+            "GET /fapi/v1/depth": self.depth,
+        }
+
+    def ping(self, params: Params) -> Any:
+        """Answer."""
+        return {}
+
+    def time(self, params: Params) -> Any:
+        """Tell the replay's clock."""
+        return {"serverTime": self._x.clock.now_ms()}
+
+    def exchange_info(self, params: Params) -> Any:
+        """Tell all symbols; a `symbol` parameter is ignored, as at the real exchange."""
+        limits = [("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT), ("ORDERS", "MINUTE", 1, ORDERS_MINUTE),
+                  ("ORDERS", "SECOND", 10, ORDERS_TEN)]  # fmt: skip
+        return {
+            "timezone": "UTC",
+            "serverTime": self._x.clock.now_ms(),
+            "futuresType": "U_MARGINED",
+            "rateLimits": [
+                {"rateLimitType": kind, "interval": unit, "intervalNum": n, "limit": limit}
+                for kind, unit, n, limit in limits
+            ],
+            "exchangeFilters": [],
+            "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+            "symbols": [rules.exchange_info() for rules in self._x.venue.rules.values()],
+        }
+
+    def klines(self, params: Params) -> Any:
+        """Tell klines, oldest first; the last may be forming."""
+        symbol = self._x.venue.symbol_of({"symbol": params.get("symbol") or params.get("pair", "")})
+        start, end, limit = whole(params, "startTime"), whole(params, "endTime"), whole(params, "limit")
+        if limit is not None and not 1 <= limit <= MAX_KLINES:
+            raise Refused(-1130, "limit")
+        interval = entry.required(params, "interval")
+        candles, now = self._x.candles[symbol], self._x.clock.now_ms()
+        return candles.rows(interval, start=start, end=end, limit=limit or 500, now_ms=now)
+
+    def premium_index(self, params: Params) -> Any:
+        """Tell mark and funding."""
+        return self._each(params, self._premium)
+
+    def _premium(self, symbol: str) -> Any:
+        now, mark = self._x.clock.now_ms(), f"{self._x.venue.mark(symbol):.8f}"
+        next_ms, rate = self._x.funding[symbol].next(now)
+        return {
+            "symbol": symbol,
+            "markPrice": mark,
+            "indexPrice": mark,
+            "estimatedSettlePrice": mark,
+            "lastFundingRate": write_rate(rate),
+            "interestRate": "0.00010000",
+            "nextFundingTime": next_ms,
+            "time": now,
+        }
+
+    def funding_info(self, params: Params) -> Any:
+        """Tell the symbols whose funding interval was adjusted: those that do not pay every 8 hours."""
+        now = self._x.clock.now_ms()
+        hours = {symbol: schedule.interval_hours(now) for symbol, schedule in self._x.funding.items()}
+        return [
+            {
+                "symbol": symbol,
+                "adjustedFundingRateCap": "0.02000000",
+                "adjustedFundingRateFloor": "-0.02000000",
+                "fundingIntervalHours": hours[symbol],
+                "disclaimer": False,
+                "updateTime": now,
+            }
+            for symbol in hours
+            if hours[symbol] != 8
+        ]
+
+    def funding_rate(self, params: Params) -> Any:
+        """Tell funding that was paid."""
+        now, limit = self._x.clock.now_ms(), whole(params, "limit") or 100
+        start, end = whole(params, "startTime"), min(whole(params, "endTime") or now, now)
+        symbols = [self._x.venue.symbol_of(params)] if params.get("symbol") else list(self._x.venue.rules)
+        rows = [
+            {"symbol": symbol, "fundingTime": time, "fundingRate": write_rate(rate), "markPrice": "", "rateType": "8h"}
+            for symbol in symbols
+            for time, rate in self._x.funding[symbol].history(start, end, min(limit, 1000))
+        ]
+        return sorted(rows, key=lambda row: row["fundingTime"])
+
+    def book_ticker(self, params: Params) -> Any:
+        """Tell the best prices."""
+        return self._each(params, self._book)
+
+    def _book(self, symbol: str) -> Any:
+        book, rules = self._x.venue.books[symbol], self._x.venue.rules[symbol]
+        return {
+            "symbol": symbol,
+            "bidPrice": f"{rules.price(book.bid):f}",
+            "bidQty": f"{rules.qty(book.bid_lots):f}",
+            "askPrice": f"{rules.price(book.ask):f}",
+            "askQty": f"{rules.qty(book.ask_lots):f}",
+            "time": self._x.clock.now_ms(),
+            "lastUpdateId": self._x.clock.now_ms(),
+        }
+
+    def depth(self, params: Params) -> Any:
+        """Tell the book: one level a side."""
+        symbol = self._x.venue.symbol_of(params)
+        book, rules, now = self._x.venue.books[symbol], self._x.venue.rules[symbol], self._x.clock.now_ms()
+        return {
+            "lastUpdateId": now,
+            "E": now,
+            "T": now,
+            "bids": [[f"{rules.price(book.bid):f}", f"{rules.qty(book.bid_lots):f}"]],
+            "asks": [[f"{rules.price(book.ask):f}", f"{rules.qty(book.ask_lots):f}"]],
+        }
+
+    def price_ticker(self, params: Params) -> Any:
+        """Tell the last price."""
+        now = self._x.clock.now_ms()
+        return self._each(params, lambda s: {"symbol": s, "price": f"{self._x.venue.mark(s):f}", "time": now})
+
+    def day_ticker(self, params: Params) -> Any:
+        """Tell the last 24 hours."""
+        return self._each(params, self._day)
+
+    def _day(self, symbol: str) -> Any:
+        now, rules, last = self._x.clock.now_ms(), self._x.venue.rules[symbol], self._x.venue.mark(symbol)
+        bar = self._x.candles[symbol].day(now)
+        opened = bar.open if bar is not None else float(last)
+        change = float(last) - opened
+        digits, lots = rules.price_digits, rules.qty_digits
+        volume, quote = (bar.volume, bar.quote) if bar is not None else (0.0, 0.0)
+        return {
+            "symbol": symbol,
+            "priceChange": f"{change:.{digits}f}",
+            "priceChangePercent": f"{100 * change / opened:.3f}",
+            "weightedAvgPrice": f"{quote / volume if volume else float(last):.{digits}f}",
+            "lastPrice": f"{last:f}",
+            "lastQty": "0",
+            "openPrice": write(opened, digits),
+            "highPrice": write(bar.high if bar is not None else float(last), digits),
+            "lowPrice": write(bar.low if bar is not None else float(last), digits),
+            "volume": f"{volume:.{lots}f}",
+            "quoteVolume": f"{quote:.2f}",
+            "openTime": now - 86_400_000,
+            "closeTime": now,
+            "firstId": 0,
+            "lastId": 0,
+            "count": bar.trades if bar is not None else 0,
+        }
+
+    def _each(self, params: Params, one: Any) -> Any:
+        if params.get("symbol"):
+            return one(self._x.venue.symbol_of(params))
+        return [one(symbol) for symbol in self._x.venue.rules]
+
+
+def whole(params: Params, name: str) -> int | None:
+    """Read a whole number; None if absent."""
+    text = params.get(name, "")
+    if text == "":
+        return None
+    if not text.isdigit():
+        raise Refused(-1100, name)
+    return int(text)

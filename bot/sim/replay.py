@@ -1,0 +1,47 @@
+"""The recorded market as one stream of instants: every symbol's ticks, and the minutes on which bars close and funding is paid.
+
+On a full minute what closes comes first, then the ticks of the bars that open.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from bot.sim.candles import Candles
+from bot.sim.path import DAY_MS, day_ticks
+
+MINUTE_MS: Final = 60_000
+MINUTE: Final = -1  # in place of a symbol's number
+
+# time, symbol's number, price, lots, seller, bid, bid lots, ask, ask lots, trades, time and price of the bar's next tick
+Row = list[int]
+
+
+def span(candles: dict[str, Candles]) -> tuple[int, int]:
+    """Return the first open and the last close of all bars."""
+    first = min(int(c.base.open_ms[0]) for c in candles.values())
+    last = max(int(c.base.open_ms[-1] + c.base.length_ms[-1]) for c in candles.values())
+    return first, last
+
+
+def replay(
+    candles: dict[str, Candles], from_ms: int, to_ms: int, *, seed: int, spread: float, depth_notional: float
+) -> Iterator[Row]:
+    """Yield everything in [from_ms, to_ms], the ticks up to but not including `to_ms`, in the order of time.
+
+    Symbols are numbered in the order of `candles`; of ticks on one millisecond the first symbol's comes first.
+    """
+    for day in range(from_ms // DAY_MS, to_ms // DAY_MS + 1):
+        parts = []
+        for number, c in enumerate(candles.values()):
+            ticks = day_ticks(c.base, c.rules, day=day, seed=seed, spread=spread, depth_notional=depth_notional)
+            if ticks is not None:
+                parts.append(np.insert(ticks, 1, number, axis=0))
+        minutes = np.zeros((12, DAY_MS // MINUTE_MS), dtype=np.int64)
+        minutes[0] = day * DAY_MS + np.arange(minutes.shape[1]) * MINUTE_MS
+        minutes[1] = MINUTE
+        rows = np.concatenate([minutes, *parts], axis=1)
+        keep = (rows[0] >= from_ms) & ((rows[0] < to_ms) | ((rows[1] == MINUTE) & (rows[0] == to_ms)))
+        rows = rows[:, keep]
+        yield from rows[:, np.lexsort((rows[1], rows[0]))].T.tolist()
