@@ -1,0 +1,437 @@
+"""Every REST call of the bot: one door, behind which there are no exceptions of the library and no blind repetition.
+
+Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
+which certainly did nothing, is answered by setting the clock and sending once more. Reads are repeated after 200, 400, 800 and
+1,600 ms on the bot's clock, then `ReadFailed` says so in one sentence. The request budget is asked before each call.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from binance.exceptions import BinanceAPIException
+
+from bot.core.errors import BotError
+from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
+from bot.core.intents import CancelOrder, PlaceOrder
+from bot.core.klines import interval_ms
+from bot.core.types import Kline, OrderReport, PositionReport, Quote
+from bot.execution import replies, wire
+from bot.execution.client import LocalClient
+from bot.execution.clock import Reading, WallClock, machine_ms, offset_of
+from bot.execution.limits import Lane, Limits
+from bot.execution.outcomes import (
+    CLOCK_ERRORS,
+    NO_SUCH_ORDER,
+    NOT_PERMITTED,
+    Accepted,
+    Outcome,
+    ReadFailed,
+    Rejected,
+    Unknown,
+    translate,
+)
+from bot.execution.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+READ_RETRIES_MS = (200, 400, 800, 1_600)
+TRADES_LIMIT = 1_000
+TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the longest span that userTrades accepts
+Call = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """How the account stands after `prepare`: leverage per symbol, and what could not be changed."""
+
+    leverage: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+class Gateway:
+    """The exchange's REST side, for one account.
+
+    Parameters
+    ----------
+    client
+        The library's client.
+    tasks
+        Clock and waiting.
+    limits
+        The request budget.
+    """
+
+    def __init__(self, client: LocalClient, tasks: Tasks, limits: Limits) -> None:
+        self.client = client
+        self.tasks = tasks
+        self.limits = limits
+        self.fee_rates: dict[str, tuple[Decimal, Decimal]] = {}
+        self.funding_hours: dict[str, int] = {}
+        self._client_ids: dict[tuple[str, str], str] = {}  # (symbol, order id) -> client id
+
+    # Sending -----------------------------------------------------------------------------------------------------------
+
+    async def _send(self, call: Call, params: dict[str, Any]) -> Outcome:
+        """Send once; once more after setting the clock when the exchange says that our time is wrong."""
+        outcome = await self._send_once(call, params)
+        if isinstance(outcome, Rejected) and outcome.code in CLOCK_ERRORS:
+            log.warning("our clock is off (%s): setting it", outcome.message)
+            try:
+                await self.synchronise(samples=3)
+            except ReadFailed as error:
+                log.warning("%s", error)
+                return outcome
+            outcome = await self._send_once(call, params)
+        return outcome
+
+    async def _send_once(self, call: Call, params: dict[str, Any]) -> Outcome:
+        try:
+            return Accepted(await call(**params))
+        except BinanceAPIException as error:
+            outcome = translate(error)
+            headers = getattr(error.response, "headers", {})
+            self.limits.observe_refusal(int(error.status_code), headers, str(error.message))
+            return outcome
+        except Exception as error:
+            return translate(error)
+
+    async def _write(self, lane: Lane, call: Call, params: dict[str, Any]) -> Outcome:
+        refusal = self.limits.refusal(lane)
+        if refusal is not None:
+            return Rejected(refusal[0], refusal[1], limited=True)
+        return await self._send(call, dict(params))
+
+    async def _read(self, what: str, call: Call, **params: Any) -> Any:
+        """Read with patience."""
+        outcome: Outcome = Unknown("not sent")
+        for delay_ms in (*READ_RETRIES_MS, None):
+            await self.limits.clearance(Lane.READ)
+            outcome = await self._send(call, dict(params))
+            if isinstance(outcome, Accepted):
+                return outcome.payload
+            if isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
+                break
+            if delay_ms is not None:
+                await self.tasks.sleep(delay_ms)
+        if isinstance(outcome, Rejected):
+            hint = "; check the API key, its permissions and its address list" if outcome.code in NOT_PERMITTED else ""
+            raise ReadFailed(f"cannot read {what}: {outcome.message} ({outcome.code}){hint}", code=outcome.code)
+        assert isinstance(outcome, Unknown)
+        raise ReadFailed(f"cannot read {what}: {outcome.reason}")
+
+    # Clock -------------------------------------------------------------------------------------------------------------
+
+    async def synchronise(self, samples: int = 5) -> float:
+        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none."""
+        clock = self.tasks.clock
+        if not isinstance(clock, WallClock):
+            self.client.timestamp_offset = 0
+            return 0.0
+        readings = []
+        for _ in range(samples):
+            sent = machine_ms()
+            outcome = await self._send_once(self.client.futures_time, {})
+            if isinstance(outcome, Accepted):
+                readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
+        if not readings:
+            raise ReadFailed("cannot read the exchange's time")
+        offset = offset_of(readings)
+        self.client.timestamp_offset = round(clock.synchronise(offset))
+        return offset
+
+    # Session -----------------------------------------------------------------------------------------------------------
+
+    async def load_session(self, symbols: Sequence[str], *, venue: str) -> SessionStarted:
+        """Read what the venue is and allows: filters, maintenance tiers, fees, wallet, request limits."""
+        info = await self._read("the instruments", self.client.futures_exchange_info)
+        brackets = await self._read("the leverage brackets", self.client.futures_leverage_bracket)
+        commissions = {}
+        for symbol in symbols:
+            name = f"the commission of {symbol}"
+            commissions[symbol] = await self._read(name, self.client.futures_commission_rate, symbol=symbol)
+        listed = {str(wire.need(line, "symbol")) for line in wire.need(info, "symbols")}
+        if missing := [symbol for symbol in symbols if symbol not in listed]:
+            raise ReadFailed(f"the exchange does not list {', '.join(missing)}: check data.symbols")
+        instruments = replies.instruments(info, brackets, commissions, symbols=symbols)
+        self.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
+        for name, value in replies.rate_limits(info).items():
+            setattr(self.limits, f"{name}_limit", value)
+        self.funding_hours = replies.funding_hours(
+            await self._read("the funding intervals", self.client.futures_v1_get_funding_info)
+        )
+        wallet = await self.wallet()
+        return SessionStarted(self.tasks.clock.now_ms(), venue, wallet, instruments)
+
+    async def wallet(self) -> Decimal:
+        """Return the wallet balance in quote."""
+        return replies.wallet_balance(await self._read("the balance", self.client.futures_account_balance))
+
+    async def prepare(self, symbols: Iterable[str], leverage: int) -> Prepared:
+        """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what holds.
+
+        What the exchange refuses because of open orders or positions stays as it is and is told as a warning; hedge mode
+        and cross margin end the start, because the bot's orders and risk figures would be wrong.
+        """
+        warnings: list[str] = []
+        await self._set(
+            "one-way mode", -4059, warnings, self.client.futures_change_position_mode, dualSidePosition="false"
+        )
+        await self._set(
+            "single-asset mode", -4171, warnings, self.client.futures_change_multi_assets_mode, multiAssetsMargin=False
+        )
+        for symbol in symbols:
+            margin = self.client.futures_change_margin_type
+            await self._set(
+                f"isolated margin of {symbol}", -4046, warnings, margin, symbol=symbol, marginType="ISOLATED"
+            )
+            name = f"leverage {leverage} of {symbol}"
+            call = self.client.futures_change_leverage
+            await self._set(name, 0, warnings, call, symbol=symbol, leverage=str(leverage))
+        account = await self.account_config()
+        if wire.truth(account, "dualSidePosition"):
+            raise BotError(
+                "the account is in hedge mode and could not be switched: close its positions and orders first"
+            )
+        found: dict[str, int] = {}
+        for symbol in symbols:
+            config = await self.symbol_config(symbol)
+            if str(wire.need(config, "marginType")).upper() not in ("ISOLATED", "ISOLATED_MARGIN"):
+                raise BotError(f"{symbol} is on cross margin and could not be switched: close its position first")
+            found[symbol] = wire.integer(config, "leverage")
+        return Prepared(found, tuple(warnings))
+
+    async def _set(self, what: str, fine: int, warnings: list[str], call: Call, **params: Any) -> None:
+        outcome = await self._write(Lane.READ, call, params)
+        if isinstance(outcome, Rejected) and outcome.code != fine:
+            if outcome.code in NOT_PERMITTED:
+                raise ReadFailed(
+                    f"cannot set {what}: {outcome.message} ({outcome.code}); check the API key and its permissions"
+                )
+            warning = f"{what} not set: {outcome.message} ({outcome.code})"
+        elif isinstance(outcome, Unknown):
+            warning = f"{what} perhaps not set: {outcome.reason}"
+        else:
+            return
+        log.warning("%s", warning)
+        warnings.append(warning)
+
+    async def account_config(self) -> wire.Payload:
+        """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""
+        reply: wire.Payload = await self._read("the account's settings", self.client.futures_account_config)
+        return reply
+
+    async def symbol_config(self, symbol: str) -> wire.Payload:
+        """Return symbolConfig of one symbol: margin type and leverage."""
+        reply = await self._read(f"the settings of {symbol}", self.client.futures_symbol_config, symbol=symbol)
+        for line in reply:
+            if wire.need(line, "symbol") == symbol:
+                found: wire.Payload = line
+                return found
+        raise ReadFailed(f"the exchange tells no settings for {symbol}")
+
+    # Market ------------------------------------------------------------------------------------------------------------
+
+    async def klines(self, symbol: str, interval: str, start_ms: int, end_ms: int | None = None) -> list[Kline]:
+        """Return the closed bars with open time in [start_ms, end_ms), in order and without repetition.
+
+        A bar counts as closed when it had ended before the request was sent, by the exchange's clock.
+        """
+        step = interval_ms(interval)
+        result: list[Kline] = []
+        while True:
+            asked_ms = self.tasks.clock.now_ms()
+            last_open = asked_ms - step if end_ms is None else min(end_ms - 1, asked_ms - step)
+            if start_ms > last_open:
+                return result
+            wanted = (last_open - start_ms) // step + 1
+            limit = 99 if wanted <= 99 else 499 if wanted <= 499 else 1_000  # cheapest per row in weight
+            params = {"symbol": symbol, "interval": interval, "startTime": str(start_ms), "endTime": str(last_open)}
+            rows = await self._read(f"klines of {symbol}", self.client.futures_klines, **params, limit=str(limit))
+            page = [replies.kline(row, symbol, interval_ms=step) for row in rows]
+            page = [bar for bar in page if start_ms <= bar.open_ms <= last_open]
+            if not page:
+                return result
+            result.extend(page)
+            start_ms = page[-1].open_ms + step
+
+    async def funding(self, symbol: str) -> Funding:
+        """Return the current funding of one symbol."""
+        if not self.funding_hours:
+            call = self.client.futures_v1_get_funding_info
+            self.funding_hours = replies.funding_hours(await self._read("the funding intervals", call))
+        reply = await self._read(f"the funding of {symbol}", self.client.futures_mark_price, symbol=symbol)
+        return replies.funding(reply, hours=self.funding_hours.get(symbol, 8))
+
+    async def quote(self, symbol: str) -> Quote:
+        """Return best bid and ask of one symbol."""
+        book = await self._read(f"the book of {symbol}", self.client.futures_orderbook_ticker, symbol=symbol)
+        names = ("bidPrice", "bidQty", "askPrice", "askQty")
+        bid, bid_qty, ask, ask_qty = (wire.number(book, name) for name in names)
+        return Quote(bid, bid_qty, ask, ask_qty)
+
+    # Account -----------------------------------------------------------------------------------------------------------
+
+    async def positions(self, symbols: Sequence[str] = ()) -> tuple[PositionReport, ...]:
+        """Return the positions that are not flat (of `symbols`, or all)."""
+        lines = await self._read("the positions", self.client.futures_position_information)
+        reports = [replies.position_report(line) for line in lines]
+        return tuple(r for r in reports if r.qty != 0 and (not symbols or r.symbol in symbols))
+
+    async def open_orders(self, symbols: Sequence[str]) -> tuple[OrderReport, ...]:
+        """Return the working orders of `symbols`, regular and algo."""
+
+        async def regular(symbol: str) -> list[OrderReport | None]:
+            lines = await self._read(f"orders of {symbol}", self.client.futures_get_open_orders, symbol=symbol)
+            for line in lines:
+                self._remember(line)
+            return [replies.order_report(line) for line in lines]
+
+        async def algo(symbol: str) -> list[OrderReport | None]:
+            lines = await self._read(f"stops of {symbol}", self.client.futures_get_open_algo_orders, symbol=symbol)
+            return [replies.algo_report(line) for line in lines]
+
+        parts = await self.tasks.together(*(read(s) for s in symbols for read in (regular, algo)))
+        return tuple(report for part in parts for report in part if report is not None)
+
+    async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
+        """Return our trades of one symbol since a time, with the client ids of their orders."""
+        now = self.tasks.clock.now_ms()
+        start, seen = min(since_ms, now), dict[int, wire.Payload]()
+        while start <= now:
+            end = start + TRADES_WINDOW_MS
+            lines = await self._read(
+                f"trades of {symbol}",
+                self.client.futures_account_trades,
+                symbol=symbol,
+                startTime=str(start),
+                endTime=str(end),
+                limit=str(TRADES_LIMIT),
+            )
+            fresh = [line for line in lines if wire.integer(line, "id") not in seen]
+            seen.update((wire.integer(line, "id"), line) for line in fresh)
+            full = len(lines) >= TRADES_LIMIT and bool(fresh)
+            start = max(wire.integer(line, "time") for line in fresh) if full else end + 1
+        trades = sorted(seen.values(), key=lambda line: (wire.integer(line, "time"), wire.integer(line, "id")))
+        result = []
+        for line in trades:
+            client_id = line.get("clientOrderId") or await self._client_id(symbol, str(wire.need(line, "orderId")))
+            result.append(replies.fill(line, client_id, rates=self.fee_rates))
+        return result
+
+    def _remember(self, order: wire.Payload) -> None:
+        if len(self._client_ids) > 20_000:
+            for key in list(self._client_ids)[:10_000]:
+                del self._client_ids[key]
+        if order.get("orderId") and order.get("clientOrderId"):
+            self._client_ids[(str(order.get("symbol")), str(order["orderId"]))] = str(order["clientOrderId"])
+
+    async def _client_id(self, symbol: str, order_id: str) -> str:
+        key = (symbol, order_id)
+        if key not in self._client_ids:
+            call = self.client.futures_get_order
+            order = await self._read(f"order {order_id} of {symbol}", call, symbol=symbol, orderId=order_id)
+            self._client_ids[key] = str(wire.need(order, "clientOrderId"))
+        return self._client_ids[key]
+
+    async def snapshot(self, symbols: Sequence[str], since_ms: int) -> AccountSnapshot:
+        """Return positions, wallet, working orders and the fills since a time, as of one instant.
+
+        The parts come in separate replies. Positions are therefore read before and after the rest, and all is read again
+        (three times at most) while they differ; `at_ms` is the time before the last round.
+        """
+        positions = await self.positions(symbols)
+        rounds = 0
+        while True:
+            rounds += 1
+            at_ms = self.tasks.clock.now_ms()
+            orders, wallet, *fills = await self.tasks.together(
+                self.open_orders(symbols), self.wallet(), *(self.fills(symbol, since_ms) for symbol in symbols)
+            )
+            before, positions = positions, await self.positions(symbols)
+            if rounds == 3 or {p.symbol: p.qty for p in before} == {p.symbol: p.qty for p in positions}:
+                break
+        every_fill = sorted((f for part in fills for f in part), key=lambda f: (f.at_ms, f.symbol, f.trade_id))
+        return AccountSnapshot(at_ms, wallet, positions, orders, tuple(every_fill))
+
+    # Orders ------------------------------------------------------------------------------------------------------------
+
+    async def place(self, intent: PlaceOrder) -> Outcome:
+        """Send one order; a stop goes to the algo service."""
+        lane = Lane.EXIT if wire.is_exit(intent) else Lane.ENTRY
+        call = self.client.futures_create_algo_order if intent.algo else self.client.futures_create_order
+        outcome = await self._write(lane, call, wire.place_params(intent))
+        return self._with_update(outcome, algo=intent.algo)
+
+    async def cancel(self, intent: CancelOrder, *, known: PlaceOrder | None = None) -> Outcome:
+        """Cancel one order; `known` is the order as it was placed, for a stop's reply tells nothing of it."""
+        call = self.client.futures_cancel_algo_order if intent.algo else self.client.futures_cancel_order
+        outcome = await self._write(Lane.EXIT, call, wire.cancel_params(intent))
+        if not intent.algo or not isinstance(outcome, Accepted):
+            return self._with_update(outcome, algo=False)
+        if known is None:
+            return await self.query(intent.client_id, intent.symbol, algo=True)
+        now = self.tasks.clock.now_ms()
+        try:
+            update = replies.canceled(outcome.payload, side=known.side, qty=known.qty, at_ms=now, symbol=known.symbol)
+        except Exception as error:
+            return translate(error)
+        return Accepted(outcome.payload, update)
+
+    async def query(self, client_id: str, symbol: str, *, algo: bool = False) -> Outcome:
+        """Look one order up by its client id: accepted with its state, rejected with -2013, or unknown.
+
+        A stop that has triggered lives on as a regular order with the same client id, which then says more.
+        """
+        await self.limits.clearance(Lane.QUERY)
+        call = self.client.futures_get_algo_order if algo else self.client.futures_get_order
+        outcome = self._with_update(await self._send(call, self._lookup(client_id, symbol, algo=algo)), algo=algo)
+        if algo and isinstance(outcome, Accepted) and replies.has_triggered(outcome.payload):
+            params = self._lookup(client_id, symbol, algo=False)
+            regular = self._with_update(await self._send(self.client.futures_get_order, params), algo=False)
+            if isinstance(regular, Accepted):
+                return regular
+        return outcome
+
+    @staticmethod
+    def _lookup(client_id: str, symbol: str, *, algo: bool) -> dict[str, Any]:
+        return dict(wire.lookup_params(client_id, symbol, algo=algo))
+
+    def _with_update(self, outcome: Outcome, *, algo: bool) -> Outcome:
+        """Read the order's state from an accepted reply; one that cannot be read leaves the outcome unknown."""
+        if not isinstance(outcome, Accepted):
+            return outcome
+        try:
+            update = (replies.algo_order_update if algo else replies.order_update)(outcome.payload)
+        except Exception as error:
+            return translate(error)
+        if not algo:
+            self._remember(outcome.payload)
+        return Accepted(outcome.payload, update)
+
+    async def find_trades(self, client_id: str, symbol: str, since_ms: int) -> OrderUpdate | None:
+        """Return the order's state if any trade since a time belongs to it: the proof against "no such order"."""
+        for fill in await self.fills(symbol, since_ms):
+            if fill.client_id == client_id:
+                outcome = await self.query(client_id, symbol)
+                if isinstance(outcome, Accepted):
+                    return outcome.update
+                raise ReadFailed(f"order {client_id} has trades but cannot be read")
+        return None
+
+    async def set_leverage(self, symbol: str, leverage: int) -> Outcome:
+        """Set one symbol's leverage."""
+        call = self.client.futures_change_leverage
+        return await self._write(Lane.EXIT, call, {"symbol": symbol, "leverage": str(leverage)})
+
+    async def cancel_all(self, symbol: str) -> list[Outcome]:
+        """Cancel every order of one symbol, regular and algo (`flatten` without a running bot)."""
+        calls = (self.client.futures_cancel_all_open_orders, self.client.futures_cancel_all_algo_open_orders)
+        return [await self._write(Lane.EXIT, call, {"symbol": symbol}) for call in calls]
+
+
+def is_absent(outcome: Outcome) -> bool:
+    """Whether a query found no such order."""
+    return isinstance(outcome, Rejected) and outcome.code == NO_SUCH_ORDER

@@ -1,0 +1,145 @@
+"""Binance's request budget: what has been used, what is kept back for exits, and when we have to be silent.
+
+The exchange tells in every reply how much of the minute's weight (2,400 per address) and of the order counts (300 in 10 s,
+1,200 in a minute per account) is used; this module only remembers. A fifth of each is kept back: reads wait and new
+entries are refused when four fifths are gone, while exits, cancels and order queries go on.
+
+After HTTP 429 everything but exits, cancels and order queries is silent until `Retry-After`; after 418 the address is
+banned and everything is. Pauses end by a timer on the clock.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+
+from bot.core.clock import Cancellable
+from bot.execution.tasks import Latch, Tasks
+
+WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
+ORDERS_10S_HEADER = "X-MBX-ORDER-COUNT-10S"
+ORDERS_1M_HEADER = "X-MBX-ORDER-COUNT-1M"
+BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+
+
+class Lane(Enum):
+    """What a request is for; decides what may pass when the budget is short."""
+
+    ENTRY = "entry"  # an order that opens or adds
+    EXIT = "exit"  # reduce-only, stops, cancels
+    QUERY = "query"  # looking an order up
+    READ = "read"  # everything else
+
+
+class Limits:
+    """Used weight and order counts, pauses and bans.
+
+    Parameters
+    ----------
+    tasks
+        The clock to wait on.
+    weight, orders_10s, orders_1m
+        The venue's limits, from exchangeInfo's rateLimits.
+    reserve
+        Fraction of each that only exits, cancels and order queries may use.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        *,
+        weight: int = 2400,
+        orders_10s: int = 300,
+        orders_1m: int = 1200,
+        reserve: float = 0.2,
+    ) -> None:
+        self._tasks = tasks
+        self.weight_limit = weight
+        self.orders_10s_limit = orders_10s
+        self.orders_1m_limit = orders_1m
+        self.reserve = reserve
+        self._used: dict[str, tuple[int, int]] = {}  # header -> (window's number, used in it)
+        self._windows = {WEIGHT_HEADER: 60_000, ORDERS_10S_HEADER: 10_000, ORDERS_1M_HEADER: 60_000}
+        self._pause: Latch | None = None
+        self._pause_timer: Cancellable | None = None
+        self.banned = False
+        self.pauses = 0
+
+    def used(self, header: str) -> int:
+        """Return what the exchange last told for the window of `header` that runs now."""
+        number, used = self._used.get(header, (-1, 0))
+        return used if number == self._tasks.clock.now_ms() // self._windows[header] else 0
+
+    @property
+    def used_weight(self) -> int:
+        """Weight used in this minute."""
+        return self.used(WEIGHT_HEADER)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the exchange has told us to be silent."""
+        return self._pause is not None
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Read the counters from a reply's headers."""
+        now = self._tasks.clock.now_ms()
+        for header, window in self._windows.items():
+            value = headers.get(header, "")
+            if value.isdigit():
+                self._used[header] = (now // window, int(value))
+
+    def observe_refusal(self, status: int, headers: Mapping[str, str], message: str) -> None:
+        """Note an HTTP 429 or 418 and pause for as long as it says (seconds; else a minute, or two for a ban)."""
+        if status not in (418, 429):
+            return
+        try:
+            delay_ms = float(headers.get("Retry-After", "")) * 1000
+        except ValueError:
+            until = BANNED_UNTIL.search(message)
+            if until:
+                delay_ms = int(until.group(1)) - self._tasks.clock.now_ms()
+            else:
+                delay_ms = 60_000 if status == 429 else 120_000
+        self.pause(delay_ms, banned=status == 418)
+
+    def pause(self, delay_ms: float, *, banned: bool = False) -> None:
+        """Be silent for `delay_ms`; a later call may lengthen it, and a ban stays one."""
+        self.pauses += 1
+        self.banned = self.banned or banned
+        if self._pause is None:
+            self._pause = self._tasks.latch()
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        self._pause_timer = self._tasks.clock.call_later(max(delay_ms, 1.0), self._resume)
+
+    def _resume(self) -> None:
+        latch, self._pause, self._pause_timer, self.banned = self._pause, None, None, False
+        if latch is not None:
+            latch.set()
+
+    def refusal(self, lane: Lane) -> tuple[int, str] | None:
+        """Return why an order or cancel may not be sent now, as Binance's code and a sentence; None if it may."""
+        if self.banned:
+            return -1003, "not sent: this address is banned by the exchange"
+        if lane is not Lane.ENTRY:
+            return None
+        if self.paused:
+            return -1003, "not sent: the exchange asked for a pause"
+        share = 1 - self.reserve
+        for header, limit in ((ORDERS_10S_HEADER, self.orders_10s_limit), (ORDERS_1M_HEADER, self.orders_1m_limit)):
+            if self.used(header) >= share * limit:
+                return -1015, f"not sent: {self.used(header)} of {limit} orders used, the rest is kept for exits"
+        return None
+
+    async def clearance(self, lane: Lane) -> None:
+        """Wait until a read (lane READ) or an order query (lane QUERY) may be sent."""
+        while self._pause is not None and (self.banned or lane is Lane.READ):
+            await self._pause.wait()
+        if lane is Lane.READ and self.used_weight >= (1 - self.reserve) * self.weight_limit:
+            now = self._tasks.clock.now_ms()
+            await self._tasks.sleep(60_000 - now % 60_000 + 10)
+
+    def close(self) -> None:
+        """Forget the pause."""
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        self._resume()

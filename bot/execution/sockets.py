@@ -1,0 +1,269 @@
+"""python-binance's websockets, hardened by subclassing: they reconnect for ever, tell when they did, and close at once.
+
+What the library's sockets lack (venue notes 4) and what is done about it here:
+
+* They give up after four attempts: these go on, waiting on the bot's clock, at most ten seconds (P2).
+* They do not say that they have reconnected: these put a note `{"e": "reconnected"}` on their queue (P3).
+* A full queue or a frame that is no JSON ends the read loop for good, and what was queued is lost: the queue is long, such a
+  frame becomes a note, the queue can be read to its end, and its last entry is `{"e": "ended"}` (P1).
+* Closing takes up to their timeout or hangs while they reconnect: closing the connection ends the reading at once; frames
+  that had already arrived are still delivered (P15).
+* They print every message into a debug text that nobody reads: a `Frame` prints as one word (P24).
+* The user socket prolongs its listen key by the wall: here by the bot's clock, and a reconnect asks for the key again,
+  because the old one may have expired in between (P18).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from binance.ws.constants import WSListenerState
+from binance.ws.keepalive_websocket import KeepAliveWebsocket
+from binance.ws.reconnecting_websocket import ReconnectingWebsocket
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from bot.execution.clock import WallClock
+from bot.execution.outcomes import describe
+from bot.execution.tasks import Hold, Tasks
+
+log = logging.getLogger(__name__)
+# All that the library logs as an error it also puts on the queue, from where `streams` tells it once and in its own words.
+library_log = logging.getLogger(f"{__name__}.library")
+library_log.setLevel(logging.CRITICAL)
+
+RECONNECTED = "reconnected"
+ENDED = "ended"
+UNREADABLE = "unreadable"
+ERROR = "error"
+HANDSHAKE_COUNTS_S = (
+    0.25  # wall; an exchange that lets nobody in for a while would otherwise wait for us, and we for it
+)
+REPLAY_KEEP_ALIVE_S = 20.0
+NOTES = frozenset({RECONNECTED, ENDED, UNREADABLE, ERROR})
+
+
+class Frame(dict[str, Any]):
+    """One decoded message; formatting it into a log line costs nothing."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        """Return one word: the library formats every message for its debug log."""
+        return "frame"
+
+
+class Connection(ClientConnection):
+    """A connection that tells at once, when the bytes arrive, that it is open or that the other end closes it.
+
+    The library's reader learns it some rounds of the event loop later; a stepped exchange must not move in between.
+    """
+
+    def __init__(self, *args: Any, opened: Callable[[], None], closed: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tell_opened: Callable[[], None] | None = opened
+        self._tell_closed: Callable[[], None] | None = closed
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes off the wire."""
+        if self._tell_opened is not None:
+            self._tell_opened()
+            self._tell_opened = None
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None:
+            self._is_closed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that the wire is gone."""
+        self._is_closed()
+        super().connection_lost(exc)
+
+    def _is_closed(self) -> None:
+        if self._tell_closed is not None:
+            self._tell_closed()
+            self._tell_closed = None
+
+
+class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the library is untyped
+    """A market or public socket."""
+
+    MAX_RECONNECTS = 10**9
+    MAX_RECONNECT_SECONDS = 10
+    FIRST_WAIT_MS = 200
+    ws: Any
+    TIMEOUT = None  # nothing here waits by the wall: closing the connection ends the reading
+
+    def __init__(self, *args: Any, tasks: Tasks, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log = library_log
+        self._tasks = tasks
+        self._closing = False
+        self._reader: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self.reconnections = 0
+        self._handshake: Hold | None = None
+        self._loss = Hold(tasks.activity)  # from the other end's closing until the reader has noticed
+        self._loss.release()
+        self._ws_kwargs["create_connection"] = self._make_connection
+
+    def _make_connection(self, *args: Any, **kwargs: Any) -> Connection:
+        return Connection(*args, opened=self._on_open, closed=self._on_close, **kwargs)
+
+    def _on_open(self) -> None:
+        if self._handshake is not None:
+            self._handshake.take()
+
+    def _on_close(self) -> None:
+        if self.ws_state is WSListenerState.STREAMING and self._reader is not None and not self._ended.is_set():
+            self._loss.take()
+
+    async def recv(self) -> Any:
+        """Return the next frame or note; what was queued before the reading ended is delivered too."""
+        return await self._queue.get()
+
+    def waiting(self) -> int:
+        """How many frames and notes are queued."""
+        return int(self._queue.qsize())
+
+    def _handle_message(self, evt: Any) -> Any:
+        try:
+            message = self.json_loads(evt)
+        except ValueError as error:
+            return Frame(e=UNREADABLE, m=f"{error}: {str(evt)[:200]}")
+        if not isinstance(message, dict) or not message:
+            return Frame(e=UNREADABLE, m=str(message)[:200])
+        return Frame(message)
+
+    def _note(self, kind: str, text: str = "") -> None:
+        self._tasks.activity.begin()
+        self._queue.put_nowait(Frame(e=kind, m=text))
+
+    async def _propagate_error(self, error_msg: dict[str, Any]) -> None:
+        self._loss.release()
+        self._note(ERROR, f"{error_msg.get('type', '')} {error_msg.get('m', '')}".strip())
+
+    async def _read_loop(self) -> None:
+        self._reader = asyncio.current_task()
+        try:
+            await super()._read_loop()
+        finally:
+            self._loss.release()
+            self._ended.set()
+            self._note(ENDED)
+
+    async def connect(self) -> None:
+        """Open the connection; only the handshake counts, not the request for a listen key, which counts itself."""
+        await self._before_connect()
+        with self._tasks.counted(HANDSHAKE_COUNTS_S) as self._handshake:
+            try:
+                await super().connect()
+            finally:
+                self._handshake = None
+
+    async def _after_connect(self) -> None:
+        self.ws.close_timeout = 1.0
+        await super()._after_connect()
+
+    def _reconnect(self) -> None:
+        self.ws_state = WSListenerState.RECONNECTING
+        if self.ws is not None and self.ws.state is State.OPEN:  # asked for from outside: wake the reader
+            self._tasks.spawn(self.ws.close(), name="close for reconnect")
+
+    async def before_reconnect(self) -> None:
+        """Close what is left of the connection, keeping the frames that had arrived."""
+        connection, self.ws = self.ws, None
+        if connection is not None:
+            await connection.close()
+            await self._deliver_rest(connection)
+        self._reconnects += 1
+
+    async def _deliver_rest(self, connection: Any) -> None:
+        """Queue what a closed connection has received and nobody has read."""
+        while True:
+            try:
+                message = self._handle_message(await connection.recv())
+            except ConnectionClosed:
+                return
+            self._queue.put_nowait(message)
+
+    async def _run_reconnect(self) -> None:
+        activity = self._tasks.activity
+        activity.begin()
+        try:
+            await self.before_reconnect()
+        finally:
+            activity.end()
+        tried = self._reconnects - 1
+        longest_ms = self.MAX_RECONNECT_SECONDS * 1000
+        await self._tasks.sleep(0 if tried == 0 else min(longest_ms, self.FIRST_WAIT_MS * 2 ** min(tried - 1, 10)))
+        if self._closing:
+            self.ws_state = WSListenerState.EXITING
+            return
+        try:
+            await self.connect()
+        except Exception as error:
+            log.warning("cannot reconnect %s: %s", self._url, describe(error))
+        else:
+            self.reconnections += 1
+            self._note(RECONNECTED)
+        if self._closing:
+            self.ws_state = WSListenerState.EXITING
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close at once, also while reconnecting; frames that had arrived stay on the queue."""
+        self._closing = True
+        self.ws_state = WSListenerState.EXITING
+        self._tasks.activity.begin()
+        try:
+            connection = self.ws
+            if connection is not None:
+                await connection.close()
+            if self._handle_read_loop is not None:
+                await self._stop_reader(connection is None)
+            if connection is not None:
+                await self._deliver_rest(connection)
+        finally:
+            self.ws = None
+            self._tasks.activity.end()
+
+    async def _stop_reader(self, at_once: bool) -> None:
+        if not at_once:
+            try:
+                await asyncio.wait_for(self._ended.wait(), 1.0)
+            except TimeoutError:
+                log.warning("the reader of %s does not end: cancelled", self._url)
+        if not self._ended.is_set() and self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait((self._reader,), timeout=1.0)
+
+
+class HardenedUserSocket(HardenedSocket, KeepAliveWebsocket):  # type: ignore[misc]  # the library is untyped
+    """The private socket of an account's listen key."""
+
+    _timer: Any
+
+    def _start_socket_timer(self) -> None:
+        def prolong() -> None:
+            self._tasks.spawn(self._keepalive_socket(), name="listen key")
+
+        clock = self._tasks.clock
+        # Against a replay started apart the key ages on the replay's clock, up to 60 times faster than our delays.
+        seconds = REPLAY_KEEP_ALIVE_S if isinstance(clock, WallClock) and clock.replay else self._user_timeout
+        self._timer = clock.call_later(seconds * 1000, prolong)
+
+    async def before_reconnect(self) -> None:
+        """Close, and forget the listen key: asking again returns the same one if it is still alive."""
+        await super().before_reconnect()
+        self._listen_key = None
+
+    async def __aexit__(self, *args: object) -> None:
+        """Stop prolonging the key, then close."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await super().__aexit__(*args)
+
+
+SocketFactory = Callable[[], HardenedSocket]
