@@ -1,0 +1,114 @@
+"""Autopilot: the sensitivity of the confirmation signals from the dominant cycle of the market.
+
+The cycle is measured by Ehlers' homodyne discriminator (Rocket Science for Traders, 2001): the mean price is
+smoothed, split into an in-phase and a quadrature part by a Hilbert transformer, and the angle between successive bars
+gives the period, held between 6 and 50 bars. Short, mid and long term take half of it, all of it and twice as much as
+sensitivity. Off by default (premium features 4.3).
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+
+QUIET = 60  # bars before the cycle is believed
+SHORTEST = 5.0  # sensitivity
+LONGEST = 50.0
+TAPS = 7  # bars that the transformer reaches back
+
+CYCLE = np.dtype(
+    [
+        ("bars", "i8"),
+        ("origin", "f8"),  # first price: the transformer does not see constants, the seeds of 0 stand for it
+        ("price", "f8", TAPS),  # newest first, like all histories here
+        ("smooth", "f8", TAPS),
+        ("detrended", "f8", TAPS),
+        ("in_phase", "f8", TAPS),  # the detrended price three bars ago
+        ("quadrature", "f8", TAPS),
+        ("i2", "f8"),
+        ("q2", "f8"),
+        ("re", "f8"),
+        ("im", "f8"),
+        ("period", "f8"),
+        ("smooth_period", "f8"),
+    ]
+)
+
+
+@kernel
+def cycle_reset(cycle) -> None:
+    """Bring the cycle back to where no bar has been seen: all seeds 0, the period 15 bars."""
+    cycle.bars = 0
+    cycle.origin = 0.0
+    for i in range(TAPS):
+        cycle.price[i] = 0.0
+        cycle.smooth[i] = 0.0
+        cycle.detrended[i] = 0.0
+        cycle.in_phase[i] = 0.0
+        cycle.quadrature[i] = 0.0
+    cycle.i2 = 0.0
+    cycle.q2 = 0.0
+    cycle.re = 0.0
+    cycle.im = 0.0
+    cycle.period = 15.0
+    cycle.smooth_period = 0.0
+
+
+@kernel
+def push(history, x: float) -> None:
+    """Put x in front of the history."""
+    for i in range(TAPS - 1, 0, -1):
+        history[i] = history[i - 1]
+    history[0] = x
+
+
+@kernel
+def hilbert(history, gain: float) -> float:
+    """Return the Hilbert transform of the history."""
+    odd = 0.0962 * (history[0] - history[6]) + 0.5769 * (history[2] - history[4])
+    return odd * gain
+
+
+@kernel
+def measured_period(im: float, re: float, previous: float) -> float:
+    """Return the period of the phasor's turn, within 0.67 to 1.5 of the previous one and 6 to 50 bars."""
+    angle = math.atan2(im, re)
+    period = 2.0 * math.pi / angle if angle > 0.0 else previous
+    period = min(max(period, 0.67 * previous), 1.5 * previous)
+    return min(max(period, 6.0), 50.0)
+
+
+@kernel
+def cycle_step(cycle, high: float, low: float) -> None:
+    """Advance the dominant cycle by one closed bar."""
+    middle = (high + low) / 2.0
+    if cycle.bars == 0:
+        cycle.origin = middle
+    cycle.bars += 1
+    price = cycle.price
+    push(price, middle - cycle.origin)
+    gain = 0.075 * cycle.period + 0.54
+    push(cycle.smooth, (4.0 * price[0] + 3.0 * price[1] + 2.0 * price[2] + price[3]) / 10.0)
+    push(cycle.detrended, hilbert(cycle.smooth, gain))
+    push(cycle.quadrature, hilbert(cycle.detrended, gain))
+    push(cycle.in_phase, cycle.detrended[3])
+    i2 = cycle.in_phase[0] - hilbert(cycle.quadrature, gain)
+    q2 = cycle.quadrature[0] + hilbert(cycle.in_phase, gain)
+    i2 = 0.2 * i2 + 0.8 * cycle.i2
+    q2 = 0.2 * q2 + 0.8 * cycle.q2
+    cycle.re = 0.2 * (i2 * cycle.i2 + q2 * cycle.q2) + 0.8 * cycle.re
+    cycle.im = 0.2 * (i2 * cycle.q2 - q2 * cycle.i2) + 0.8 * cycle.im
+    cycle.i2 = i2
+    cycle.q2 = q2
+    period = measured_period(cycle.im, cycle.re, cycle.period)
+    cycle.period = 0.2 * period + 0.8 * cycle.period
+    cycle.smooth_period = 0.33 * cycle.period + 0.67 * cycle.smooth_period
+
+
+@kernel
+def autopilot(cycle, term: float, sensitivity: float) -> float:
+    """Return the sensitivity in force: `term` cycles, 5 to 50; the one that is set while the cycle is warming."""
+    if cycle.bars <= QUIET:
+        return sensitivity
+    return min(max(math.floor(term * cycle.smooth_period + 0.5), SHORTEST), LONGEST)

@@ -1,0 +1,219 @@
+"""HyperWave: a smoothed RSI of the bar's mean price, its signal line, and what may be read from their crosses.
+
+A cross up under 20 or down over 80 is a big dot. Divergences compare the extremum of the swing that just ended with
+that of an earlier, prominent one: price went further, the wave did not; they are known at the cross and never drawn
+back. Minor reversals are turns of the wave outside its bands, major ones a cross that follows a minor while money
+flow is spent. Confluence counts how many of wave and flow point up or down (premium features 3.4 to 3.7). Everything
+that exists on both sides is written once and fed with mirrored signs.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
+from bot.indicators.money_flow import NEVER
+from bot.indicators.window_sum import WINDOW, ema_reset, rsi_reset, window_reset, window_step
+
+DIVERGENCE_AGE = 100  # bars between the two extrema of a divergence, at most
+
+WAVE_PARAMS = np.dtype(
+    [
+        ("length", "i8"),
+        ("inner", "i8"),
+        ("from_close", "i8"),  # 0: (o+h+l+c)/4
+        ("signal_length", "i8"),
+        ("signal_ema", "i8"),
+        ("quiet", "i8"),  # no events on so many first bars
+        ("prominence", "f8"),  # points the wave has to leave an extremum by
+        ("gain", "f8"),  # points the second extremum has to be nearer to 50 by
+        ("edge", "f8"),  # reversals turn further than this from 50
+        ("factor", "i8"),  # of reversals
+    ]
+)
+
+EXTREMUM = np.dtype([("known", "i8"), ("wave", "f8"), ("price", "f8"), ("bar", "i8")])
+SWINGS = np.dtype([("current", EXTREMUM), ("candidate", EXTREMUM), ("reference", EXTREMUM)])
+
+WAVE = np.dtype(
+    [
+        ("bars", "i8"),
+        ("rsi", RSI),
+        ("inner", WINDOW),
+        ("mean_window", WINDOW),
+        ("mean_exponential", EMA),
+        ("line", "f8"),
+        ("line1", "f8"),  # one and two bars ago
+        ("line2", "f8"),
+        ("signal", "f8"),
+        ("signal1", "f8"),
+        ("cross_up", "i8"),
+        ("cross_down", "i8"),
+        ("lows", SWINGS),
+        ("highs", SWINGS),  # mirrored: of -wave and -price
+        ("divergence_bull", "i8"),
+        ("divergence_bear", "i8"),
+        ("minor_up", "i8"),
+        ("minor_down", "i8"),
+        ("major_up", "i8"),
+        ("major_down", "i8"),
+        ("since_minor_up", "i8"),  # bars since one that no major has used
+        ("since_minor_down", "i8"),
+    ]
+)
+
+
+@kernel
+def extremum_reset(extremum) -> None:
+    extremum.known = 0
+    extremum.wave = 0.0
+    extremum.price = 0.0
+    extremum.bar = 0
+
+
+@kernel
+def swings_reset(swings) -> None:
+    extremum_reset(swings.current)
+    extremum_reset(swings.candidate)
+    extremum_reset(swings.reference)
+
+
+@kernel
+def wave_reset(wave) -> None:
+    """Bring the wave back to where no bar has been seen."""
+    wave.bars = 0
+    rsi_reset(wave.rsi)
+    window_reset(wave.inner)
+    window_reset(wave.mean_window)
+    ema_reset(wave.mean_exponential)
+    wave.line = math.nan
+    wave.line1 = math.nan
+    wave.line2 = math.nan
+    wave.signal = math.nan
+    wave.signal1 = math.nan
+    wave.cross_up = 0
+    wave.cross_down = 0
+    swings_reset(wave.lows)
+    swings_reset(wave.highs)
+    wave.divergence_bull = 0
+    wave.divergence_bear = 0
+    wave.minor_up = 0
+    wave.minor_down = 0
+    wave.major_up = 0
+    wave.major_down = 0
+    wave.since_minor_up = NEVER
+    wave.since_minor_down = NEVER
+
+
+@kernel
+def wave_step(wave, params, bar) -> None:
+    """Advance the wave and its signal line by one closed bar and set the crosses (0..100, NaN while warming)."""
+    source = bar.close if params.from_close else (bar.open + bar.high + bar.low + bar.close) / 4.0
+    strength = rsi_step(wave.rsi, source, params.length)
+    wave.line2 = wave.line1
+    wave.line1 = wave.line
+    wave.line = window_step(wave.inner, strength, params.inner) / params.inner
+    wave.signal1 = wave.signal
+    if params.signal_ema == 0:
+        wave.signal = window_step(wave.mean_window, wave.line, params.signal_length) / params.signal_length
+    elif not math.isnan(wave.line):
+        wave.signal = ema_step(wave.mean_exponential, wave.line, params.signal_length, False)
+    # `&`, not `and`: half of these comparisons are coin tosses, and a mispredicted branch costs more than both
+    wave.cross_up = 1 if (wave.line1 <= wave.signal1) & (wave.line > wave.signal) else 0
+    wave.cross_down = 1 if (wave.line1 >= wave.signal1) & (wave.line < wave.signal) else 0
+    wave.bars += 1
+
+
+@kernel
+def extremum_copy(source, target) -> None:
+    target.known = source.known
+    target.wave = source.wave
+    target.price = source.price
+    target.bar = source.bar
+
+
+@kernel
+def is_divergence(earlier, later, gain: float) -> bool:
+    """Return whether price made a lower low while the wave's low rose by at least `gain` points."""
+    if earlier.known == 0:
+        return False
+    age = later.bar - earlier.bar
+    higher = later.wave >= earlier.wave + gain
+    return 0 < age <= DIVERGENCE_AGE and later.price < earlier.price and higher
+
+
+@kernel
+def swings_step(swings, params, wave: float, price: float, bar: int, ends: int, begins: int) -> int:
+    """Advance the lows of the wave by one bar; return 1 on a bullish divergence.
+
+    `ends`: the wave crossed up, its falling swing is over. `begins`: it crossed down, a new one starts with this bar. For
+    the bearish side wave and price come with their signs turned. The lowest wave and the lowest price of a swing
+    need not fall on one bar.
+    """
+    current = swings.current
+    candidate = swings.candidate
+    reference = swings.reference
+    if current.known == 0 or begins:
+        found_wave = wave
+        found_price = price
+        current.bar = bar
+    else:
+        found_wave = current.wave
+        found_price = min(current.price, price)
+        if wave < found_wave:
+            found_wave = wave
+            current.bar = bar
+    current.known = 1
+    current.wave = found_wave
+    current.price = found_price
+
+    if candidate.known and wave - candidate.wave >= params.prominence:
+        extremum_copy(candidate, reference)
+        candidate.known = 0
+    found = 0
+    if ends:
+        if is_divergence(reference, current, params.gain):
+            found = 1
+            reference.known = 0
+        if candidate.known == 0 or current.wave <= candidate.wave:
+            extremum_copy(current, candidate)
+    return found
+
+
+@kernel
+def divergences_step(wave, params, bar) -> None:
+    """Advance the lows and, mirrored, the highs of the wave, and set the divergence flags."""
+    wave.divergence_bull = 0
+    wave.divergence_bear = 0
+    if math.isnan(wave.line):
+        return
+    up, down, now = wave.cross_up, wave.cross_down, wave.bars
+    wave.divergence_bull = swings_step(wave.lows, params, wave.line, bar.low, now, up, down)
+    wave.divergence_bear = swings_step(wave.highs, params, -wave.line, -bar.high, now, down, up)
+
+
+@kernel
+def minor_reversal(line2: float, line1: float, line: float, floor: float) -> bool:
+    """Return whether the wave turned up from below `floor`; for the other side all four come with their signs turned."""
+    return (line1 < floor) & (line1 <= line2) & (line > line1)
+
+
+@kernel
+def sign(x: float) -> float:
+    """Return +1, 0 or -1."""
+    return (1.0 if x > 0.0 else 0.0) - (1.0 if x < 0.0 else 0.0)
+
+
+@kernel
+def meter(line: float, signal: float, flow: float, upper: float, lower: float) -> float:
+    """Return the confluence meter, 0 to 100 in steps of 12.5; NaN while an input is.
+
+    >>> meter(70.0, 60.0, 55.0, 60.0, 45.0)
+    87.5
+    """
+    if math.isnan(signal) or math.isnan(upper):
+        return math.nan
+    score = sign(line - signal) + sign(line - 50.0) + sign(flow - 50.0)
+    score += (1.0 if flow > upper else 0.0) - (1.0 if flow < lower else 0.0)
+    return 50.0 + 12.5 * score

@@ -1,0 +1,198 @@
+"""Four readings of the trend: Trend Tracer, Trend Catcher, Neo Cloud and trend strength.
+
+The Tracer is a range filter: it moves only when price leaves a band of its own typical step. The Catcher is Kaufman's
+adaptive average, fast in a clean move and slow in noise, with a dead band around its slope. The Neo Cloud lies
+between two midlines of SuperTrends of different length. Trend strength maps Wilder's ADX to 0..100, where an ADX of
+25 is 50 (premium features 4.5 to 4.8; Kaufman, Smarter Trading, 1995; Wilder, New Concepts, 1978). A direction is a
+slope with memory: it stays until the line moves the other way.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+from bot.indicators.averages import EMA, RMA, ema_step, rma_step
+from bot.indicators.confirmation import SUPERTREND, supertrend_reset, supertrend_step
+from bot.indicators.window_sum import WINDOW, ema_reset, rma_reset, window_reset, window_step
+
+TRACER_FAST = 22
+TRACER_SLOW = 43
+TRACER_QUIET = 100  # bars before the Tracer is believed
+KAMA_SLOW = 2.0 / 31.0
+KAMA_FAST = 2.0 / 3.0
+KAMA_BAND = 0.02  # dead band of the Catcher's slope, in ATR 14
+KAMA_CAPACITY = 64
+CLOUD_QUIET = 60
+ADX_LENGTH = 14
+HALF_STRENGTH = 25.0  # ADX that counts as 50 %
+
+TRACER = np.dtype([("bars", "i8"), ("fast", EMA), ("slow", EMA), ("line", "f8"), ("direction", "i8")])
+CATCHER = np.dtype(
+    [
+        ("bars", "i8"),
+        ("slot", "i8"),
+        ("closes", "f8", KAMA_CAPACITY),
+        ("path", WINDOW),
+        ("line", "f8"),
+        ("direction", "i8"),
+    ]
+)
+MIDLINE = np.dtype(
+    [("atr", RMA), ("trend", SUPERTREND), ("close_above", "i8"), ("top", "f8"), ("bottom", "f8"), ("middle", "f8")]
+)
+CLOUD = np.dtype(
+    [("bars", "i8"), ("first", MIDLINE), ("second", MIDLINE), ("slow", MIDLINE), ("lead", "f8"), ("lag", "f8")]
+)
+STRENGTH = np.dtype([("plus", RMA), ("minus", RMA), ("adx", RMA)])
+
+TRENDS = np.dtype([("tracer", TRACER), ("catcher", CATCHER), ("cloud", CLOUD), ("strength", STRENGTH)])
+TRENDS_PARAMS = np.dtype(
+    [
+        ("tracer_factor", "f8"),
+        ("catcher_length", "i8"),
+        ("cloud_first", "i8"),
+        ("cloud_second", "i8"),
+        ("cloud_slow", "i8"),
+    ]
+)
+
+
+@kernel
+def midline_reset(midline) -> None:
+    rma_reset(midline.atr)
+    supertrend_reset(midline.trend)
+    midline.close_above = 0
+    midline.top = 0.0
+    midline.bottom = 0.0
+    midline.middle = math.nan
+
+
+@kernel
+def trends_reset(trends) -> None:
+    """Bring all four back to where no bar has been seen."""
+    tracer, catcher, cloud, strength = trends.tracer, trends.catcher, trends.cloud, trends.strength
+    tracer.bars = 0
+    ema_reset(tracer.fast)
+    ema_reset(tracer.slow)
+    tracer.line = math.nan
+    tracer.direction = 0
+    catcher.bars = 0
+    catcher.slot = 0
+    for i in range(KAMA_CAPACITY):
+        catcher.closes[i] = 0.0
+    window_reset(catcher.path)
+    catcher.line = math.nan
+    catcher.direction = 0
+    cloud.bars = 0
+    midline_reset(cloud.first)
+    midline_reset(cloud.second)
+    midline_reset(cloud.slow)
+    cloud.lead = math.nan
+    cloud.lag = math.nan
+    rma_reset(strength.plus)
+    rma_reset(strength.minus)
+    rma_reset(strength.adx)
+
+
+@kernel
+def slope(line: float, previous: float, band: float, direction: int) -> int:
+    """Return +1 or -1 when the line moved by more than `band`, else the direction it had.
+
+    >>> slope(2.0, 1.0, 0.0, -1), slope(1.0, 1.0, 0.0, -1)
+    (1, -1)
+    """
+    if line > previous + band:
+        return 1
+    if line < previous - band:
+        return -1
+    return direction
+
+
+@kernel
+def tracer_step(tracer, factor: float, bar) -> None:
+    """Advance the range filter; `factor` times the twice averaged step is its band."""
+    tracer.bars += 1
+    previous = tracer.line
+    if tracer.bars == 1 or math.isnan(bar.previous_close):
+        tracer.line = bar.close
+        return
+    step = ema_step(tracer.fast, abs(bar.close - bar.previous_close), TRACER_FAST, False)
+    band = ema_step(tracer.slow, step, TRACER_SLOW, False) * factor
+    above = max(previous, bar.close - band)
+    below = min(previous, bar.close + band)
+    tracer.line = above if bar.close > previous else below
+    tracer.direction = slope(tracer.line, previous, 0.0, tracer.direction)
+
+
+@kernel
+def catcher_step(catcher, length: int, bar) -> None:
+    """Advance Kaufman's average of `length` bars; it starts at the first close that has one `length` bars before it."""
+    slot = catcher.slot
+    oldest = catcher.closes[slot]
+    catcher.closes[slot] = bar.close
+    catcher.slot = slot + 1 if slot + 1 < length else 0
+    catcher.bars += 1
+    if catcher.bars == 1 or math.isnan(bar.previous_close):
+        return
+    path = window_step(catcher.path, abs(bar.close - bar.previous_close), length)
+    if catcher.bars <= length:
+        return
+    previous = catcher.line
+    if math.isnan(previous):
+        catcher.line = bar.close
+        return
+    efficiency = 0.0 if path == 0.0 else abs(bar.close - oldest) / path
+    pace = efficiency * (KAMA_FAST - KAMA_SLOW) + KAMA_SLOW
+    catcher.line = previous + pace * pace * (bar.close - previous)
+    catcher.direction = slope(catcher.line, previous, KAMA_BAND * bar.atr14, catcher.direction)
+
+
+@kernel
+def midline_step(midline, length: int, multiple: float, bar) -> float:
+    """Advance one midline of the cloud and return it: the middle of the extremes of the close and the trend's other line."""
+    atr = rma_step(midline.atr, bar.tr, length)
+    close = bar.close
+    if math.isnan(atr):
+        midline.top = close
+        midline.bottom = close
+        return math.nan
+    trend = midline.trend
+    supertrend_step(trend, (bar.high + bar.low) / 2.0, multiple * atr, close, bar.previous_close)
+    above = 1 if close > trend.line else 0
+    crossed = above != midline.close_above
+    midline.close_above = above
+    midline.top = max(close, midline.top) if crossed or trend.side == 1 else trend.line
+    midline.bottom = min(close, midline.bottom) if crossed or trend.side == 0 else trend.line
+    midline.middle = (midline.top + midline.bottom) / 2.0
+    return midline.middle
+
+
+@kernel
+def cloud_step(cloud, params, bar) -> None:
+    """Advance the cloud: lead is the mean of two quick midlines, lag a slow one."""
+    cloud.bars += 1
+    first = midline_step(cloud.first, params.cloud_first, 2.0, bar)
+    second = midline_step(cloud.second, params.cloud_second, 3.0, bar)
+    cloud.lead = (first + second) / 2.0
+    cloud.lag = midline_step(cloud.slow, params.cloud_slow, 4.0, bar)
+
+
+@kernel
+def strength_step(strength, bar) -> float:
+    """Advance ADX 14 and return 100*(1 - 2^(-ADX/25)); NaN until ADX is known.
+
+    The true range divides both directional indices alike and cancels out of their quotient.
+    """
+    if math.isnan(bar.previous_close):
+        return math.nan
+    rise = bar.high - bar.previous_high
+    fall = bar.previous_low - bar.low
+    plus = rma_step(strength.plus, rise if (rise > fall) & (rise > 0.0) else 0.0, ADX_LENGTH)
+    minus = rma_step(strength.minus, fall if (fall > rise) & (fall > 0.0) else 0.0, ADX_LENGTH)
+    if math.isnan(plus):
+        return math.nan
+    moved = plus + minus
+    index = 0.0 if moved == 0.0 else 100.0 * abs(plus - minus) / moved
+    adx = rma_step(strength.adx, index, ADX_LENGTH)
+    return 100.0 * (1.0 - math.exp(-math.log(2.0) / HALF_STRENGTH * adx))

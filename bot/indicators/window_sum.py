@@ -1,0 +1,143 @@
+"""Sums over the last bars that never drift, and resets of the shared averages.
+
+The lines of the oscillator and of the overlays are means and sums of a few dozen bars. A running sum that subtracts
+what leaves the window keeps a rounding residue: after a stretch of bars without volume it would divide one residue by
+another. Here nothing is ever subtracted: the window is cut into blocks of its own length, the finished block keeps
+its suffix sums, the running block its prefix sum, and the window is one of each. The sum of zeros is zero, a NaN
+spoils exactly the windows that contain it, and the cost stays at two additions a bar.
+"""
+
+import math
+
+import numpy as np
+
+from bot.core.jit import kernel
+from bot.indicators.averages import CAPACITY
+
+WINDOW = np.dtype(
+    [
+        ("slot", "i8"),  # place of the next value in the running block
+        ("full", "i8"),  # 1 when a whole block has been seen
+        ("head", "f8"),  # sum of the running block
+        ("ring", "f8", CAPACITY),  # values of the running block, suffix sums of the one before
+    ]
+)
+
+LANES = 8
+WINDOWS = np.dtype(  # eight windows of one length, stepped together: a quarter of the cost of eight single ones
+    [
+        ("slot", "i8"),
+        ("full", "i8"),
+        ("fresh", "f8", LANES),  # in: the values of this bar
+        ("total", "f8", LANES),  # out: the sums
+        ("head", "f8", LANES),
+        ("ring", "f8", (CAPACITY, LANES)),
+    ]
+)
+
+
+@kernel
+def window_reset(window) -> None:
+    """Bring the window back to the zeroed record."""
+    window.slot = 0
+    window.full = 0
+    window.head = 0.0
+    window.ring[:] = 0.0
+
+
+@kernel
+def window_turn(window, length: int) -> float:
+    """Close the running block: keep its suffix sums, return its sum. Apart, so that the step stays small enough to inline."""
+    total = window.head
+    tail = 0.0
+    for i in range(length - 1, -1, -1):
+        tail += window.ring[i]
+        window.ring[i] = tail
+    window.slot = 0
+    window.full = 1
+    window.head = 0.0
+    return total
+
+
+@kernel
+def window_step(window, x: float, length: int) -> float:
+    """Return the sum of the last `length` values (1 to CAPACITY); NaN until there are so many.
+
+    >>> from bot.core.jit import record; window = record(WINDOW)
+    >>> [float(window_step(window, x, 2)) for x in (1.0, 3.0, 6.0)]
+    [nan, 4.0, 9.0]
+    """
+    slot = window.slot
+    window.ring[slot] = x
+    window.head += x
+    slot += 1
+    if slot == length:
+        return window_turn(window, length)
+    window.slot = slot
+    return window.head + window.ring[slot] if window.full else math.nan
+
+
+@kernel
+def lanes_reset(lanes) -> None:
+    """Bring the windows back to the zeroed record."""
+    lanes.slot = 0
+    lanes.full = 0
+    for j in range(LANES):
+        lanes.fresh[j] = 0.0
+        lanes.total[j] = 0.0
+        lanes.head[j] = 0.0
+        for i in range(CAPACITY):
+            lanes.ring[i, j] = 0.0
+
+
+@kernel
+def lanes_turn(lanes, length: int) -> None:
+    """Close the running block of all eight."""
+    for j in range(LANES):
+        lanes.total[j] = lanes.head[j]
+        lanes.head[j] = 0.0
+    for i in range(length - 2, -1, -1):
+        for j in range(LANES):
+            lanes.ring[i, j] += lanes.ring[i + 1, j]
+    lanes.slot = 0
+    lanes.full = 1
+
+
+@kernel
+def lanes_step(lanes, length: int) -> None:
+    """Take the values in `fresh` into eight windows of one length at once; their sums stand in `total`, NaN while warming."""
+    slot = lanes.slot
+    for j in range(LANES):
+        lanes.ring[slot, j] = lanes.fresh[j]
+        lanes.head[j] += lanes.fresh[j]
+    slot += 1
+    if slot == length:
+        lanes_turn(lanes, length)
+        return
+    lanes.slot = slot
+    for j in range(LANES):
+        lanes.total[j] = lanes.head[j] + lanes.ring[slot, j] if lanes.full else math.nan
+
+
+@kernel
+def rma_reset(rma) -> None:
+    """Bring Wilder's average back to the zeroed record."""
+    rma.bars = 0
+    rma.value = 0.0
+
+
+@kernel
+def ema_reset(ema) -> None:
+    """Bring the exponential average back to the zeroed record."""
+    ema.bars = 0
+    ema.value = 0.0
+    ema.seed = 0.0
+
+
+@kernel
+def rsi_reset(rsi) -> None:
+    """Bring the RSI back to the zeroed record."""
+    rsi.bars = 0
+    rsi.previous = 0.0
+    rma_reset(rsi.gain)
+    rma_reset(rsi.loss)
