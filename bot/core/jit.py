@@ -32,6 +32,16 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return compiled
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` into each of its callers, never by itself.
+
+    Numba optimises everything a kernel reaches once more in every kernel above it. For the layers that only pass the whole
+    of a symbol's step on, writing them into their caller halves the compile time and changes nothing else.
+    """
+    compiled: Callable[P, R] = njit(inline="always", fastmath=False, error_model="numpy")(function)
+    return compiled
+
+
 def record(dtype: np.dtype) -> Any:
     """Return a zeroed record of `dtype` whose fields read as attributes, compiled or not.
 

@@ -1,0 +1,364 @@
+"""The engine: one event at a time, in order; what follows from it is returned.
+
+What an event says is booked first, then everything that could act on it is asked to go on until nothing changes any more. Time is
+the largest exchange time seen; every deadline is both a timer and a comparison at each event, so a lost timer delays
+nothing for long. Nothing here reads a clock, draws a number or does IO: the same events give the same state and outputs.
+
+Decisions (strategy 1): once per closed BTC bar, when the legs' bars of the same open are there or `leg_wait_ms` has passed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, assert_never
+
+from bot.config import Config
+from bot.core.errors import InvariantError
+from bot.core.events import (
+    AccountSnapshot,
+    AccountUpdate,
+    CancelRejected,
+    Command,
+    Event,
+    FeedLost,
+    FeedRestored,
+    Fill,
+    Funding,
+    KlineClosed,
+    LeverageSet,
+    OrderUpdate,
+    Quotes,
+    SessionStarted,
+    TimerFired,
+)
+from bot.core.intents import Alert, CancelTimer, Intent, RequestSnapshot, SetLeverage, SetTimer
+from bot.core.records import Decision, EquityPoint, Record
+from bot.core.types import Denied, Kline, to_decimal
+from bot.engine import view
+from bot.engine.decision import Desk
+from bot.engine.known import BASE_MS, Known
+from bot.engine.portfolio import Portfolio
+from bot.hedge.hedger import Hedger
+from bot.orders.ids import ENVIRONMENTS
+from bot.risk.limits import Limits
+from bot.risk.vetoes import CalendarEvent
+from bot.strategy.setup import Row
+from bot.strategy.trade import Trade
+
+LEVERAGE_RETRY_MS: Final = 60_000
+PASSES: Final = 12  # a change may enable the next; more than a handful would be a circle
+REAL_VENUES: Final = ("testnet", "live")  # no entry there before the account has been looked at
+
+Output = Intent | Record
+
+
+class FeatureSource(Protocol):
+    """Whoever turns a closed bar into a row of values."""
+
+    def step(self, event: KlineClosed) -> Row | None:
+        """Advance the bar's symbol; None while not available, or for a bar that was refused."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A BTC bar that waits for the legs' bars before the decision."""
+
+    kline: Kline
+    row: Row | None
+    deadline_ms: int
+
+
+class Engine:
+    """The trading bot without its surroundings.
+
+    Parameters
+    ----------
+    features
+        Steps the indicators; one row per closed base bar.
+    venue
+        sim, backtest, paper, testnet or live: decides risk stage, id letter and how strict start-up is.
+    calendar
+        (ms, name, impact) of the events that black entries out.
+    memory
+        What `memory` returned when the last session ended: peak, soft stop, ramp.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        features: FeatureSource,
+        *,
+        venue: str,
+        calendar: tuple[tuple[int, str, str], ...] = (),
+        memory: Mapping[str, Any] | None = None,
+    ) -> None:
+        if venue not in ENVIRONMENTS:
+            raise InvariantError(f"venue {venue!r} is not one of {', '.join(ENVIRONMENTS)}")
+        self.config, self.features, self.venue = config, features, venue
+        self.alpha = config.data.symbols[0]
+        self.legs = config.data.symbols[1:] if config.hedge.enabled else ()
+        mode = config.backtest.soft_stop if venue == "backtest" else "halt"
+        self.limits = Limits(config.risk, venue, mode)
+        if memory:
+            self.limits.remember(dict(memory))
+        self.known = Known(config)
+        working = "MARK_PRICE" if config.trade.working_type == "mark" else "CONTRACT_PRICE"
+        self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working)
+        events = tuple(CalendarEvent(*event) for event in sorted(calendar))
+        self.desk = Desk(self.known, self.portfolio.account, self.limits, self.legs, events)
+        self.reconciled = venue not in REAL_VENUES
+        self.entries_off = ""
+        self.pending: Pending | None = None
+        self.leverage_asked: dict[str, int] = {}
+        self.timers: dict[str, int] = {}
+        self.last_decision: Decision | None = None
+
+    @property
+    def now(self) -> int:
+        """The largest exchange time seen."""
+        return self.known.now
+
+    @property
+    def trade(self) -> Trade | None:
+        """The trade or setup that is open."""
+        return self.portfolio.trade
+
+    @property
+    def hedger(self) -> Hedger | None:
+        """Its hedge legs."""
+        return self.portfolio.hedger
+
+    def handle(self, event: Event) -> list[Output]:
+        """Book one event and return what follows from it.
+
+        Raises
+        ------
+        InvariantError
+            The event contradicts the book, or a rule of the book is broken: our own bug.
+        """
+        out: list[Any] = []
+        known, portfolio = self.known, self.portfolio
+        known.now = max(known.now, event.at_ms)
+        match event:
+            case KlineClosed():
+                self._on_kline(event, out)
+                if event.history or not self.wants_quotes:
+                    return out  # a leg's bar with nothing open: there is nothing to go on with
+            case Quotes():
+                known.take_quotes(event)
+                if not self.wants_quotes:
+                    return out
+            case Funding():
+                known.funding[event.symbol] = event
+                if self.trade is None:
+                    return out
+            case OrderUpdate():
+                portfolio.on_update(event, out)
+            case CancelRejected():
+                portfolio.on_cancel_rejected(event, out)
+            case Fill():
+                portfolio.on_fill(event, out)
+            case AccountUpdate():
+                received = portfolio.account.update(event)
+                if self.trade is not None:
+                    self.trade.funding -= received
+            case AccountSnapshot():
+                portfolio.on_snapshot(event, out)
+                self.reconciled = True
+            case SessionStarted():
+                self._on_session(event, out)
+            case LeverageSet():
+                known.leverage[event.symbol] = event.leverage
+                self.leverage_asked.pop(event.symbol, None)
+            case TimerFired():
+                self.timers.pop(event.name, None)
+            case FeedLost():
+                known.lost[event.stream] = event.reason
+            case FeedRestored():
+                known.lost.pop(event.stream, None)
+                if event.stream.startswith("user"):
+                    out.append(RequestSnapshot("user stream restored"))
+            case Command():
+                self._on_command(event, out)
+            case _:
+                assert_never(event)
+        self._run(event.at_ms, out)
+        portfolio.check()
+        self._arm(out)
+        return out
+
+    def resume(self) -> list[Intent]:
+        """Return the timers that a replayed state waits for, and a request to look at the account."""
+        out: list[Any] = []
+        self.timers.clear()
+        self._arm(out)
+        out.append(RequestSnapshot("start"))
+        return out
+
+    # Events that are the engine's own
+
+    def _on_session(self, event: SessionStarted, out: list[Any]) -> None:
+        known, portfolio = self.known, self.portfolio
+        told = {i.symbol: i for i in event.instruments}
+        missing = [s for s in self.config.data.symbols if s not in told]
+        if missing:
+            raise InvariantError(f"the venue told no instrument for {', '.join(missing)}")
+        known.take_instruments(told)
+        if not portfolio.session_ms:
+            portfolio.session_ms = event.at_ms
+            portfolio.stray_ids.sequence = event.at_ms // BASE_MS
+            portfolio.account.base = event.wallet
+        elif portfolio.flat:
+            portfolio.account.sync(event.wallet)
+        self.reconciled = self.venue not in REAL_VENUES
+        portfolio.sample(out, point=False)
+
+    def _on_kline(self, event: KlineClosed, out: list[Any]) -> None:
+        kline, known = event.kline, self.known
+        series = known.series.get(kline.symbol)
+        if series is None or kline.interval_ms != BASE_MS or not series.is_new(kline):
+            return
+        row = self.features.step(event)
+        series.add(kline, row)
+        close = to_decimal(kline.close)
+        self.portfolio.account.last[kline.symbol] = close
+        known.take_price(kline.symbol, close, kline.close_ms)
+        if event.history or kline.symbol != self.alpha:
+            return
+        if self.pending is not None:
+            self._decide(self.pending, out)
+        if self.trade is not None:
+            self.trade.on_bar(kline, row)
+        self.portfolio.sample(out)
+        self.pending = Pending(kline, row, known.now + self.config.entry.leg_wait_ms)
+
+    def _on_command(self, event: Command, out: list[Any]) -> None:
+        reason = str(event.args.get("reason", event.name))
+        match event.name:
+            case "arm":
+                self.limits.arm()
+                out.append(Alert("info", "armed: the fall from the peak is measured from here on"))
+            case "stop_entries":
+                self.entries_off = reason
+            case "start_entries":
+                self.entries_off = ""
+            case "flatten":
+                self.entries_off = reason
+                self.portfolio.flatten(reason)
+            case "shutdown":
+                self.entries_off = reason
+                self.portfolio.stop_entering(reason)
+            case "end_of_data":
+                self.entries_off = reason
+                self.portfolio.value_open(out)
+            case other:
+                out.append(Alert("warning", f"command {other!r} is not known"))
+
+    # Going on
+
+    def _run(self, at_ms: int, out: list[Any]) -> None:
+        """Let everything act on what is known until nothing changes any more."""
+        portfolio = self.portfolio
+        for _ in range(PASSES):
+            before = self._progress(out)
+            if self.pending is not None and self._legs_ready(self.pending):
+                self._decide(self.pending, out)
+            portfolio.advance(at_ms, out)
+            self._set_leverage(out)
+            if self._progress(out) == before:
+                break
+        else:
+            raise InvariantError(f"no rest after {PASSES} passes over one event")
+        portfolio.doubt(out)
+
+    def _progress(self, out: list[Any]) -> tuple[Any, ...]:
+        acted = sum(not isinstance(o, EquityPoint) for o in out)
+        return (acted, self.pending is None, self.portfolio.progress())
+
+    def _set_leverage(self, out: list[Any]) -> None:
+        """Ask for the leverage in force while flat."""
+        known = self.known
+        if self.trade is not None or not known.instruments:
+            return
+        in_force = self.limits.leverage
+        for symbol in (self.alpha, *self.legs):
+            wanted = known.wanted_leverage(symbol, in_force)
+            if known.leverage.get(symbol) == wanted:
+                continue
+            asked = self.leverage_asked.get(symbol)
+            due = asked is None or known.now - asked >= LEVERAGE_RETRY_MS
+            if due and not self.portfolio.ledger.qty(symbol):
+                self.leverage_asked[symbol] = known.now
+                out.append(SetLeverage(symbol, wanted))
+
+    def _legs_ready(self, pending: Pending) -> bool:
+        series = self.known.series
+        waiting = any(series[s].last_open_ms < pending.kline.open_ms for s in self.legs)
+        return not waiting or self.now >= pending.deadline_ms
+
+    def _decide(self, pending: Pending, out: list[Any]) -> None:
+        """Make the one decision of a closed BTC bar, and enter if it says so."""
+        self.pending = None
+        verdict = self.desk.decide(pending.kline, pending.row, self._refusals())
+        self.last_decision = verdict.decision
+        out.append(verdict.decision)
+        self.portfolio.count(f"decision_{verdict.decision.code}")
+        if verdict.decision.signal:
+            self.portfolio.count("signals")
+        if verdict.order is not None and pending.row is not None:
+            self.portfolio.enter(verdict.order, pending.row, out)
+
+    def _refusals(self) -> list[Denied]:
+        """Return what speaks against any entry now."""
+        denied = []
+        if self.trade is not None:
+            denied.append(Denied("trade_open", f"trade {self.trade.trade_id} is {self.trade.stage}"))
+        if self.entries_off:
+            denied.append(Denied("entries_off", f"entries are off: {self.entries_off}"))
+        if self.portfolio.strays.qty:
+            named = ", ".join(self.portfolio.strays.qty)
+            denied.append(Denied("unexplained", f"position that no trade explains: {named}"))
+        if not self.reconciled:
+            denied.append(Denied("not_reconciled", "the account has not been looked at yet"))
+        return denied
+
+    # Timers
+
+    def _deadlines(self) -> dict[str, int]:
+        """Return by timer the next instant at which there is something to do."""
+        due = self.portfolio.deadlines()
+        if self.pending is not None:
+            due["legs"] = [self.pending.deadline_ms]
+        if self.leverage_asked and self.trade is None:
+            due["leverage"] = [at + LEVERAGE_RETRY_MS for at in self.leverage_asked.values()]
+        ahead = {name: [at for at in times if at > self.now] for name, times in due.items()}
+        return {name: min(times) for name, times in ahead.items() if times}
+
+    def _arm(self, out: list[Any]) -> None:
+        """Set, move and drop timers so that they are the deadlines."""
+        wanted = self._deadlines()
+        for name in [n for n in self.timers if n not in wanted]:
+            del self.timers[name]
+            out.append(CancelTimer(name))
+        for name, at in wanted.items():
+            if self.timers.get(name) != at:
+                self.timers[name] = at
+                out.append(SetTimer(name, at - self.now))
+
+    # Seen from outside
+
+    @property
+    def wants_quotes(self) -> bool:
+        """Whether quotes matter right now: a setup or a position is open, or a decision is due."""
+        return self.trade is not None or self.pending is not None or bool(self.portfolio.strays.qty)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what has to survive into the next session, as plain JSON."""
+        return self.limits.memory()
+
+    def state_hash(self) -> str:
+        """Return a digest of everything that the engine remembers (the features' kernels apart)."""
+        return view.digest(self)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as plain JSON, for terminal and dashboard."""
+        return view.snapshot(self)

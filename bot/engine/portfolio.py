@@ -1,0 +1,411 @@
+"""Everything that is ours: orders, fills, money, the trade with its hedge, and what nobody can explain.
+
+Events are booked first; `advance` then lets every part go on from what is known. All parts compare what should be with what is,
+so the order of messages does not matter. `check` compares the book with its own rules.
+"""
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Final
+
+from bot.core.errors import InvariantError
+from bot.core.events import AccountSnapshot, CancelRejected, Fill, OrderUpdate
+from bot.core.intents import Alert, CancelOrder, RequestSnapshot
+from bot.core.records import EquityPoint, TradeFill
+from bot.core.types import OrderSide, OrderStatus, Side
+from bot.engine.decision import Order
+from bot.engine.known import Known
+from bot.hedge.hedger import Hedger
+from bot.orders import reconcile
+from bot.orders.bracket import Bracket
+from bot.orders.ids import FOREIGN, IdMaker, parse
+from bot.orders.maker_taker import Entry
+from bot.orders.state import EXECUTING, ZERO, Ledger
+from bot.orders.strays import Strays
+from bot.risk.account import Account
+from bot.risk.limits import Limits
+from bot.strategy.setup import Row, column
+from bot.strategy.trade import Stage, Trade
+
+SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is looked up
+LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
+END_ROLE: Final = "ed"  # of the fills that value an open position at the end of the data
+DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
+
+
+@dataclass(slots=True)
+class Portfolio:
+    """The bot's side of the account."""
+
+    known: Known
+    limits: Limits
+    environment: str  # letter in the client ids
+    working_type: str
+    session_ms: int = 0  # start of the first session: older fills are not ours
+    ledger: Ledger = field(default_factory=Ledger)
+    account: Account = field(init=False)
+    strays: Strays = field(init=False)
+    stray_ids: IdMaker = field(init=False)
+    trade: Trade | None = None
+    hedger: Hedger | None = None
+    suspects: dict[str, Decimal] = field(default_factory=dict)  # differences to the exchange seen once
+    adopted: int = 0  # differences taken over, for their trade ids
+    doubt_ms: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Account and strays work on the one ledger."""
+        self.account = Account(self.ledger)
+        self.strays = Strays(self.ledger, self.working_type)
+        self.stray_ids = IdMaker(self.environment, 0)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols, the traded one first."""
+        return self.known.config.data.symbols
+
+    @property
+    def flat(self) -> bool:
+        """No trade, and no position of any kind."""
+        return self.trade is None and not any(h.qty for h in self.ledger.holdings.values())
+
+    def bracket(self, symbol: str) -> Bracket | None:
+        """Return what guards the trade's position in a symbol."""
+        if self.trade is None:
+            return None
+        if symbol == self.symbols[0]:
+            return self.trade.bracket
+        return self.hedger.find(symbol) if self.hedger else None
+
+    def brackets(self) -> list[Bracket]:
+        """Return all brackets of the trade."""
+        return [bracket for bracket in map(self.bracket, self.symbols) if bracket is not None]
+
+    def count(self, name: str) -> None:
+        """Count something that is shown."""
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    # What happened
+
+    def on_update(self, event: OrderUpdate, out: list[Any]) -> None:
+        """Merge an order's state."""
+        order = self.ledger.update(event)
+        live = not event.status.is_terminal
+        if order is None:
+            parts = parse(event.client_id)
+            if live and parts is not None and parts.environment == self.environment:
+                out.append(RequestSnapshot(f"{event.client_id} is not in the book"))
+        elif order.status is OrderStatus.REJECTED and order.code == reconcile.NOT_FOUND and live:
+            # Declared absent, and there after all: nobody waits for it any more.
+            out.append(CancelOrder(order.client_id, order.symbol, order.algo and event.status is OrderStatus.NEW))
+
+    def on_cancel_rejected(self, event: CancelRejected, out: list[Any]) -> None:
+        """Look at the account when a cancel was refused and the order's end is not known."""
+        order = self.ledger.find(event.client_id)
+        if order is not None and order.live:
+            out.append(RequestSnapshot(f"cancel of {event.client_id} refused: {event.code}"))
+
+    def on_fill(self, event: Fill, out: list[Any]) -> None:
+        """Count a fill, once, to whom it belongs."""
+        if not self.ledger.fill(event):
+            return
+        self.account.last[event.symbol] = event.price
+        self.known.take_price(event.symbol, event.price, event.at_ms)
+        order = self.ledger.find(event.client_id)
+        signed = event.side.sign * event.qty
+        bracket = self.bracket(event.symbol)
+        if order is not None and bracket is not None and any(order is o for o in bracket.orders()):
+            bracket.note_fill(order, event)
+            self._book(event, order.role, event.qty)
+        elif order is not None and self.strays.owns(order):
+            self.strays.add(event.symbol, signed, out, why="guard filled")
+        elif order is not None:
+            self.strays.add(event.symbol, signed, out, why=f"late fill of {event.client_id}")
+        else:
+            self._foreign(event, bracket, out)
+        if order is not None and order.reference and not event.maker:
+            drift = event.side.sign * (event.price - order.reference) / order.reference
+            self.limits.on_slippage(float(drift), out)
+        self.count("fills")
+        self.sample(out)
+
+    def _foreign(self, event: Fill, bracket: Bracket | None, out: list[Any]) -> None:
+        """Take a fill that none of our orders made: off a stray, off the trade, or as a new stray."""
+        rest, sign, symbol, why = event.qty, event.side.sign, event.symbol, f"fill of {event.client_id}"
+        stray = self.strays.qty.get(symbol, ZERO)
+        if stray * sign < 0:
+            taken = min(rest, abs(stray))
+            self.strays.add(symbol, sign * taken, out, why=why)
+            rest -= taken
+        if rest and bracket is not None and event.side is bracket.side.exit and bracket.held > 0:
+            taken = min(rest, bracket.held)
+            bracket.absorb(event, taken)
+            self._book(event, FOREIGN, taken)
+            out.append(Alert("critical", f"{symbol}: {taken} closed by {event.client_id}, not by the bot"))
+            rest -= taken
+        if rest:
+            self.strays.add(symbol, sign * rest, out, why=why)
+
+    def _book(self, event: Fill, role: str, qty: Decimal) -> None:
+        if self.trade is None:
+            raise InvariantError(f"fill {event.trade_id} of {event.client_id} has no trade to be booked to")
+        fee = event.fee * qty / event.qty
+        self.trade.note_fill(
+            TradeFill(event.at_ms, event.symbol, role, event.side.value, qty, event.price, fee, event.maker)
+        )
+
+    def on_snapshot(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Make up for what was missed, judge what remains, cancel what nobody owns."""
+        for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
+            self.on_fill(fill, out)
+        for update in reconcile.missed_updates(self.ledger, event):
+            self.on_update(update, out)
+        # What was learnt may end a trade or complete an entry: act before judging positions.
+        self.advance(event.at_ms, out)
+        for bracket in self.brackets():
+            self._overshoot(event, bracket, out)
+        gaps = {s: g for s, g in reconcile.unexplained(self.ledger, event).items() if s in self.symbols}
+        for symbol, gap in gaps.items():
+            self._judge(event, symbol, gap, out)
+        self.suspects = {s: g for s, g in self.suspects.items() if gaps.get(s) == g}
+        for report in reconcile.orphans(self.ledger, event, self.environment).ours:
+            protective = report.close_position or (report.algo and report.reduce_only)
+            if not (protective and report.symbol in self.strays.qty):
+                out.append(CancelOrder(report.client_id, report.symbol, report.algo))
+                out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
+        if self.flat and not any(p.qty for p in event.positions if p.symbol in self.symbols):
+            difference = self.account.sync(event.wallet)
+            if abs(difference) > event.wallet / 1_000:
+                out.append(Alert("warning", f"wallet differed by {difference:.4f}: taken from the exchange"))
+
+    def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> None:
+        """Take over a difference in a position once it cannot be a matter of messages under way."""
+        believed = self.suspects.get(symbol) == gap or self.bracket(symbol) is None
+        if not reconcile.settled_enough(self.ledger, event, symbol) or not believed:
+            self.suspects[symbol] = gap
+            out.append(RequestSnapshot(f"{symbol} differs by {gap}"))
+            return
+        self.suspects.pop(symbol, None)
+        report = next((p for p in event.positions if p.symbol == symbol), None)
+        price = self.account.last.get(symbol) or (report.entry_price if report else ZERO)
+        side = OrderSide.BUY if gap > 0 else OrderSide.SELL
+        self.adopted += 1
+        self.on_fill(Fill(event.at_ms, "external", symbol, side, abs(gap), price, ZERO, False, -self.adopted), out)
+
+    def _overshoot(self, event: AccountSnapshot, bracket: Bracket, out: list[Any]) -> None:
+        """Hand what exits sold beyond the position to the strays.
+
+        For a moment that is only an entry's fill which comes after an exit's; a snapshot that brings no fill tells.
+        """
+        excess = -bracket.held
+        if excess > 0 and reconcile.settled_enough(self.ledger, event, bracket.symbol):
+            bracket.foreign -= excess
+            self.strays.add(bracket.symbol, -bracket.side.sign * excess, out, why="exits sold more than was held")
+
+    # What is wanted
+
+    def enter(self, order: Order, row: Row, out: list[Any]) -> None:
+        """Begin a trade with its post-only order."""
+        known, plan, sized = self.known, order.plan, order.size
+        config, instrument = known.config, known.instruments[self.symbols[0]]
+        ids, naked = IdMaker(self.environment, plan.sequence), config.trade.naked_limit_ms
+        entry = Entry(
+            self.ledger, ids, instrument, config.entry, plan.side, plan.entry, plan.stop, sized.qty, sized.risk_quote
+        )
+        bracket = Bracket(
+            self.ledger,
+            ids,
+            instrument,
+            0,
+            plan.side,
+            naked,
+            self.working_type,
+            plan.stop,
+            catastrophe=plan.catastrophe,
+            entries=entry.orders,
+        )
+        trade = Trade(plan, entry, bracket, config.trade, sized.uncut_qty, order.cost_r)
+        trade.with_trend = (column(row, "sta_os") == 1.0) is (plan.side is Side.LONG)
+        if sized.cut:
+            trade.notes.append(f"quantity cut by {sized.cut} from {sized.uncut_qty} to {sized.qty}")
+        trade.notes.extend(f"decided without {symbol}" for symbol in order.late)
+        hedge = (config.hedge, order.hedge, plan.side.opposite, self.symbols, naked, self.working_type)
+        self.trade, self.hedger = trade, Hedger(self.ledger, ids, *hedge)
+        entry.start(known.now, order.quote, out)
+        webhook = {
+            "symbol": f"BINANCE:{instrument.symbol}",
+            "side": plan.side.entry.value,
+            "qty": str(sized.qty),
+            "sl": str(plan.stop),
+            "tp1": str(plan.tp1),
+            "trail": "AI_SUPERTREND",
+        }
+        text = f"{plan.side.name} {sized.qty} {instrument.symbol} near {plan.entry}, stop {plan.stop}"
+        out.append(Alert("info", text, webhook))
+
+    def flatten(self, reason: str) -> None:
+        """Close everything at market."""
+        self.strays.leaving = bool(self.strays.qty)
+        if self.trade is not None:
+            self.trade.close(reason)
+        for leg in self.hedger.legs if self.hedger else ():
+            if leg.bracket is not None:
+                leg.bracket.exit(reason)
+
+    def stop_entering(self, reason: str) -> None:
+        """Take nothing more; what is held keeps its stops and targets."""
+        if self.trade is not None:
+            self.trade.entry.abort(reason)
+
+    # Going on
+
+    def progress(self) -> tuple[Any, ...]:
+        """Return what changes whenever something acted without an output."""
+        trade, hedger = self.trade, self.hedger
+        if trade is None or hedger is None:
+            return ()
+        bracket = trade.bracket
+        return (
+            trade.stage,
+            trade.entry.phase,
+            trade.entry.aborted,
+            bracket.exit_reason,
+            bracket.stop,
+            bracket.closed_ms,
+            len(bracket.targets),
+            hedger.opened,
+            tuple((leg.bracket.exit_reason, leg.note) for leg in hedger.legs if leg.bracket),
+        )
+
+    def advance(self, at_ms: int, out: list[Any]) -> None:
+        """Let trade, hedge and guards go on as far as what is known allows; once over all of them."""
+        if self.trade is not None and self.hedger is not None:
+            self._advance_trade(self.trade, self.hedger, at_ms, out)
+        for index, symbol in enumerate(self.symbols):
+            last = self.account.last.get(symbol)
+            if last is not None and (symbol in self.strays.qty or self.strays.orders.get(symbol)):
+                side = Side.LONG if self.strays.qty.get(symbol, ZERO) > 0 else Side.SHORT
+                self.strays.advance(
+                    self.known.instruments[symbol],
+                    symbol_index=index,
+                    ids=self.stray_ids,
+                    level=self.known.guard_level(symbol, side, last),
+                    bracket=self.bracket(symbol),
+                    now=self.known.now,
+                    out=out,
+                )
+
+    def _advance_trade(self, trade: Trade, hedger: Hedger, at_ms: int, out: list[Any]) -> None:
+        known, alpha, leverage = self.known, self.symbols[0], self.limits.leverage
+        trade.advance(at_ms, known.now, quote=known.quote(alpha), price=known.price(alpha), out=out)
+        complete = trade.stage is not Stage.PENDING and trade.entry.done
+        if complete and not hedger.opened and not trade.bracket.closing:
+            hedger.open(
+                trade.bracket.bought * trade.bracket.average,
+                lambda symbol: known.leg_market(symbol, self.account.last.get(symbol), leverage),
+                known.now,
+                out,
+            )
+        hedger.advance(
+            at_ms,
+            known.now,
+            alpha_left=trade.left,
+            alpha_gone=trade.gone,
+            prices=lambda symbol: (known.price(symbol), known.quote(symbol)),
+            out=out,
+        )
+        if trade.stage is Stage.CLOSED and hedger.idle:
+            self._finish(trade, hedger, out)
+
+    def _finish(self, trade: Trade, hedger: Hedger, out: list[Any]) -> None:
+        notes = tuple(f"{leg.plan.symbol}: {leg.note}" for leg in hedger.legs if leg.note)
+        now = self.known.now
+        record = trade.record(now, net_beta=hedger.net_beta, naked_ms=hedger.naked_ms, notes=notes)
+        self.trade = self.hedger = None
+        self.account.settle()
+        self.ledger.retire()
+        out.append(record)
+        self.count("trades" if record.fills else "setups_unfilled")
+        if record.fills:
+            self.limits.on_trade(record.side, record.pnl, now, out)
+            result = f"{record.r_multiple:+.2f} R, {record.pnl:+.2f}"
+            out.append(Alert("info", f"trade {record.trade_id} closed by {record.exit_reason}: {result}"))
+            out.append(RequestSnapshot(f"trade {record.trade_id} is flat"))
+        self.sample(out)
+
+    def value_open(self, out: list[Any]) -> None:
+        """Record the open trade as it stands: the data are over, what is left counts at the last closes, without a fee."""
+        trade, hedger = self.trade, self.hedger
+        if trade is None or not trade.fills:
+            return
+        now = self.known.now
+        for symbol in self.symbols:
+            qty = self.ledger.qty(symbol)
+            if qty:
+                side, close = "SELL" if qty > 0 else "BUY", self.account.last[symbol]
+                trade.note_fill(TradeFill(now, symbol, END_ROLE, side, abs(qty), close, ZERO, False))
+        naked_ms = hedger.naked_ms if hedger else 0
+        record = trade.record(now, net_beta=hedger.net_beta if hedger else 1.0, naked_ms=naked_ms, notes=())
+        out.append(replace(record, exit_reason="end_of_data"))
+
+    def sample(self, out: list[Any], *, point: bool = True) -> None:
+        """Sample equity into the limits and, as a rule, a record."""
+        equity, now = self.account.equity, self.known.now
+        self.limits.on_equity(now, equity, out)
+        if point:
+            out.append(EquityPoint(now, self.account.wallet, equity, self.limits.peak, self.limits.day_r))
+
+    # Doubts, deadlines, rules
+
+    def doubt(self, out: list[Any]) -> None:
+        """Ask for a snapshot when an order's outcome or a promised fill is overdue."""
+        now = self.known.now
+        overdue = [reason for at, reason in self._doubts() if now >= at]
+        if overdue and now - self.doubt_ms >= DOUBT_PAUSE_MS:
+            self.doubt_ms = now
+            out.append(RequestSnapshot(overdue[0]))
+
+    def _doubts(self) -> list[tuple[int, str]]:
+        due = []
+        for order in self.ledger.orders.values():
+            if order.live and not order.accepted:
+                due.append((order.placed_ms + SLOW_REPLY_MS, f"{order.client_id} has no outcome"))
+            elif order.missing:
+                due.append((order.changed_ms + LATE_FILL_MS, f"a fill of {order.client_id} is missing"))
+            elif order.live and (order.immediate or (order.algo and order.status in EXECUTING)):
+                due.append((order.changed_ms + LATE_FILL_MS, f"{order.client_id} executes and does not end"))
+        for bracket in self.brackets():
+            if bracket.exposed < 0 or bracket.held < 0:
+                changed = max(o.changed_ms for o in bracket.orders())
+                due.append((changed + LATE_FILL_MS, f"{bracket.symbol}: more was sold than bought"))
+        return due
+
+    def deadlines(self) -> dict[str, list[int]]:
+        """Return the instants at which each part has something to do by itself, passed ones included."""
+        due: dict[str, list[int]] = {}
+        if self.trade is not None and self.hedger is not None:
+            due["entry"] = self.trade.entry.deadlines()
+            due["trade"] = self.trade.deadlines()
+            due["hedge"] = self.hedger.deadlines()
+        if self.ledger.orders:
+            doubts = [max(at, self.doubt_ms + DOUBT_PAUSE_MS) for at, _ in self._doubts()]
+            due["orders"] = [*self.ledger.deadlines(), *doubts]
+        if self.strays.qty:
+            due["strays"] = self.strays.deadlines()
+        return due
+
+    def check(self) -> None:
+        """Compare the book with its rules.
+
+        Raises
+        ------
+        InvariantError
+            A position is not the sum of its fills, or a position lacks its stop and nobody counts the time.
+        """
+        for symbol in self.symbols:
+            bracket = self.bracket(symbol)
+            own = bracket.side.sign * bracket.held if bracket else ZERO
+            if own + self.strays.qty.get(symbol, ZERO) != self.ledger.qty(symbol):
+                raise InvariantError(f"{symbol}: held {own}, strays {self.strays.qty}, fills {self.ledger.qty(symbol)}")
+            if bracket and bracket.exposed > bracket.cover and bracket.naked_since is None:
+                raise InvariantError(f"{symbol}: {bracket.exposed} held, {bracket.cover} covered, and nobody counts")

@@ -1,0 +1,117 @@
+"""How ETH and SOL move with BTC over the last hour, and how much of them makes a hedge (strategy 8).
+
+Beta of a leg is cov(BTC, leg) / var(leg) of 3m log returns: the notional of the leg, per unit of BTC notional, that leaves
+the least variance. The leg's *own* beta, cov / var(BTC), says what the leg adds to the book's direction, and keeps the hedge
+from turning the trade around.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bot.config import Hedge as HedgeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Betas of one leg against BTC, and how much of the movement they explain."""
+
+    beta: float  # the hedge ratio
+    own_beta: float  # movement of the leg per movement of BTC
+    r2: float
+
+
+@dataclass(frozen=True, slots=True)
+class LegPlan:
+    """One leg as planned: notional of the leg per unit of BTC notional, or why it is left out."""
+
+    symbol: str
+    ratio: float
+    beta: float
+    own_beta: float
+    r2: float
+    factor: float
+    skip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HedgePlan:
+    """All legs, the book's net BTC beta with them, and the scale that keeps it on the trade's side."""
+
+    legs: tuple[LegPlan, ...]
+    net_beta: float
+    scale: float
+
+    @property
+    def ratio(self) -> float:
+        """Hedge notional per unit of BTC notional."""
+        return sum(leg.ratio for leg in self.legs)
+
+
+NO_MOVEMENT = 1e-18  # sum of squared returns that is rounding of the logarithm, not a market
+NO_HEDGE = HedgePlan((), 1.0, 1.0)
+
+
+def regress(btc: Sequence[float], leg: Sequence[float], beta_of: str = "btc") -> Regression | None:
+    """Regress closes of the same bars, oldest first; None if one of the two did not move.
+
+    >>> r = regress([100.0, 101.0, 100.0, 102.0], [50.0, 51.0, 50.0, 52.0])
+    >>> round(r.beta, 4), round(r.own_beta, 4), round(r.r2, 4)
+    (0.5039, 1.9847, 1.0)
+    """
+    x = np.diff(np.log(np.asarray(btc, dtype=np.float64)))
+    y = np.diff(np.log(np.asarray(leg, dtype=np.float64)))
+    x, y = x - x.mean(), y - y.mean()
+    var_x, var_y, cov = float(x @ x), float(y @ y), float(x @ y)
+    if not (var_x > NO_MOVEMENT and var_y > NO_MOVEMENT and math.isfinite(cov)):
+        return None
+    own = cov / var_x
+    return Regression(cov / var_y if beta_of == "btc" else own, own, cov * cov / (var_x * var_y))
+
+
+def last_closes(closes: Mapping[int, float], *, last_open_ms: int, interval_ms: int, count: int) -> list[float] | None:
+    """Return the closes of the last `count` consecutive bars up to `last_open_ms`; None if one is not there."""
+    opens = range(last_open_ms - (count - 1) * interval_ms, last_open_ms + 1, interval_ms)
+    if any(open_ms not in closes for open_ms in opens):
+        return None
+    return [closes[open_ms] for open_ms in opens]
+
+
+def plan(
+    btc: Mapping[int, float],
+    legs: Mapping[str, Mapping[int, float]],
+    *,
+    last_open_ms: int,
+    interval_ms: int,
+    config: HedgeConfig,
+) -> HedgePlan:
+    """Plan the legs from closes by open time; a leg without the bars common to both is left out."""
+    window = {"last_open_ms": last_open_ms, "interval_ms": interval_ms, "count": config.length + 1}
+    alpha = last_closes(btc, **window)
+    weight = 0.5 if config.weight == "half" else 1.0
+    planned = []
+    for symbol, closes in legs.items():
+        own = last_closes(closes, **window)
+        if alpha is None or own is None:
+            planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, f"fewer than {config.length} common returns"))
+            continue
+        fit = regress(alpha, own, config.beta_of)
+        if fit is None:
+            planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, "no movement to regress"))
+            continue
+        factor = config.factor_base + config.factor_r2 * fit.r2
+        skip = ""
+        if fit.beta <= 0:
+            skip = f"beta {fit.beta:.3f} is not positive"
+        elif fit.r2 < config.min_r2:
+            skip = f"R2 {fit.r2:.3f} < {config.min_r2}"
+        ratio = 0.0 if skip else fit.beta * factor * weight
+        planned.append(LegPlan(symbol, ratio, fit.beta, fit.own_beta, fit.r2, factor, skip))
+    taken = sum(leg.ratio * leg.own_beta for leg in planned)
+    scale = 1.0
+    if taken > 0 and 1.0 - taken < config.min_net_beta:
+        scale = max(0.0, (1.0 - config.min_net_beta) / taken)
+    scaled = tuple(replace(leg, ratio=leg.ratio * scale) for leg in planned)
+    return HedgePlan(scaled, 1.0 - taken * scale, scale)

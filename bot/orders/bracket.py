@@ -1,0 +1,428 @@
+"""The protection of one position: stop, catastrophe stop, targets, and the way out at market (strategy 6).
+
+The bracket does not react to messages one by one. After every event it compares what should stand at the exchange with what
+stands there or is on its way (the ledger), and asks for the difference; so the order in which messages arrive, and
+whether they arrive twice, makes no difference to where it ends.
+
+* Protection first: as soon as anything filled (a fill, or an update that promises one) a reduce-only STOP_MARKET for the whole
+  position is wanted. A changed stop is a new order; the old one is cancelled when the new one is accepted, never before.
+* The position is *naked* while the accepted sized stops do not add up to it. After `naked_limit_ms` it is closed at market.
+* The catastrophe stop is a closePosition order far behind, which also covers what a sized stop is too small for.
+  It is not counted as protection.
+* A stop that cannot be placed because the price is already through it, and one that triggered without closing
+  everything, end in a market exit. Market exits are reduce-only: they can never turn the position around.
+* When flat, everything left is cancelled; `idle` says that nothing of it is alive any more and every fill is known.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from bot.core.events import Fill
+from bot.core.intents import Alert, Intent, RequestSnapshot
+from bot.core.types import Instrument, OrderStatus, OrderType, Round, Side, TimeInForce
+from bot.orders.ids import IdMaker
+from bot.orders.state import EXECUTING, ZERO, Ledger, Order, Retry
+
+ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
+REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
+CLOSE_POSITION_EXISTS: Final = -4130
+TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
+TARGET_ATTEMPTS: Final = 4
+
+
+@dataclass(slots=True)
+class Target:
+    """One part of the position that leaves at a limit; `qty` 0 means left out, only its level counts."""
+
+    leg: int
+    price: Decimal
+    qty: Decimal
+    reached: bool = False  # the price was there (for a part that has no order)
+    given_up: bool = False
+    orders: list[Order] = field(default_factory=list)
+    retry: Retry = field(default_factory=Retry)
+
+    @property
+    def filled(self) -> Decimal:
+        """Filled quantity over all attempts."""
+        return sum((o.filled for o in self.orders), ZERO)
+
+    @property
+    def done(self) -> bool:
+        """Wholly filled; a part without an order: the price was there."""
+        return self.reached if not self.qty or self.given_up else self.filled >= self.qty
+
+
+@dataclass(slots=True)
+class Bracket:
+    """One position and everything that guards it. `advance` after every event."""
+
+    ledger: Ledger
+    ids: IdMaker
+    instrument: Instrument
+    symbol_index: int
+    side: Side
+    naked_limit_ms: int
+    working_type: str  # CONTRACT_PRICE or MARK_PRICE
+    stop: Decimal
+    stop_kind: str = "stop"  # stop, break_even or trail: what a stop-out is called
+    catastrophe: Decimal | None = None
+    entries: list[Order] = field(default_factory=list)
+    stops: list[Order] = field(default_factory=list)
+    guards: list[Order] = field(default_factory=list)  # catastrophe stops
+    exits: list[Order] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    foreign: Decimal = ZERO  # quantity taken off by orders that are not ours
+    exit_reason: str = ""  # set once the position has to go, or has gone
+    closed_ms: int = 0  # when it was first seen flat again
+    naked_since: int | None = None
+    naked_start: int = 0  # of the last naked spell
+    naked_end: int = 0
+    naked_ms: int = 0  # the longest spell
+    last_reduction: str = ""  # role of the fill that last made it smaller
+    kinds: dict[str, str] = field(default_factory=dict)  # what each stop order is called when it triggers
+    reference: Decimal = ZERO  # best price on the exit side, kept by the owner for the slippage watch
+    stop_retry: Retry = field(default_factory=Retry)
+    guard_retry: Retry = field(default_factory=Retry)
+    exit_retry: Retry = field(default_factory=Retry)
+
+    # What is held
+
+    @property
+    def symbol(self) -> str:
+        """The symbol it guards."""
+        return self.instrument.symbol
+
+    def _reducers(self) -> list[Order]:
+        return [*self.stops, *self.guards, *self.exits, *(o for t in self.targets for o in t.orders)]
+
+    def orders(self) -> list[Order]:
+        """Return every order of the position, entries included."""
+        return [*self.entries, *self._reducers()]
+
+    @property
+    def exposed(self) -> Decimal:
+        """The position that has to be protected: fills, and what updates promised beyond them."""
+        bought = sum((o.filled for o in self.entries), ZERO)
+        return bought - sum((o.filled for o in self._reducers()), ZERO) - self.foreign
+
+    @property
+    def held(self) -> Decimal:
+        """The position by known fills alone."""
+        bought = sum((o.known for o in self.entries), ZERO)
+        return bought - sum((o.known for o in self._reducers()), ZERO) - self.foreign
+
+    @property
+    def bought(self) -> Decimal:
+        """Entry quantity by known fills."""
+        return sum((o.known for o in self.entries), ZERO)
+
+    @property
+    def average(self) -> Decimal:
+        """Average entry price of the known fills, 0 without any."""
+        bought = self.bought
+        return sum((o.notional for o in self.entries), ZERO) / bought if bought else ZERO
+
+    @property
+    def average_exit(self) -> Decimal:
+        """Average price of the known reductions by our own orders, 0 without any."""
+        sold = sum((o.known for o in self._reducers()), ZERO)
+        return sum((o.notional for o in self._reducers()), ZERO) / sold if sold else ZERO
+
+    @property
+    def cover(self) -> Decimal:
+        """Quantity covered by sized stops that the exchange has accepted."""
+        return sum((o.remaining for o in self.stops if o.accepted), ZERO)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the position is on its way out, or gone."""
+        return bool(self.exit_reason)
+
+    @property
+    def idle(self) -> bool:
+        """Flat, with nothing alive and nothing missing."""
+        return not self.exposed and not self.held and all(o.settled for o in self.orders())
+
+    # What is asked of it
+
+    def exit(self, reason: str) -> None:
+        """Close at market; the first reason stays."""
+        if not self.exit_reason:
+            self.exit_reason = reason
+
+    def tighten(self, price: Decimal, kind: str) -> bool:
+        """Move the stop if that brings it nearer to profit; True if it moved."""
+        if self.side.sign * (price - self.stop) <= 0:
+            return False
+        self.stop, self.stop_kind = price, kind
+        return True
+
+    def absorb(self, event: Fill, qty: Decimal) -> None:
+        """Take `qty` of a fill that none of our orders made off the position."""
+        self.foreign += qty
+        self.last_reduction = (
+            "liquidation"
+            if event.client_id.startswith("autoclose-")
+            else "adl"
+            if event.client_id == "adl_autoclose"
+            else "external"
+        )
+
+    def note_fill(self, order: Order, event: Fill) -> None:
+        """Note what a known fill of one of its orders says about names and naked time."""
+        if order.role not in ("en", "io", "hx"):
+            self.last_reduction = order.role
+        elif self.naked_since is not None:
+            self.naked_since = min(self.naked_since, event.at_ms)
+        elif self.naked_start <= self.naked_end and event.at_ms < self.naked_start and order.cumulative >= order.known:
+            # An update had promised this fill; its own time is the earlier one.
+            self.naked_ms = max(self.naked_ms, self.naked_end - event.at_ms)
+
+    # The comparison after every event
+
+    def advance(self, at_ms: int, now: int, price: Decimal | None, out: list[Intent]) -> None:
+        """Append what is missing between what should stand at the exchange and what does.
+
+        Parameters
+        ----------
+        at_ms
+            The handled event's own exchange time: when a change that it tells of happened.
+        now
+            The largest exchange time seen: what deadlines are compared with.
+        price
+            Price of the symbol if it is fresh, else None: then the exchange tells whether a stop is already passed.
+        """
+        self._outcomes(now, out)
+        exposed = self.exposed
+        self._measure(exposed, at_ms)
+        if exposed > 0 and self.naked_since is not None and now - self.naked_since >= self.naked_limit_ms:
+            if not self.exit_reason:
+                out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
+            self.exit("naked")
+        if exposed > 0 and not self.closing:
+            self._protect(exposed, now, price, out)
+            self._place_targets(exposed, now, out)
+        if exposed > 0 and self.closing:
+            self._leave(exposed, now, out)
+        if exposed <= 0 and (self.closed_ms or any(o.filled for o in self.entries)):
+            if not self.closed_ms:
+                self.closed_ms = at_ms
+                self.exit(self._why())
+            for order in self._reducers():
+                # Market orders and triggered stops do not rest: there is nothing to cancel.
+                if not (order.immediate or (order.algo and order.status in EXECUTING)):
+                    self.ledger.cancel(order, now, out)
+
+    def deadlines(self) -> list[int]:
+        """Return the instants at which `advance` has something to do even if nothing happens."""
+        due = []
+        if self.exposed > 0:
+            if self.naked_since is not None and not self.closing:
+                due.append(self.naked_since + self.naked_limit_ms)
+            due.extend(
+                r.not_before_ms
+                for r in (self.stop_retry, self.guard_retry, self.exit_retry, *(t.retry for t in self.targets))
+                if r.not_before_ms
+            )
+            due.extend(o.changed_ms + TRIGGER_PATIENCE_MS for o in (*self.stops, *self.guards) if o.status in EXECUTING)
+        return due
+
+    def _why(self) -> str:
+        match self.last_reduction:
+            case "sl":
+                return self.stop_kind
+            case "cs":
+                return "catastrophe"
+            case "tp":
+                return "targets"
+            case "" | "xx" | "hc":
+                # An update told of the end before its fill: the executing order names it.
+                if any(o.filled for o in self.stops):
+                    return self.stop_kind
+                if any(o.filled for o in self.guards):
+                    return "catastrophe"
+                return "targets" if any(t.filled for t in self.targets) else "closed"
+            case other:
+                return other
+
+    def _measure(self, exposed: Decimal, at_ms: int) -> None:
+        naked = exposed > 0 and self.cover < exposed
+        if naked and self.naked_since is None:
+            self.naked_since = at_ms
+        elif not naked and self.naked_since is not None:
+            self.naked_start, self.naked_end = self.naked_since, max(at_ms, self.naked_since)
+            self.naked_ms = max(self.naked_ms, self.naked_end - self.naked_start)
+            self.naked_since = None
+
+    def _outcomes(self, now: int, out: list[Intent]) -> None:
+        """React once to every order that came to its end."""
+        for order in self._reducers():
+            if order.live or order.handled:
+                continue
+            order.handled = True
+            refused = order.status is OrderStatus.REJECTED
+            match order.role:
+                case "sl" | "cs" if order.filled or order.status is OrderStatus.FILLED:
+                    self.exit(self.kinds[order.client_id])
+                case "sl":
+                    self._stop_failed(order, refused, now, out)
+                case "cs":
+                    self._guard_failed(order, refused, now, out)
+                case "tp":
+                    self._target_failed(order, refused, now, out)
+                case _:
+                    if refused or order.filled < order.qty:
+                        self._exit_failed(order, now, out)
+                    else:
+                        self.exit_retry.worked()
+        for order in (*self.stops, *self.guards):
+            if order.status in EXECUTING:
+                self.exit(self.kinds[order.client_id])
+
+    def _stop_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
+        if refused and order.code in ALREADY_THROUGH:
+            self.exit("stop_passed" if order.trigger == self.stop else self.stop_kind)
+        elif refused:
+            self.stop_retry.failed(now)
+            out.append(Alert("warning", f"{self.symbol} stop refused: {order.code} {order.reason}"))
+            if order.code in REDUCE_ONLY_REFUSED:
+                out.append(RequestSnapshot(f"{self.symbol} stop refused: {order.code}"))
+        elif not order.cancel_ms and order.accepted_ms and self.exposed > 0 and not self.closing:
+            out.append(Alert("warning", f"{self.symbol} stop {order.client_id} went away: {order.status}"))
+
+    def _guard_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
+        if refused and order.code in ALREADY_THROUGH:
+            self.exit("stop_passed")
+        elif refused and order.code != CLOSE_POSITION_EXISTS:
+            self.guard_retry.failed(now)
+            out.append(Alert("warning", f"{self.symbol} catastrophe stop refused: {order.code} {order.reason}"))
+        elif refused:
+            out.append(RequestSnapshot(f"{self.symbol} already has a closePosition stop"))
+
+    def _target_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
+        target = next(t for t in self.targets if order in t.orders)
+        if target.done or self.closing or self.exposed <= 0:
+            return
+        target.retry.failed(now)
+        if target.retry.failures >= TARGET_ATTEMPTS:
+            target.given_up = True
+            out.append(Alert("warning", f"{self.symbol} target {target.leg} given up: {order.code} {order.reason}"))
+        if refused and order.code in REDUCE_ONLY_REFUSED:
+            out.append(RequestSnapshot(f"{self.symbol} target refused: {order.code}"))
+
+    def _exit_failed(self, order: Order, now: int, out: list[Intent]) -> None:
+        if self.exposed <= 0:
+            return
+        self.exit_retry.failed(now)
+        if order.status is OrderStatus.REJECTED:
+            out.append(Alert("critical", f"{self.symbol} market exit refused: {order.code} {order.reason}"))
+            out.append(RequestSnapshot(f"{self.symbol} market exit refused: {order.code}"))
+
+    def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
+        """Keep one accepted sized stop for the whole position at the wanted price, and the catastrophe stop."""
+        live = [o for o in self.stops if o.live]
+        wanted = next((o for o in live if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms), None)
+        if wanted is None:
+            flying = any(not o.accepted for o in live)
+            short = exposed > sum((o.remaining for o in live), ZERO)
+            if (short or not flying) and now >= self.stop_retry.not_before_ms:
+                if price is not None and self.side.sign * (price - self.stop) <= 0:
+                    self.exit("stop_passed")
+                    return
+                self.stops.append(self._stop_order("sl", exposed, self.stop, now, out))
+        elif wanted.accepted:
+            self.stop_retry.worked()
+            for order in live:
+                if order is not wanted:
+                    self.ledger.cancel(order, now, out)
+        if self.catastrophe is not None and now >= self.guard_retry.not_before_ms:
+            refused = any(o.code == CLOSE_POSITION_EXISTS for o in self.guards)
+            if not refused and not any(o.live for o in self.guards):
+                self.guards.append(self._stop_order("cs", ZERO, self.catastrophe, now, out))
+
+    def _stop_order(self, role: str, qty: Decimal, trigger: Decimal, now: int, out: list[Intent]) -> Order:
+        whole = role == "cs"
+        client_id = self.ids.next(role, self.symbol_index)
+        self.kinds[client_id] = "catastrophe" if whole else self.stop_kind
+        return self.ledger.place(
+            client_id,
+            self.symbol,
+            side=self.side.exit,
+            order_type=OrderType.STOP_MARKET,
+            qty=qty,
+            role=role,
+            now=now,
+            out=out,
+            trigger=trigger,
+            reduce_only=not whole,
+            close_position=whole,
+            reference=trigger,
+            working_type=self.working_type,
+        )
+
+    def _place_targets(self, exposed: Decimal, now: int, out: list[Intent]) -> None:
+        for target in self.targets:
+            rest = min(target.qty - target.filled, exposed)
+            waiting = target.given_up or any(o.live for o in target.orders)
+            if rest <= 0 or waiting or now < target.retry.not_before_ms:
+                continue
+            target.orders.append(
+                self.ledger.place(
+                    self.ids.next("tp", self.symbol_index, leg=target.leg),
+                    self.symbol,
+                    side=self.side.exit,
+                    order_type=OrderType.LIMIT,
+                    qty=rest,
+                    role="tp",
+                    now=now,
+                    out=out,
+                    price=target.price,
+                    time_in_force=TimeInForce.GTC,
+                    reduce_only=True,
+                )
+            )
+
+    def _leave(self, exposed: Decimal, now: int, out: list[Intent]) -> None:
+        """Send what no exit on its way takes off; targets are cancelled, stops stay until flat."""
+        on_way = sum((o.remaining for o in self.exits), ZERO)
+        for order in (*self.stops, *self.guards):
+            if order.status in EXECUTING and now - order.changed_ms < TRIGGER_PATIENCE_MS:
+                on_way += exposed if order.close_position else order.remaining
+        if exposed > on_way and now >= self.exit_retry.not_before_ms:
+            self.market(exposed - on_way, "xx", now, out)
+        for target in self.targets:
+            for order in target.orders:
+                self.ledger.cancel(order, now, out)
+
+    def market(self, qty: Decimal, role: str, now: int, out: list[Intent], reference: Decimal = ZERO) -> None:
+        """Send a reduce-only market order for part of the position (role `xx` or `hc`)."""
+        self.exits.append(
+            self.ledger.place(
+                self.ids.next(role, self.symbol_index),
+                self.symbol,
+                side=self.side.exit,
+                order_type=OrderType.MARKET,
+                qty=min(qty, self.instrument.market_max_qty),
+                role=role,
+                now=now,
+                out=out,
+                reduce_only=True,
+                reference=reference or self.reference,
+            )
+        )
+
+    # Rounding (strategy 6)
+
+    def away(self, price: Decimal) -> Decimal:
+        """Round a stop away from the position."""
+        return self.instrument.price(price, Round.DOWN if self.side is Side.LONG else Round.UP)
+
+    def toward_profit(self, price: Decimal) -> Decimal:
+        """Round a break-even or trailing stop toward profit."""
+        return self.instrument.price(price, Round.UP if self.side is Side.LONG else Round.DOWN)
+
+    def toward_entry(self, price: Decimal) -> Decimal:
+        """Round a target toward the entry."""
+        return self.instrument.price(price, Round.DOWN if self.side is Side.LONG else Round.UP)

@@ -1,0 +1,100 @@
+"""Client order ids that say what an order is for, and are the same again in every replay.
+
+`rbL-en-0-00k3f9x-01-a1` reads: bot `rb` on the live venue, role `en`, symbol 0 (BTC), trade 00k3f9x (the base-36 number of the
+bar that gave the signal), first order of that role, first attempt. An id is a lookup key, not a lock: Binance accepts the
+same id again once the first order is done (venue notes 2.6), so an attempt is counted up and never used twice.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from bot.core.errors import InvariantError
+
+BOT: Final = "rb"
+ENVIRONMENTS: Final = {"sim": "S", "backtest": "B", "paper": "P", "testnet": "T", "live": "L"}
+ROLES: Final = {
+    "en": "entry, post-only",
+    "io": "entry, immediate or cancel",
+    "sl": "sized stop",
+    "cs": "catastrophe stop (closePosition)",
+    "tp": "target",
+    "xx": "market exit",
+    "hx": "hedge leg, open",
+    "hc": "hedge leg, shrink",
+    "gd": "guard of a position that is not ours",
+}
+FOREIGN: Final = "fx"  # role of a fill that none of our orders made
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PATTERN: Final = re.compile(r"([a-z]{2})([A-Z])-([a-z]{2})-(\d)-([0-9a-z]{7})-(\d{2})-a(\d{1,4})")
+_WIDTH: Final = 7
+
+
+def base36(number: int) -> str:
+    """Return a number as seven base-36 digits.
+
+    >>> base36(9_942_165)
+    '005x3f9'
+    """
+    if not 0 <= number < 36**_WIDTH:
+        raise InvariantError(f"trade sequence {number} does not fit into {_WIDTH} base-36 digits")
+    digits = []
+    for _ in range(_WIDTH):
+        number, rest = divmod(number, 36)
+        digits.append(_DIGITS[rest])
+    return "".join(reversed(digits))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientId:
+    """The parts of a client order id."""
+
+    environment: str  # one letter, see ENVIRONMENTS
+    role: str
+    symbol_index: int
+    sequence: int
+    leg: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return (
+            f"{BOT}{self.environment}-{self.role}-{self.symbol_index}-{base36(self.sequence)}"
+            f"-{self.leg:02d}-a{self.attempt}"
+        )
+
+
+def parse(client_id: str) -> ClientId | None:
+    """Return the parts of an id of ours, None for anybody else's.
+
+    >>> parse("rbL-en-0-005x3f9-01-a1")
+    ClientId(environment='L', role='en', symbol_index=0, sequence=9942165, leg=1, attempt=1)
+    >>> parse("web_1x2y")
+    """
+    match = _PATTERN.fullmatch(client_id)
+    if match is None or match[1] != BOT or match[3] not in ROLES:
+        return None
+    return ClientId(match[2], match[3], int(match[4]), int(match[5], 36), int(match[6]), int(match[7]))
+
+
+def role_of(client_id: str) -> str:
+    """Return the role in an id, or that of a foreign order."""
+    parts = parse(client_id)
+    return FOREIGN if parts is None else parts.role
+
+
+@dataclass(slots=True)
+class IdMaker:
+    """Hands out the ids of one trade; attempts count up per role, symbol and leg."""
+
+    environment: str
+    sequence: int
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    def next(self, role: str, symbol_index: int, *, leg: int = 1) -> str:
+        """Return the id of the next attempt."""
+        if role not in ROLES:
+            raise InvariantError(f"order role {role!r} is not known")
+        key = f"{role}{symbol_index}{leg:02d}"
+        attempt = self.attempts.get(key, 0) + 1
+        self.attempts[key] = attempt
+        return str(ClientId(self.environment, role, symbol_index, self.sequence, leg, attempt))

@@ -1,0 +1,345 @@
+"""What an order can become, and the book of our own orders, fills and positions.
+
+Theory. The exchange tells one story through three mouths (user stream, replies, queries) that do not wait for each other.
+The ledger therefore never believes the order in which it hears things:
+
+* a status moves only along TRANSITIONS; a step back is old news and is passed over; a terminal status stays;
+* the filled quantity of an order is the larger of what updates said (`cumulative`) and what fills add up to (`known`);
+* a fill counts once, recognised by (symbol, trade id);
+* a position is the sum of its fills and nothing else. What an update promised beyond the fills is `missing`: protection
+  acts on it at once, accounting waits for the fill.
+
+An event that contradicts what was sent (other side, more than was ordered) raises InvariantError and changes nothing.
+Quantities are in base units, prices and cash in quote, times in exchange ms.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from bot.core.errors import InvariantError
+from bot.core.events import Fill, OrderUpdate
+from bot.core.intents import CancelOrder, Intent, PlaceOrder
+from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
+
+S = OrderStatus
+ZERO: Final = Decimal(0)
+TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
+    S.PENDING: frozenset(
+        {S.UNKNOWN, S.NEW, S.TRIGGERED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}
+    ),
+    S.UNKNOWN: frozenset({S.NEW, S.TRIGGERED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.NEW: frozenset({S.TRIGGERED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.TRIGGERED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.PARTIALLY_FILLED: frozenset({S.FILLED, S.CANCELED, S.EXPIRED}),
+    S.FILLED: frozenset(),
+    S.CANCELED: frozenset(),
+    S.EXPIRED: frozenset(),
+    S.REJECTED: frozenset(),
+}
+ACCEPTED: Final = frozenset({S.NEW, S.TRIGGERED, S.PARTIALLY_FILLED})
+EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
+ENTRY_ROLES: Final = frozenset({"en", "io"})
+CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
+_KEPT_ORDERS: Final = 400  # finished orders that are still recognised
+_KEPT_TRADES: Final = 20_000  # trade ids that are still recognised
+
+
+@dataclass(slots=True)
+class Order:
+    """One order of ours, as far as we know."""
+
+    client_id: str
+    symbol: str
+    side: OrderSide
+    order_type: OrderType
+    qty: Decimal  # 0 for closePosition
+    role: str
+    placed_ms: int
+    price: Decimal | None = None
+    trigger: Decimal | None = None
+    reduce_only: bool = False
+    close_position: bool = False
+    reference: Decimal = ZERO  # price that a taker fill is measured against; 0 = not measured
+    status: OrderStatus = S.PENDING
+    cumulative: Decimal = ZERO
+    known: Decimal = ZERO
+    notional: Decimal = ZERO  # sum of qty * price over fills
+    fees: Decimal = ZERO
+    accepted_ms: int = 0
+    changed_ms: int = 0
+    cancel_ms: int = 0  # when a cancel was last sent, 0 = never
+    code: int = 0
+    reason: str = ""
+    handled: bool = False  # its owner has reacted to its end
+
+    @property
+    def algo(self) -> bool:
+        """Whether it lives in the algo service (until it triggers)."""
+        return self.order_type is OrderType.STOP_MARKET
+
+    @property
+    def immediate(self) -> bool:
+        """Whether it ends as soon as it arrives: a market order or an IOC."""
+        return self.order_type is OrderType.MARKET or self.role == "io"
+
+    @property
+    def live(self) -> bool:
+        """Whether something can still happen to it."""
+        return not self.status.is_terminal
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the exchange holds it."""
+        return self.status in ACCEPTED
+
+    @property
+    def filled(self) -> Decimal:
+        """Filled quantity as far as anybody said."""
+        return max(self.cumulative, self.known)
+
+    @property
+    def remaining(self) -> Decimal:
+        """What may still fill."""
+        return max(self.qty - self.filled, ZERO) if self.live else ZERO
+
+    @property
+    def missing(self) -> Decimal:
+        """Filled quantity whose fills have not come."""
+        return max(self.cumulative - self.known, ZERO)
+
+    @property
+    def settled(self) -> bool:
+        """Done, and every fill of it is known."""
+        return self.status.is_terminal and self.cumulative <= self.known
+
+    @property
+    def average(self) -> Decimal:
+        """Average price of the known fills, 0 without any."""
+        return self.notional / self.known if self.known else ZERO
+
+
+@dataclass(slots=True)
+class Holding:
+    """A symbol's position and the money that made it: equity = wallet + cash + qty * price - fees."""
+
+    qty: Decimal = ZERO  # signed
+    cash: Decimal = ZERO  # minus what was bought, plus what was sold
+    fees: Decimal = ZERO
+    cost: Decimal = ZERO  # what the open quantity cost on average, signed
+
+    def add(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
+        """Book one fill; a fill that turns the position around closes it and opens the rest anew."""
+        closing = signed
+        if self.qty * signed >= 0:
+            closing = ZERO
+        elif abs(signed) > abs(self.qty):
+            closing = -self.qty
+        if closing:
+            self.cost = self.cost * (self.qty + closing) / self.qty
+            self.qty += closing
+        self.qty += signed - closing
+        self.cost += (signed - closing) * price
+        self.cash -= signed * price
+        self.fees += fee
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Our orders, the fills that were counted, and the positions that they add up to."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    finished: dict[str, Order] = field(default_factory=dict)
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    trades: dict[tuple[str, int], None] = field(default_factory=dict)
+
+    def place(
+        self,
+        client_id: str,
+        symbol: str,
+        *,
+        side: OrderSide,
+        order_type: OrderType,
+        qty: Decimal,
+        role: str,
+        now: int,
+        out: list[Intent],
+        price: Decimal | None = None,
+        time_in_force: TimeInForce | None = None,
+        trigger: Decimal | None = None,
+        reduce_only: bool = False,
+        close_position: bool = False,
+        reference: Decimal = ZERO,
+        working_type: str = "CONTRACT_PRICE",
+    ) -> Order:
+        """Enter an order as PENDING and append the intent that sends it.
+
+        Raises
+        ------
+        InvariantError
+            The id was used before, the quantity is not positive, or another entry order is working.
+        """
+        if client_id in self.orders or client_id in self.finished:
+            raise InvariantError(f"order id {client_id} was used before")
+        if qty <= 0 and not close_position:
+            raise InvariantError(f"order {client_id} has no quantity: {qty}")
+        if role in ENTRY_ROLES:
+            working = [o.client_id for o in self.orders.values() if o.role in ENTRY_ROLES and o.live]
+            if working:
+                raise InvariantError(f"entry {client_id} would work beside {working[0]}")
+        order = Order(
+            client_id,
+            symbol,
+            side,
+            order_type,
+            qty,
+            role,
+            now,
+            price,
+            trigger,
+            reduce_only,
+            close_position,
+            reference,
+            changed_ms=now,
+        )
+        self.orders[client_id] = order
+        out.append(
+            PlaceOrder(
+                client_id,
+                symbol,
+                side,
+                order_type,
+                qty,
+                price,
+                time_in_force,
+                trigger,
+                reduce_only,
+                close_position,
+                working_type,
+            )
+        )
+        return order
+
+    def cancel(self, order: Order, now: int, out: list[Intent]) -> None:
+        """Append a cancel for an order that the exchange holds, unless one is under way."""
+        if order.accepted and (not order.cancel_ms or now - order.cancel_ms >= CANCEL_RETRY_MS):
+            order.cancel_ms = now
+            algo = order.algo and order.status is S.NEW  # a triggered one is a regular order (venue notes 2.1)
+            out.append(CancelOrder(order.client_id, order.symbol, algo))
+
+    def deadlines(self) -> list[int]:
+        """Return when unanswered cancels are due again."""
+        return [o.cancel_ms + CANCEL_RETRY_MS for o in self.orders.values() if o.cancel_ms and o.live]
+
+    def find(self, client_id: str) -> Order | None:
+        """Return an order of ours, finished ones included."""
+        return self.orders.get(client_id) or self.finished.get(client_id)
+
+    def update(self, event: OrderUpdate) -> Order | None:
+        """Merge what was said about an order; None if it is not in the book.
+
+        Raises
+        ------
+        InvariantError
+            Another symbol or side than was sent, or more filled than was ordered.
+        """
+        order = self.find(event.client_id)
+        if order is None:
+            return None
+        if event.symbol != order.symbol or event.side is not order.side:
+            raise InvariantError(
+                f"{event.client_id} was sent as {order.side} {order.symbol}, told as {event.side} {event.symbol}"
+            )
+        if order.qty and event.filled_qty > order.qty:
+            raise InvariantError(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
+        order.cumulative = max(order.cumulative, event.filled_qty)
+        if event.status in TRANSITIONS[order.status]:
+            order.status = event.status
+            order.changed_ms = max(order.changed_ms, event.at_ms)
+            if event.code:
+                order.code, order.reason = event.code, event.reason
+            elif event.reason:
+                order.reason = event.reason
+            if order.accepted and not order.accepted_ms:
+                order.accepted_ms = event.at_ms
+        return order
+
+    def fill(self, event: Fill) -> bool:
+        """Count a fill; False if it was counted before. A fill of a foreign order counts too.
+
+        Raises
+        ------
+        InvariantError
+            Another side than was sent, more than was ordered, or a quantity that is not positive.
+        """
+        key = (event.symbol, event.trade_id)
+        if key in self.trades:
+            return False
+        order = self.find(event.client_id)
+        if event.qty <= 0:
+            raise InvariantError(f"fill {event.trade_id} of {event.client_id} has quantity {event.qty}")
+        if order is not None:
+            if event.symbol != order.symbol or event.side is not order.side:
+                raise InvariantError(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
+            if order.qty and order.known + event.qty > order.qty:
+                raise InvariantError(f"fills of {event.client_id} exceed its {order.qty}")
+            order.known += event.qty
+            order.notional += event.qty * event.price
+            order.fees += event.fee
+            if order.qty and order.known == order.qty:
+                self._raise_status(order, S.FILLED, event.at_ms)
+            else:
+                self._raise_status(order, S.PARTIALLY_FILLED, event.at_ms)
+        self.trades[key] = None
+        while len(self.trades) > _KEPT_TRADES:
+            self.trades.pop(next(iter(self.trades)))
+        holding = self.holdings.setdefault(event.symbol, Holding())
+        holding.add(event.side.sign * event.qty, event.price, event.fee)
+        return True
+
+    @staticmethod
+    def _raise_status(order: Order, status: OrderStatus, at_ms: int) -> None:
+        if status in TRANSITIONS[order.status]:
+            order.status = status
+            order.changed_ms = max(order.changed_ms, at_ms)
+            order.accepted_ms = order.accepted_ms or at_ms
+
+    def qty(self, symbol: str) -> Decimal:
+        """Return the signed position: the sum of the fills."""
+        holding = self.holdings.get(symbol)
+        return holding.qty if holding else ZERO
+
+    def retire(self) -> None:
+        """Move settled orders out of the way; they are still recognised for a while."""
+        for client_id in [o.client_id for o in self.orders.values() if o.settled]:
+            self.finished[client_id] = self.orders.pop(client_id)
+        while len(self.finished) > _KEPT_ORDERS:
+            self.finished.pop(next(iter(self.finished)))
+
+    def settle_cash(self) -> Decimal:
+        """Take the cash of closed positions out of the book (gross of fees, fees subtracted) and return it."""
+        gained = ZERO
+        for holding in self.holdings.values():
+            if not holding.qty:
+                gained += holding.cash - holding.fees
+                holding.cash = holding.fees = ZERO
+        return gained
+
+
+@dataclass(slots=True)
+class Retry:
+    """A growing pause between attempts of the same thing."""
+
+    DELAYS_MS = (0, 200, 400, 800, 1_600, 5_000)
+
+    failures: int = 0
+    not_before_ms: int = 0
+
+    def failed(self, now: int) -> None:
+        """Note a failure and set the pause."""
+        self.not_before_ms = now + self.DELAYS_MS[min(self.failures, len(self.DELAYS_MS) - 1)]
+        self.failures += 1
+
+    def worked(self) -> None:
+        """Forget the failures."""
+        self.failures = self.not_before_ms = 0

@@ -1,0 +1,121 @@
+"""Positions that none of our trades explains: guarded with a stop, never traded (venue notes 5).
+
+Somebody traded by hand, a fill came for a trade long closed, the journal is lost: whatever it was, the exchange holds a
+position that the bot did not plan. It gets one closePosition stop, entries rest, and the person decides; `flatten` closes it.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from bot.core.intents import Alert, Intent
+from bot.core.types import Instrument, OrderStatus, OrderType, Side
+from bot.orders.bracket import ALREADY_THROUGH, CLOSE_POSITION_EXISTS, Bracket
+from bot.orders.ids import IdMaker
+from bot.orders.state import ZERO, Ledger, Order, Retry
+
+LEG = 99  # keeps their ids apart from those of trades
+
+
+@dataclass(slots=True)
+class Strays:
+    """Quantities per symbol that belong to no trade, and the orders that guard or close them."""
+
+    ledger: Ledger
+    working_type: str
+    qty: dict[str, Decimal] = field(default_factory=dict)  # signed
+    orders: dict[str, list[Order]] = field(default_factory=dict)
+    retry: dict[str, Retry] = field(default_factory=dict)
+    leaving: bool = False
+
+    def add(self, symbol: str, signed: Decimal, out: list[Intent], *, why: str) -> None:
+        """Take a signed quantity that no trade explains."""
+        total = self.qty.get(symbol, ZERO) + signed
+        if total:
+            self.qty[symbol] = total
+            out.append(Alert("critical", f"{symbol}: {total} that no trade explains ({why}); guarded, entries rest"))
+        else:
+            self.qty.pop(symbol, None)
+            out.append(Alert("warning", f"{symbol}: nothing unexplained is left ({why})"))
+
+    def owns(self, order: Order) -> bool:
+        """Whether the order guards or closes a stray."""
+        return any(order is o for o in self.orders.get(order.symbol, ()))
+
+    def advance(
+        self,
+        instrument: Instrument,
+        *,
+        symbol_index: int,
+        ids: IdMaker,
+        level: Decimal,
+        bracket: Bracket | None,
+        now: int,
+        out: list[Intent],
+    ) -> None:
+        """Keep one guard at `level` while something is unexplained, none afterwards; close it if told to.
+
+        `bracket` is the symbol's trade, if any: its catastrophe stop guards a stray of the same direction too.
+        """
+        symbol = instrument.symbol
+        qty = self.qty.get(symbol, ZERO)
+        orders = self.orders.setdefault(symbol, [])
+        retry = self.retry.setdefault(symbol, Retry())
+        side = Side.LONG if qty > 0 else Side.SHORT
+        for order in orders:
+            if order.live or order.handled:
+                continue
+            order.handled = True
+            through = order.status is OrderStatus.REJECTED and order.code in ALREADY_THROUGH
+            if through:
+                self.leaving = True
+            elif order.filled < order.qty or order.status is OrderStatus.REJECTED:
+                retry.failed(now)
+        if not qty:
+            for order in orders:
+                self.ledger.cancel(order, now, out)
+            if all(o.settled for o in orders):
+                orders.clear()
+            return
+        if now < retry.not_before_ms:
+            return
+        if self.leaving:
+            if not any(o.live for o in orders if o.role == "xx"):
+                orders.append(self._order("xx", symbol_index, ids, instrument, side, abs(qty), None, now, out))
+            return
+        guarded = any(
+            (o.live or o.code == CLOSE_POSITION_EXISTS) and o.side is side.exit for o in orders if o.role == "gd"
+        )
+        backed = bracket is not None and bracket.side is side and any(o.live for o in bracket.guards)
+        if not guarded and not backed:
+            orders.append(self._order("gd", symbol_index, ids, instrument, side, ZERO, level, now, out))
+
+    def deadlines(self) -> list[int]:
+        """Return when a refused guard is tried again."""
+        return [r.not_before_ms for s, r in self.retry.items() if s in self.qty and r.not_before_ms]
+
+    def _order(
+        self,
+        role: str,
+        symbol_index: int,
+        ids: IdMaker,
+        instrument: Instrument,
+        side: Side,
+        qty: Decimal,
+        trigger: Decimal | None,
+        now: int,
+        out: list[Intent],
+    ) -> Order:
+        return self.ledger.place(
+            ids.next(role, symbol_index, leg=LEG),
+            instrument.symbol,
+            side=side.exit,
+            order_type=OrderType.STOP_MARKET if trigger is not None else OrderType.MARKET,
+            qty=min(qty, instrument.market_max_qty),
+            role=role,
+            now=now,
+            out=out,
+            trigger=trigger,
+            reduce_only=trigger is None,
+            close_position=trigger is not None,
+            working_type=self.working_type,
+        )

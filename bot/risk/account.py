@@ -1,0 +1,72 @@
+"""Our own money: wallet, equity, funding (strategy 7).
+
+Equity is kept from fills, not from the exchange's account messages, because those may come before or after the fill that they
+belong to and would make equity jump: base + sum over symbols of (cash + quantity * last price - fees). The base takes funding and
+transfers as they come, and is set to the exchange's wallet whenever both books are flat.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from bot.core.events import AccountUpdate
+from bot.orders.state import ZERO, Ledger
+
+FUNDING_FEE: Final = "FUNDING_FEE"
+_CENT: Final = Decimal("0.00000001")
+_KEPT: Final = 64  # account messages that are recognised again
+
+
+@dataclass(slots=True)
+class Account:
+    """The wallet of the bot. Money in quote."""
+
+    ledger: Ledger
+    base: Decimal = ZERO
+    last: dict[str, Decimal] = field(default_factory=dict)  # last price by symbol
+    seen: list[tuple[int, str, Decimal, Decimal]] = field(default_factory=list)
+    funding_paid: Decimal = ZERO
+
+    def update(self, event: AccountUpdate) -> Decimal:
+        """Book what changed the balance without a trade and return the funding in it (positive = received)."""
+        if event.reason == "ORDER" or not event.balance_change:
+            return ZERO
+        key = (event.at_ms, event.reason, event.balance_change, event.wallet)
+        if key in self.seen:
+            return ZERO
+        self.seen.append(key)
+        del self.seen[:-_KEPT]
+        self.base += event.balance_change
+        if event.reason != FUNDING_FEE:
+            return ZERO
+        self.funding_paid -= event.balance_change
+        return event.balance_change
+
+    @property
+    def unrealised(self) -> Decimal:
+        """Open result at the last prices."""
+        return sum(
+            (h.qty * self.last[s] - h.cost for s, h in self.ledger.holdings.items() if h.qty and s in self.last), ZERO
+        )
+
+    @property
+    def equity(self) -> Decimal:
+        """Wallet plus the open result."""
+        return self.wallet + self.unrealised
+
+    @property
+    def wallet(self) -> Decimal:
+        """Realised money: the base, what closed quantities gained, less fees."""
+        realised = sum((h.cash + h.cost - h.fees for h in self.ledger.holdings.values()), ZERO)
+        return (self.base + realised).quantize(_CENT)
+
+    def settle(self) -> None:
+        """Move the result of closed positions into the base."""
+        self.base += self.ledger.settle_cash()
+
+    def sync(self, wallet: Decimal) -> Decimal:
+        """Take the exchange's wallet while both are flat; return how much it differed."""
+        self.settle()
+        difference = wallet - self.base
+        self.base = wallet
+        return difference

@@ -1,0 +1,211 @@
+"""What stops entries: the day's loss, a losing direction, the fall from the peak, the leverage ramp, slippage (strategy 7).
+
+A limit never closes an open trade; it refuses the next one, with a reason. The day begins at 00:00 UTC on the exchange's
+clock. R of the day rules is the base fraction of the equity at 00:00 (or at the start), R of the soft stop that of the peak.
+Peak, soft stop, ramp and slippage outlive a restart: `memory` gives them away, `remember` takes them back.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from bot.config import Risk as RiskConfig
+from bot.core.intents import Alert, Intent
+from bot.core.types import Denied, Side, to_decimal
+from bot.risk.sizing import throttle
+
+DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+STAGES: Final = {"sim": "full", "backtest": "full", "paper": "dry_run", "testnet": "dry_run", "live": "ramp"}
+ZERO: Final = Decimal(0)
+
+
+@dataclass(slots=True)
+class Limits:
+    """The state of all limits. Equity and results in quote."""
+
+    config: RiskConfig
+    venue: str
+    soft_stop_mode: str = "halt"  # halt; offline also count and rearm_next_day
+    equity: Decimal = ZERO
+    peak: Decimal = ZERO  # of equity, for the throttle
+    soft_peak: Decimal = ZERO  # the same since the last re-arming, for the soft stop
+    day: int = -1
+    day_equity: Decimal = ZERO
+    day_hit: bool = False
+    results: dict[str, Decimal] = field(default_factory=dict)  # closed today, by direction
+    broken: dict[str, bool] = field(default_factory=dict)  # directions that rest until tomorrow
+    soft_stopped: bool = False
+    soft_stop_day: int = -1
+    soft_stops: int = 0
+    step: int = 0
+    step_since_ms: int = 0
+    step_trades: int = 0
+    slippages: list[float] = field(default_factory=list)
+    slippage_alerted: bool = False
+
+    @property
+    def stage(self) -> str:
+        """dry_run, ramp or full."""
+        return STAGES.get(self.venue, "dry_run") if self.config.stage == "auto" else self.config.stage
+
+    @property
+    def fraction(self) -> float:
+        """Base risk per trade as a fraction of equity."""
+        return self.config.dry_run_fraction if self.stage == "dry_run" else self.config.risk_fraction
+
+    @property
+    def leverage(self) -> int:
+        """The leverage in force."""
+        steps = self.config.leverage_ramp
+        if self.stage == "full":
+            return steps[-1]
+        return steps[0] if self.stage == "dry_run" else steps[min(self.step, len(steps) - 1)]
+
+    @property
+    def throttle(self) -> float:
+        """Share of the base risk that the drawdown leaves."""
+        return throttle(
+            self.equity, self.peak, drawdown_limit=self.config.throttle_drawdown, floor=self.config.throttle_floor
+        )
+
+    @property
+    def day_unit(self) -> Decimal:
+        """One R of the day rules, in quote."""
+        return to_decimal(self.fraction) * self.day_equity
+
+    @property
+    def day_r(self) -> float:
+        """Realised and open result of the day in R."""
+        return float((self.equity - self.day_equity) / self.day_unit) if self.day_unit > 0 else 0.0
+
+    @property
+    def mean_slippage(self) -> float:
+        """Rolling mean over the last measured taker fills, 0 without any; adverse is positive."""
+        return sum(self.slippages) / len(self.slippages) if self.slippages else 0.0
+
+    @property
+    def slipping(self) -> bool:
+        """Whether the rolling mean over a full window lies above the watch."""
+        full = len(self.slippages) >= self.config.slippage_fills
+        return full and self.mean_slippage > self.config.slippage_watch
+
+    def direction_r(self, side: Side) -> float:
+        """Return the result of today's closed trades in a direction, in R of the day."""
+        return float(self.results.get(side.name, ZERO) / self.day_unit) if self.day_unit > 0 else 0.0
+
+    def on_time(self, now: int) -> None:
+        """Begin a new day when there is one."""
+        day = now // DAY_MS
+        if day <= self.day or self.equity <= 0:
+            return
+        self.day, self.day_equity, self.day_hit = day, self.equity, False
+        self.results, self.broken = {}, {}
+        if self.soft_stopped and self.soft_stop_mode == "rearm_next_day" and day > self.soft_stop_day:
+            self.arm()
+
+    def on_equity(self, now: int, equity: Decimal, out: list[Intent]) -> None:
+        """Take a sample of equity, and trip what it trips."""
+        if self.equity <= 0:
+            self.equity = equity  # the first sample is the start of the first day
+        self.on_time(now)
+        self.equity = equity
+        self.peak = max(self.peak, equity)
+        self.soft_peak = max(self.soft_peak, equity)
+        self.step_since_ms = self.step_since_ms or now
+        if not self.day_hit and self.day_r <= -self.config.max_day_loss_r:
+            self.day_hit = True
+            self._restart_step(now)
+            out.append(Alert("warning", f"day loss {self.day_r:.2f} R: no more entries today"))
+        unit = to_decimal(self.fraction) * self.soft_peak
+        if not self.soft_stopped and equity <= self.soft_peak - to_decimal(self.config.soft_stop_r) * unit:
+            self.soft_stops += 1
+            self.step = 0
+            self._restart_step(now)
+            if self.soft_stop_mode == "count":
+                self.soft_peak = equity
+                return
+            self.soft_stopped, self.soft_stop_day = True, self.day
+            fall = float((self.soft_peak - equity) / unit)
+            out.append(
+                Alert("critical", f"equity {equity:.2f} is {fall:.2f} R below its peak: entries off until `bot arm`")
+            )
+
+    def on_trade(self, side: Side, result: Decimal, now: int, out: list[Intent]) -> None:
+        """Book a closed trade (result net of everything, in quote) and move the ramp."""
+        self.on_time(now)
+        self.results[side.name] = self.results.get(side.name, ZERO) + result
+        self.step_trades += 1
+        if not self.broken.get(side.name) and self.direction_r(side) <= -self.config.direction_breaker_r:
+            self.broken[side.name] = True
+            self._restart_step(now)
+            out.append(
+                Alert("warning", f"{side.name} lost {self.direction_r(side):.2f} R today: it rests until tomorrow")
+            )
+        long_enough = now - self.step_since_ms >= self.config.ramp_hours * HOUR_MS
+        more = self.stage == "ramp" and self.step < len(self.config.leverage_ramp) - 1
+        if more and long_enough and self.step_trades >= self.config.ramp_trades:
+            self.step += 1
+            self._restart_step(now)
+            out.append(Alert("info", f"leverage ramp: next step, {self.leverage}x"))
+
+    def on_slippage(self, value: float, out: list[Intent]) -> None:
+        """Take the slippage of a taker fill: fraction of the reference price, adverse positive."""
+        self.slippages.append(value)
+        del self.slippages[: -self.config.slippage_fills]
+        if self.slipping and not self.slippage_alerted:
+            self.slippage_alerted = True
+            out.append(
+                Alert(
+                    "warning",
+                    f"mean slippage {self.mean_slippage:.4%} over {len(self.slippages)} fills is above the watch",
+                )
+            )
+        elif not self.slipping:
+            self.slippage_alerted = False
+
+    def arm(self) -> None:
+        """Allow entries after a soft stop: the fall is measured from here on, and the slippage window is empty."""
+        self.soft_stopped = False
+        self.soft_peak = self.equity
+        self.slippages.clear()
+        self.slippage_alerted = False
+
+    def vetoes(self, side: Side) -> list[Denied]:
+        """Return what forbids an entry in this direction now."""
+        denied = []
+        if self.soft_stopped:
+            denied.append(Denied("soft_stop", "equity fell too far from its peak; entries are off until `bot arm`"))
+        if self.day_hit:
+            denied.append(Denied("day_loss", f"the day lost {self.config.max_day_loss_r} R; now {self.day_r:.2f} R"))
+        if self.broken.get(side.name):
+            denied.append(Denied("direction", f"{side.name} lost {self.direction_r(side):.2f} R today and rests"))
+        if self.venue == "live" and self.slipping:
+            denied.append(
+                Denied("slippage", f"mean slippage {self.mean_slippage:.4%} > {self.config.slippage_watch:.4%}")
+            )
+        return denied
+
+    def memory(self) -> dict[str, Any]:
+        """Return what has to survive a restart, as plain JSON."""
+        return {
+            "peak": str(self.peak),
+            "soft_peak": str(self.soft_peak),
+            "soft_stopped": self.soft_stopped,
+            "soft_stops": self.soft_stops,
+            "step": self.step,
+            "step_since_ms": self.step_since_ms,
+            "step_trades": self.step_trades,
+            "slippages": list(self.slippages),
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take back what `memory` gave."""
+        self.peak, self.soft_peak = Decimal(memory["peak"]), Decimal(memory["soft_peak"])
+        self.soft_stopped, self.soft_stops = bool(memory["soft_stopped"]), int(memory["soft_stops"])
+        self.step, self.step_trades = int(memory["step"]), int(memory["step_trades"])
+        self.step_since_ms = int(memory["step_since_ms"])
+        self.slippages = [float(v) for v in memory["slippages"]]
+
+    def _restart_step(self, now: int) -> None:
+        self.step_since_ms, self.step_trades = now, 0

@@ -1,0 +1,225 @@
+"""Features: what every closed bar looks like to the strategy, live bar by bar and in batch over history.
+
+`Features.step` is what the engine calls; `batch` is the same kernel looped over columns. Both obey one gap rule (strategy 1):
+up to `data.max_gap_bars` missing base bars are filled flat (open = high = low = close = previous close, no volume), a longer
+gap resets both intervals of the symbol. An impossible bar is refused and leaves the state as it was.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bot.config import Config
+from bot.core.events import KlineClosed
+from bot.core.klines import Klines, check_bar
+from bot.indicators import oscillator, overlays, supertrend
+from bot.indicators.volatility import bar_step
+from bot.strategy import kernel as k
+from bot.structure import pac, smc
+
+INDEX = {name: i for i, name in enumerate(k.COLUMNS)}
+CHUNK = 8_192  # rows of a batch that are in memory at once when iterated: 14 MB
+
+
+class Row:
+    """One bar's columns by name; a view on a float64 vector."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.values[INDEX[name]])
+
+    def as_dict(self) -> dict[str, float]:
+        """Return all columns, in order."""
+        return dict(zip(k.COLUMNS, self.values.tolist(), strict=True))
+
+
+class Features:
+    """The kernels of all symbols, stepped one closed base bar at a time; `model` is that of the learned classifier."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        base_ms: int = 180_000,
+        htf_ms: int = 900_000,
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.symbols = config.data.symbols
+        self.base_ms = base_ms
+        self.max_gap_bars = config.data.max_gap_bars
+        self._params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
+        self._params[0] = k.params(config, base_ms=base_ms, htf_ms=htf_ms, model=model)
+        self._states = np.zeros(len(self.symbols), np.dtype((np.record, k.SYMBOL)))
+        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._last: dict[str, tuple[int, float]] = {}
+        self._row = np.empty(len(k.COLUMNS))
+        self.refused: list[str] = []
+        for i in range(len(self.symbols)):
+            k.live_reset(self._states, self._params, i)
+
+    def step(self, event: KlineClosed) -> Row | None:
+        """Advance a symbol by one closed base bar; None for other intervals and symbols, and for a refused bar.
+
+        A bar that cannot be is noted in `refused` and changes nothing.
+        """
+        bar = event.kline
+        index = self._index.get(bar.symbol)
+        if index is None or bar.interval_ms != self.base_ms:
+            return None
+        reason = check_bar(bar.open, bar.high, bar.low, bar.close, bar.volume, bar.taker_buy_volume)
+        last = self._last.get(bar.symbol)
+        if reason is None and last is not None and bar.open_ms <= last[0]:
+            reason = "it is not newer than the bar before"
+        if reason is not None:
+            self.refused.append(f"{bar.symbol} bar at {bar.open_ms}: {reason}")
+            return None
+        if last is not None:
+            missing = (bar.open_ms - last[0]) // self.base_ms - 1
+            if missing > self.max_gap_bars:
+                k.live_reset(self._states, self._params, index)
+            else:
+                for i in range(missing):
+                    self._step(index, last[0] + (i + 1) * self.base_ms, last[1], last[1], last[1], last[1], 0.0, 0.0, 1)
+        self._last[bar.symbol] = (bar.open_ms, bar.close)
+        self._step(
+            index,
+            bar.open_ms,
+            bar.open,
+            bar.high,
+            bar.low,
+            bar.close,
+            bar.volume,
+            bar.taker_buy_volume,
+            int(event.filled),
+        )
+        return Row(self._row.copy())
+
+    def _step(
+        self,
+        index: int,
+        open_ms: int,
+        open_: float,
+        high: float,
+        low: float,
+        close: float,
+        volume: float,
+        taker: float,
+        filled: int,
+    ) -> None:
+        k.live_step(
+            self._states, self._params, index, open_ms, open_, high, low, close, volume, taker, filled, self._row
+        )
+
+    def state_bytes(self, symbol: str) -> bytes:
+        """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
+        return self._states[self._index[symbol]].tobytes()
+
+
+def _columns(bars: Klines, resets: np.ndarray, part: slice, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    return (
+        bars.open_ms[part],
+        bars.open[part],
+        bars.high[part],
+        bars.low[part],
+        bars.close[part],
+        bars.volume[part],
+        bars.taker_buy_volume[part],
+        bars.filled[part].astype(np.int64),
+        resets[part],
+        rows,
+    )
+
+
+def batch_chunks(
+    bars: Klines,
+    config: Config,
+    *,
+    resets: np.ndarray | None = None,
+    htf_ms: int = 900_000,
+    suite_only: bool = False,
+    chunk: int = CHUNK,
+    model: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Step through the bars of one symbol and yield (first row, rows) in chunks; the buffer is used again.
+
+    Parameters
+    ----------
+    bars
+        Closed bars of the base interval, gaps already filled (`core.klines.fill_gaps`).
+    resets
+        int64 per bar, non-zero where a longer gap ends and the state starts anew before that bar.
+    suite_only
+        Only the indicator columns, on the bars' own interval (`signals --interval 15m`).
+    model
+        Coefficients of the learned classifier, needed when `overlays.classifier` is "learned".
+    """
+    if resets is None:
+        resets = np.zeros(len(bars.open_ms), np.int64)
+    params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
+    params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model)
+    state = np.zeros(1, np.dtype((np.record, k.SUITE if suite_only else k.SYMBOL)))
+    names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
+    if suite_only:
+        k.suite_reset_entry(state, params)
+    else:
+        k.live_reset(state, params, 0)
+    rows = np.empty((min(chunk, len(bars.open_ms)), len(names)))
+    for first in range(0, len(bars.open_ms), chunk):
+        part = slice(first, min(first + chunk, len(bars.open_ms)))
+        view = rows[: part.stop - first]
+        run = k.suite_run if suite_only else k.symbol_run
+        run(state, params, *_columns(bars, resets, part, view))
+        yield first, view
+
+
+def batch(
+    bars: Klines,
+    config: Config,
+    *,
+    resets: np.ndarray | None = None,
+    htf_ms: int = 900_000,
+    suite_only: bool = False,
+    model: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """Return all columns of all bars as one float64 matrix (bars, columns); see `batch_chunks`."""
+    names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
+    result = np.empty((len(bars.open_ms), len(names)))
+    for first, rows in batch_chunks(bars, config, resets=resets, htf_ms=htf_ms, suite_only=suite_only, model=model):
+        result[first : first + len(rows)] = rows
+    return result
+
+
+def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> Iterator[tuple[int, int, str]]:
+    """Compile the kernels family by family and yield (number, total, name) before each, so that a person sees progress.
+
+    The steps are those of the fused step, with the same types: compiling it last only links them. From the cache each takes
+    a few milliseconds.
+    """
+    params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
+    params[0] = k.params(config, model=model)
+    suite = np.zeros(1, np.dtype((np.record, k.SUITE)))[0]
+    row = np.empty(len(k.COLUMNS))
+    given = params[0]
+    bar = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)
+    families = (
+        ("Smart Money Concepts", smc.smc_reset, smc.smc_step, suite.smc, given.smc),
+        ("SuperTrend AI", supertrend.sta_reset, supertrend.sta_step, suite.sta, given.sta),
+        ("Price Action Concepts", pac.pac_reset, pac.pac_step, suite.pac, given.pac),
+        ("Oscillator Matrix", oscillator.om_reset, oscillator.om_step, suite.om, given.om),
+        ("Signals & Overlays", overlays.so_reset, overlays.so_step, suite.so, given.so),
+    )
+    total = len(families) + 1
+    bar_step(suite.bar, *bar)
+    for number, (name, reset, step, state, settings) in enumerate(families, 1):
+        yield number, total, name
+        reset(state, settings)
+        step(state, settings, suite.bar, row)
+    yield total, total, "the fused step"
+    states = np.zeros(1, np.dtype((np.record, k.SYMBOL)))
+    k.live_reset(states, params, 0)
+    k.live_step(states, params, 0, *bar, row)

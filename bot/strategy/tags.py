@@ -1,0 +1,108 @@
+"""The six conditions of either side with the numbers behind them (strategy 2 and 9).
+
+What was compared is kept with every decision, so that any bar can be explained afterwards.
+"""
+
+import math
+from typing import Final
+
+from bot.core.types import Side
+from bot.strategy.setup import Row, column
+
+CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
+NAMES: Final = {
+    Side.LONG: ("HTF_BULL", "OB_DEMAND_HIT", "HW_CROSS_UP", "NO_OVERFLOW", "BUY_CONF", "TRAIL_BULL"),
+    Side.SHORT: ("HTF_BEAR", "OB_SUPPLY_HIT", "HW_CROSS_DOWN", "NO_OVERFLOW", "SELL_CONF", "TRAIL_BEAR"),
+}
+GATES: Final = (
+    "discount",
+    "money_flow_context",
+    "trend_tracer_up",
+    "trend_catcher_up",
+    "neo_cloud_up",
+    "taker_side",
+    "taker_confirm",
+)
+# What each condition compares; shown beside its light. Both sides read the same numbers, the blocks apart.
+EVIDENCE: Final = (
+    "htf_smc_trend",
+    "htf_pac_trend",
+    "range_eq",
+    "long_ob_id",
+    "long_ob_bottom",
+    "long_ob_top",
+    "long_ob_dominance",
+    "long_ob_rank",
+    "short_ob_id",
+    "short_ob_bottom",
+    "short_ob_top",
+    "short_ob_dominance",
+    "short_ob_rank",
+    "pac_demand_top",
+    "pac_supply_bottom",
+    "om_hyperwave",
+    "om_signal",
+    "om_money_flow",
+    "om_upper",
+    "om_lower",
+    "om_overflow_up",
+    "om_overflow_down",
+    "so_state",
+    "so_rating",
+    "so_trail",
+    "so_trail_dir",
+    "atr14",
+    "sta_ts",
+    "sta_os",
+    "long_gates",
+    "short_gates",
+    "long_count",
+    "short_count",
+)
+
+Flags = tuple[bool, bool, bool, bool, bool, bool]
+NO_FLAGS: Final[Flags] = (False, False, False, False, False, False)
+
+
+def flags(row: Row, side: Side) -> Flags:
+    """Return the six conditions of a side, in the order of CONDITIONS."""
+    name = side.name.lower()
+    htf, block, cross, calm, confirmed, trail = (column(row, f"{name}_{c}") == 1.0 for c in CONDITIONS)
+    return htf, block, cross, calm, confirmed, trail
+
+
+def signal(row: Row) -> int:
+    """Return +1, -1, or 0 for none; both at once cannot be followed and is none."""
+    return int(column(row, "long_signal") == 1.0) - int(column(row, "short_signal") == 1.0)
+
+
+def missing(conditions: Flags, side: Side) -> str:
+    """Return the one condition that five of six lacked, else nothing.
+
+    >>> missing((True, True, False, True, True, True), Side.LONG)
+    'HW_CROSS_UP'
+    """
+    if sum(conditions) != len(conditions) - 1:
+        return ""
+    return NAMES[side][conditions.index(False)]
+
+
+def closed_gates(row: Row, side: Side, wanted: tuple[str, ...]) -> list[str]:
+    """Return the optional gates among `wanted` that do not hold."""
+    bits = column(row, f"{side.name.lower()}_gates")
+    held = int(bits) if math.isfinite(bits) else 0
+    return [name for i, name in enumerate(GATES) if name in wanted and not held >> i & 1]
+
+
+def evidence(row: Row, long: Flags, short: Flags) -> dict[str, float | str]:
+    """Return the numbers behind the conditions; what is not ready is left out, and near misses are named."""
+    values: dict[str, float | str] = {}
+    for name in EVIDENCE:
+        value = column(row, name)
+        if math.isfinite(value):
+            values[name] = value
+    for side, held in ((Side.LONG, long), (Side.SHORT, short)):
+        lacking = missing(held, side)
+        if lacking:
+            values[f"near_miss_{side.name.lower()}"] = lacking
+    return values

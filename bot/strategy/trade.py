@@ -1,0 +1,328 @@
+"""The life of one BTC trade: PENDING, OPEN, SCALED, RUNNER, CLOSED (strategy 6).
+
+PENDING  the entry is working; what already filled is protected
+OPEN     the entry is complete; both targets rest, the stop is the planned one
+SCALED   the first target is wholly filled: stop at break-even, SuperTrend AI trails the rest
+RUNNER   the second target is filled too
+CLOSED   flat, nothing alive, every fill known
+
+Ways out: stop, break-even, trail, both targets, a flip of SuperTrend AI against the runner, an opposite CHoCH, thirty
+minutes, a stop that was passed or not accepted in time, the operator. Whatever comes first; the bracket does the closing.
+"""
+
+import math
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from bot.config import Trade as TradeConfig
+from bot.core.errors import InvariantError
+from bot.core.intents import Alert, Intent
+from bot.core.records import TradeFill, TradeRecord
+from bot.core.types import Instrument, Kline, Quote, Side, to_decimal
+from bot.orders.bracket import Bracket, Target
+from bot.orders.maker_taker import Entry
+from bot.orders.state import ZERO
+from bot.strategy.setup import Row, TradePlan, column, targets
+
+
+class Stage(StrEnum):
+    """Where a trade stands."""
+
+    PENDING = "PENDING"
+    OPEN = "OPEN"
+    SCALED = "SCALED"
+    RUNNER = "RUNNER"
+    CLOSED = "CLOSED"
+
+
+STAGES: Final = {
+    Stage.PENDING: frozenset({Stage.OPEN, Stage.CLOSED}),
+    Stage.OPEN: frozenset({Stage.SCALED, Stage.CLOSED}),
+    Stage.SCALED: frozenset({Stage.RUNNER, Stage.CLOSED}),
+    Stage.RUNNER: frozenset({Stage.CLOSED}),
+    Stage.CLOSED: frozenset(),
+}
+
+
+def parts(qty: Decimal, instrument: Instrument, config: TradeConfig) -> tuple[Decimal, Decimal]:
+    """Return the quantities of both targets, rounded down to the lot; the runner is the rest.
+
+    A first part of 0 takes one lot if the position is at least two, else it is left out.
+    """
+    unit = max(instrument.lot, instrument.min_qty)
+    first = instrument.qty(qty * to_decimal(config.tp1_fraction))
+    second = instrument.qty(qty * to_decimal(config.tp2_fraction))
+    if first < unit:
+        first = unit if config.tp1_fraction and qty >= 2 * unit else ZERO
+    if second < unit or first + second > qty:
+        second = ZERO
+    return first, second
+
+
+def break_even(side: Side, average: Decimal, *, entry_fee_rate: Decimal, taker_fee: Decimal, mode: str) -> Decimal:
+    """Return the price at which the rest pays for its fees: average * (1 + side * (fee paid + taker fee)).
+
+    >>> D = Decimal
+    >>> break_even(Side.LONG, D(60000), entry_fee_rate=D("0.0002"), taker_fee=D("0.0004"), mode="net")
+    Decimal('60036.0000')
+    """
+    return average if mode == "entry" else average * (1 + side.sign * (entry_fee_rate + taker_fee))
+
+
+@dataclass(slots=True)
+class Trade:
+    """One trade from plan to record. `advance` after every event, `on_bar` at every closed BTC bar."""
+
+    plan: TradePlan
+    entry: Entry
+    bracket: Bracket
+    config: TradeConfig
+    uncut_qty: Decimal
+    expected_cost_r: float
+    stage: Stage = Stage.PENDING
+    first_fill_ms: int = 0
+    with_trend: bool = False  # whether SuperTrend AI agreed at the last closed bar
+    moved_to_break_even: bool = False
+    risk_unit: Decimal = ZERO  # |average fill - stop| once the entry is complete
+    initial_stop: Decimal = ZERO
+    tp1: Decimal = ZERO
+    tp2: Decimal = ZERO
+    exit_reason: str = ""
+    funding: Decimal = ZERO  # paid, positive = cost
+    best: Decimal = ZERO  # largest favourable and adverse distance from the average, in quote
+    worst: Decimal = ZERO
+    fills: list[TradeFill] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def side(self) -> Side:
+        """Direction of the trade."""
+        return self.plan.side
+
+    @property
+    def trade_id(self) -> str:
+        """The trade's part of every client id."""
+        return self.entry.orders[0].client_id.split("-")[3]
+
+    @property
+    def risk_quote(self) -> Decimal:
+        """What divides the result: planned, after the entry filled qty * |average fill - stop|."""
+        return self.bracket.bought * self.risk_unit if self.risk_unit else self.entry.risk_quote
+
+    @property
+    def gone(self) -> bool:
+        """Whether BTC is flat and will not be entered again."""
+        return self.entry.done and self.bracket.exposed <= 0
+
+    @property
+    def left(self) -> Decimal:
+        """Share of the entry that is still held."""
+        bought = sum((o.filled for o in self.entry.orders), ZERO)
+        return max(self.bracket.exposed, ZERO) / bought if bought else ZERO
+
+    @property
+    def trailing(self) -> bool:
+        """Whether the stop follows SuperTrend AI."""
+        if self.stage is Stage.PENDING or not self.bracket.targets:
+            return False
+        first, second = self.bracket.targets
+        return {"entry": True, "tp1": first.done, "tp2": second.done}[self.config.trail_from]
+
+    def close(self, reason: str) -> None:
+        """Take nothing more and leave at market."""
+        self.entry.abort(reason)
+        self.bracket.exit(reason)
+
+    def on_bar(self, kline: Kline, row: Row | None) -> None:
+        """Take a closed BTC bar: extremes, CHoCH, flip and trail."""
+        high, low = to_decimal(kline.high), to_decimal(kline.low)
+        sign, bracket = self.side.sign, self.bracket
+        if self.first_fill_ms and kline.close_ms > self.first_fill_ms and bracket.exposed > 0:
+            self._extremes(high, low)
+            if row is not None and self._choch(row):
+                self.close("choch")
+        if row is None:
+            return
+        direction = column(row, "sta_os")
+        if not math.isfinite(direction):
+            return
+        agrees = (direction == 1.0) is (self.side is Side.LONG)
+        flipped, self.with_trend = self.with_trend and not agrees, agrees
+        if not self.trailing or bracket.exposed <= 0:
+            return
+        if flipped and self.config.trail_flip == "exit":
+            self.close("trail_flip")
+        level = column(row, "sta_ts")
+        if agrees and math.isfinite(level) and level > 0:
+            moved = bracket.tighten(bracket.toward_profit(to_decimal(level)), "trail")
+            if moved and sign * (to_decimal(kline.close) - bracket.stop) <= 0:
+                self.close("stop_passed")
+
+    def advance(self, at_ms: int, now: int, *, quote: Quote | None, price: Decimal | None, out: list[Intent]) -> None:
+        """Go on as far as what is known allows; see `Bracket.advance` for the times."""
+        bracket = self.bracket
+        if quote is not None:
+            bracket.reference = quote.bid if self.side is Side.LONG else quote.ask
+        if not self.first_fill_ms and bracket.exposed > 0:
+            self.first_fill_ms = at_ms
+        due = self._time_exit_ms()
+        if due and now >= due and bracket.exposed > 0:
+            bracket.exit("time")
+        if price is not None and bracket.exposed > 0:
+            self._reach(price)
+        self._scale()
+        bracket.advance(at_ms, now, price, out)
+        if bracket.closing:
+            self.entry.abort(bracket.exit_reason)
+        self.entry.advance(now, quote, out)
+        if self.stage is Stage.PENDING and self.entry.done:
+            self._entered(now, out)
+        if self.entry.done and bracket.idle and self.stage is not Stage.CLOSED:
+            self.exit_reason = bracket.exit_reason or self.entry.outcome or "not filled"
+            self._to(Stage.CLOSED)
+
+    def note_fill(self, fill: TradeFill) -> None:
+        """Keep a fill of the trade or of one of its legs."""
+        self.fills.append(fill)
+        if fill.role in ("en", "io"):
+            self.first_fill_ms = min(self.first_fill_ms or fill.at_ms, fill.at_ms)
+
+    def deadlines(self) -> list[int]:
+        """Return when `advance` has something to do even if nothing happens; the entry tells its own."""
+        due = self.bracket.deadlines()
+        time_exit = self._time_exit_ms()
+        if time_exit and self.bracket.exposed > 0 and not self.bracket.closing:
+            due.append(time_exit)
+        return due
+
+    def gross(self) -> tuple[Decimal, Decimal]:
+        """Return the realised result of BTC and of the legs, before fees; only meaningful when flat."""
+        alpha = hedge = ZERO
+        for fill in self.fills:
+            flow = fill.qty * fill.price * (1 if fill.side == "SELL" else -1)
+            if fill.symbol == self.bracket.symbol:
+                alpha += flow
+            else:
+                hedge += flow
+        return alpha, hedge
+
+    def record(self, now: int, *, net_beta: float, naked_ms: int, notes: tuple[str, ...]) -> TradeRecord:
+        """Return the closed trade."""
+        alpha, hedge = self.gross()
+        fees = sum((f.fee for f in self.fills), ZERO)
+        pnl = alpha + hedge - fees - self.funding
+        risk, bracket = self.risk_quote, self.bracket
+        unit = self.risk_unit or self.plan.risk_per_unit
+        own = [f for f in self.fills if f.symbol == bracket.symbol and f.side == self.side.exit.value]
+        sold = sum((f.qty for f in own), ZERO)
+        return TradeRecord(
+            trade_id=self.trade_id,
+            symbol=bracket.symbol,
+            side=self.side,
+            signal_ms=self.plan.signal_ms,
+            opened_ms=self.first_fill_ms,
+            closed_ms=max((f.at_ms for f in self.fills), default=now),
+            exit_reason=self.exit_reason,
+            plan_entry=self.plan.entry,
+            plan_stop=self.plan.stop,
+            plan_qty=self.entry.qty,
+            uncut_qty=self.uncut_qty,
+            qty=bracket.bought,
+            entry_price=bracket.average,
+            exit_price=sum((f.qty * f.price for f in own), ZERO) / sold if sold else ZERO,
+            stop=self.plan.stop,
+            tp1=self.tp1 or self.plan.tp1,
+            tp2=self.tp2 or self.plan.tp2,
+            risk_quote=risk,
+            pnl=pnl,
+            alpha_pnl=alpha,
+            hedge_pnl=hedge,
+            fees=fees,
+            funding=self.funding,
+            r_multiple=float(pnl / risk) if risk else 0.0,
+            alpha_r=float(alpha / risk) if risk else 0.0,
+            hedge_r=float(hedge / risk) if risk else 0.0,
+            expected_cost_r=self.expected_cost_r,
+            net_beta=net_beta,
+            max_favourable_r=float(self.best / unit),
+            max_adverse_r=float(self.worst / unit),
+            naked_ms=max(bracket.naked_ms, naked_ms),
+            fills=tuple(self.fills),
+            notes=(*self.notes, *notes),
+        )
+
+    def _to(self, stage: Stage) -> None:
+        if stage not in STAGES[self.stage]:
+            raise InvariantError(f"a trade does not go from {self.stage} to {stage}")
+        self.stage = stage
+
+    def _entered(self, now: int, out: list[Intent]) -> None:
+        bracket, instrument = self.bracket, self.bracket.instrument
+        qty, average = bracket.bought, bracket.average
+        if self.entry.outcome:
+            self.notes.append(f"entry: {self.entry.outcome}")
+        if not qty:
+            return
+        self._to(Stage.OPEN)
+        self.risk_unit = abs(average - self.plan.stop) or self.plan.risk_per_unit
+        self.tp1, self.tp2 = targets(self.side, average, self.plan.stop, instrument, self.config)
+        if bracket.closing:
+            return
+        if qty < instrument.min_qty or qty * average < instrument.min_notional:
+            bracket.exit("below_minimum")
+            out.append(Alert("info", f"{qty} filled, below the exchange's minimum: closed at once"))
+            return
+        first, second = parts(qty, instrument, self.config)
+        bracket.targets = [Target(1, self.tp1, first), Target(2, self.tp2, second)]
+        if not first:
+            self.notes.append("the first target is below the lot: left out")
+
+    def _scale(self) -> None:
+        if not self.bracket.targets:
+            return
+        first, second = self.bracket.targets
+        if first.done and not self.moved_to_break_even:
+            self.moved_to_break_even = True
+            entries = self.entry.orders
+            paid = sum((o.fees for o in entries), ZERO) / sum((o.notional for o in entries), ZERO)
+            level = break_even(
+                self.side,
+                self.bracket.average,
+                entry_fee_rate=paid,
+                taker_fee=self.bracket.instrument.taker_fee,
+                mode=self.config.break_even,
+            )
+            self.bracket.tighten(self.bracket.toward_profit(level), "break_even")
+        if self.stage is Stage.OPEN and first.done:
+            self._to(Stage.SCALED)
+        if self.stage is Stage.SCALED and second.done:
+            self._to(Stage.RUNNER)
+
+    def _reach(self, price: Decimal) -> None:
+        for target in self.bracket.targets:
+            if self.side.sign * (price - target.price) >= 0:
+                target.reached = True
+
+    def _extremes(self, high: Decimal, low: Decimal) -> None:
+        average = self.bracket.average
+        if not average:
+            return
+        good, bad = (high, low) if self.side is Side.LONG else (low, high)
+        self.best = max(self.best, self.side.sign * (good - average))
+        self.worst = min(self.worst, self.side.sign * (bad - average))
+        self._reach(good)
+
+    def _choch(self, row: Row) -> bool:
+        against = -self.side.sign
+        pac = column(row, "pac_event") >= 2.0 and column(row, "pac_dir") == against
+        smc = column(row, "smc_int_bear_choch" if against < 0 else "smc_int_bull_choch") == 1.0
+        return {"pac": pac, "smc": smc, "either": pac or smc}[self.config.choch_source]
+
+    def _time_exit_ms(self) -> int:
+        if not self.first_fill_ms:
+            return 0
+        if not self.config.timeout_runner and self.bracket.targets and self.bracket.targets[0].done:
+            return 0
+        return self.first_fill_ms + round(self.config.timeout_minutes * 60_000)

@@ -1,0 +1,148 @@
+"""The fused step: live equals batch to the bit, the past never changes, gaps follow the rule."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bot.config import Config
+from bot.core.events import KlineClosed
+from bot.core.klines import fill_gaps, make_klines
+from bot.core.types import Kline
+from bot.market import store
+from bot.research.signals import resets_at
+from bot.strategy import kernel as k
+from bot.strategy.features import Features, batch
+
+CONFIG = Config()
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    return store.load(shared / "klines" / "um", "BTCUSDT", "3m")
+
+
+@pytest.fixture(scope="module")
+def rows(real):
+    filled, resets = fill_gaps(real)
+    return filled, batch(filled, CONFIG, resets=resets_at(len(filled), resets))
+
+
+def _same(a, b):
+    return a.tobytes() == b.tobytes()
+
+
+@pytest.mark.reference
+def test_live_equals_batch_to_the_bit_over_20000_real_bars(real):
+    bars = real.part(0, 20_000)
+    filled, resets = fill_gaps(bars)
+    expected = batch(filled, CONFIG, resets=resets_at(len(filled), resets))
+    features = Features(CONFIG)
+
+    live = [features.step(KlineClosed(bar.close_ms, bar)).values for bar in bars.rows()]
+
+    assert _same(np.array(live), expected[filled.filled == 0])
+
+
+@pytest.mark.reference
+def test_every_column_on_200_random_prefixes_equals_the_full_run(rows):
+    filled, full = rows
+    rng = np.random.default_rng(1)
+
+    for length in rng.integers(1, len(filled), 200):
+        part = filled.part(0, int(length))
+        assert _same(batch(part, CONFIG), full[:length]), length
+
+
+@pytest.mark.reference
+def test_the_future_does_not_touch_the_past(rows):
+    filled, full = rows
+    half = len(filled) // 2
+    columns = {name: column.copy() for name, column in filled.columns().items()}
+    for name in ("open", "high", "low", "close"):
+        columns[name][half:] *= 1.5
+
+    altered = batch(make_klines(filled.symbol, filled.interval_ms, columns=columns), CONFIG)
+
+    assert _same(altered[:half], full[:half])
+
+
+@pytest.mark.reference
+def test_the_signal_is_the_and_of_the_six_once_warm(rows):
+    _, full = rows
+    at = k.COLUMNS.index
+    for side in ("long", "short"):
+        six = np.all([full[:, at(f"{side}_{name}")] == 1.0 for name in k.CONDITIONS], axis=0)
+        ready = full[:, at("ready")] == 1.0
+
+        assert np.array_equal(full[:, at(f"{side}_signal")] == 1.0, six & ready)
+        assert six.any()
+
+
+@pytest.mark.reference
+def test_nothing_is_a_signal_before_600_bars_of_both_intervals(rows):
+    _, full = rows
+    ready = full[:, k.COLUMNS.index("ready")] == 1.0
+
+    first = int(np.argmax(ready))
+    assert 600 * 5 <= first + 1 <= 600 * 5 + 10
+    assert ready[first:].all()
+
+
+def _flat(i, price=100.0):
+    return Kline("BTCUSDT", 180_000, i * 180_000, price, price + 1, price - 1, price, 5.0, 2.5)
+
+
+def _step(features, bar):
+    return features.step(KlineClosed(bar.close_ms, bar))
+
+
+def test_a_gap_of_ten_bars_is_filled_flat():
+    features, twin = Features(CONFIG), Features(CONFIG)
+    for i in range(30):
+        _step(features, _flat(i))
+        _step(twin, _flat(i))
+
+    after = _step(features, _flat(40))
+    for i in range(30, 40):
+        filler = Kline("BTCUSDT", 180_000, i * 180_000, 100.0, 100.0, 100.0, 100.0, 0.0, 0.0)
+        twin.step(KlineClosed(filler.close_ms, filler, filled=True))
+    expected = _step(twin, _flat(40))
+
+    assert _same(after.values, expected.values)
+
+
+def test_a_longer_gap_starts_the_symbol_anew():
+    features, fresh = Features(CONFIG), Features(CONFIG)
+    for i in range(30):
+        _step(features, _flat(i, 50.0))
+
+    after = [_step(features, _flat(i)).values for i in range(41, 400)]
+    expected = [_step(fresh, _flat(i)).values for i in range(41, 400)]
+
+    assert _same(np.array(after), np.array(expected))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"high": 90.0}, {"low": 110.0}, {"close": math.nan}, {"volume": -1.0}, {"open_ms": 0}, {"high": math.inf}],
+)
+def test_an_impossible_bar_is_refused_and_changes_nothing(change):
+    features = Features(CONFIG)
+    for i in range(30):
+        _step(features, _flat(i))
+    before = features.state_bytes("BTCUSDT")
+
+    answer = _step(features, _flat(30)._replace(**change))
+
+    assert answer is None
+    assert features.refused
+    assert features.state_bytes("BTCUSDT") == before
+
+
+def test_bars_of_other_symbols_and_intervals_are_not_ours():
+    features = Features(CONFIG)
+
+    assert _step(features, _flat(0)._replace(symbol="XRPUSDT")) is None
+    assert _step(features, _flat(0)._replace(interval_ms=900_000)) is None
+    assert not features.refused
