@@ -1,9 +1,9 @@
 """config.toml and its twin: one truth, and one sentence for every mistake."""
 
 import pytest
+
 from bot.config import Config, parse
 from bot.core.errors import ConfigError
-
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "config.toml").read_text(encoding="utf-8")

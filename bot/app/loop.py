@@ -1,0 +1,190 @@
+"""The one queue between the world and the engine: write ahead, handle, perform.
+
+One event at a time: it is journalled, the engine handles it, what the engine wants is journalled and committed, and only then
+performed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second
+while a position or a setup is open, so that the journal holds all that a decision could have read and little more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from bot.core.activity import Activity
+from bot.core.clock import Clock
+from bot.core.errors import InvariantError
+from bot.core.events import Command, Event, Funding, KlineClosed, Quotes
+from bot.core.intents import Alert, CancelOrder, Intent, PlaceOrder, SetLeverage
+from bot.core.klines import Aggregator
+from bot.core.records import Decision, EquityPoint, TradeRecord
+from bot.core.types import Kline, Quote
+from bot.engine import Engine
+from bot.journal import Journal
+from bot.report.hub import Hub
+
+log = structlog.get_logger("bot")
+HIGHER_MS = 900_000
+QUOTE_PACE_MS = 1_000  # how often quotes are fed while a position or setup is open
+
+
+class Loop:
+    """The one queue between the world and the engine.
+
+    Parameters
+    ----------
+    perform
+        Given every intent, with the time of the event it answers, after it has been journalled and committed.
+    told
+        Given every alert of the engine.
+    activity
+        Counts queued events, so that a stepped exchange waits for them.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        clock: Clock,
+        hub: Hub,
+        *,
+        perform: Callable[[Intent, int], None],
+        told: Callable[[Alert], None],
+        activity: Activity,
+    ) -> None:
+        self.engine = engine
+        self.journal = journal
+        self.clock = clock
+        self.hub = hub
+        self.activity = activity
+        self.handled = 0
+        self.last_ms = 0  # time of the newest event
+        self.cross_checked = 0  # higher bars compared with the exchange's own
+        self.cross_mismatches = 0
+        self._aggregators: dict[str, Aggregator] = {}
+        self._ours: dict[tuple[str, int], Kline] = {}
+        self._theirs: dict[tuple[str, int], Kline] = {}
+        self.broken: InvariantError | None = None
+        self._perform = perform
+        self._told = told
+        self._queue: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._quotes: dict[str, Quote] = {}
+        self._quotes_ms = 0
+        self._fed_ms = 0
+        self._funding: dict[str, Funding] = {}
+        self._stopping = False
+
+    def emit(self, event: Event) -> None:
+        """Take an event from any shell; quotes and funding are kept until they can matter."""
+        if isinstance(event, Quotes):
+            self._quotes.update(event.quotes)
+            self._quotes_ms = max(self._quotes_ms, event.at_ms)
+            if not self.engine.wants_quotes or event.at_ms - self._fed_ms < QUOTE_PACE_MS:
+                return
+            self._fed_ms = event.at_ms
+            event = self._latest_quotes()
+        elif isinstance(event, Funding):
+            self._funding[event.symbol] = event
+            return
+        self.activity.begin()
+        self._queue.append(event)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Handle events until `stop`."""
+        while True:
+            while self._queue:
+                event = self._queue.popleft()
+                try:
+                    self._deliver(event)
+                finally:
+                    self.activity.end()
+            if self._stopping:
+                return
+            self._store()
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _store(self) -> None:
+        """Make what was handled durable; waiting for the disk is for times without a position."""
+        if self.engine.wants_quotes:
+            self.journal.commit()
+        else:
+            self.journal.settle()
+
+    def stop(self) -> None:
+        """End `run` when the queue is empty."""
+        self._stopping = True
+        self._wake.set()
+
+    def _latest_quotes(self) -> Quotes:
+        latest = Quotes(self._quotes_ms, tuple(sorted(self._quotes.items())))
+        self._quotes = {}
+        return latest
+
+    def _deliver(self, event: Event) -> None:
+        for symbol in sorted(self._funding):
+            self.handle(self._funding[symbol])
+        self._funding.clear()
+        if self._quotes and not isinstance(event, Quotes):
+            self.handle(self._latest_quotes())
+        self.handle(event)
+
+    def handle(self, event: Event) -> None:
+        """Journal one event, let the engine handle it, journal what it wants, then have it performed."""
+        self.last_ms = max(self.last_ms, event.at_ms)
+        if isinstance(event, KlineClosed):
+            self._compare_higher(event.kline)
+        seq = self.journal.append_event(event)
+        try:
+            outputs = self.engine.handle(event)
+        except InvariantError as error:
+            self._halt(error)
+            return
+        self.handled += 1
+        self.journal.append_outputs(seq, outputs)
+        if any(isinstance(output, PlaceOrder | CancelOrder | SetLeverage) for output in outputs):
+            self.journal.commit()  # the order is on record before the exchange can know of it
+        for output in outputs:
+            match output:
+                case Decision() | EquityPoint() | TradeRecord():
+                    pass
+                case Alert():
+                    self._told(output)
+                case _:
+                    self._perform(output, event.at_ms)
+        self.hub.publish(event, *outputs)
+
+    def cross_check(self, bar: Kline) -> None:
+        """Compare the exchange's own higher bar with ours, built from base bars; a mismatch is logged and counted."""
+        self._theirs[bar.symbol, bar.open_ms] = bar
+        self._compare(bar.symbol, bar.open_ms)
+
+    def _compare_higher(self, bar: Kline) -> None:
+        aggregator = self._aggregators.setdefault(bar.symbol, Aggregator(bar.interval_ms, HIGHER_MS))
+        higher = aggregator.push(bar)
+        if higher is not None:
+            self._ours[bar.symbol, higher.open_ms] = higher
+            self._compare(bar.symbol, higher.open_ms)
+
+    def _compare(self, symbol: str, open_ms: int) -> None:
+        ours, theirs = self._ours.get((symbol, open_ms)), self._theirs.get((symbol, open_ms))
+        for kept in (self._ours, self._theirs):
+            while len(kept) > 64:  # a bar that the other side never brings
+                del kept[next(iter(kept))]
+        if ours is None or theirs is None:
+            return
+        self.cross_checked += 1
+        if ours[3:7] != theirs[3:7]:
+            self.cross_mismatches += 1
+            log.warning("the exchange's 15m bar differs from ours", symbol=symbol, ours=ours[2:8], theirs=theirs[2:8])
+        del self._ours[symbol, open_ms], self._theirs[symbol, open_ms]
+
+    def _halt(self, error: InvariantError) -> None:
+        """Our own bug: entries stop; the exchange's stops stay; the person is told. Flattening is asked for once."""
+        log.critical("invariant broken: entries stop, protection stays", error=str(error), at_ms=self.clock.now_ms())
+        first = self.broken is None
+        self.broken = error
+        if first:
+            self.emit(Command(self.clock.now_ms(), "flatten"))

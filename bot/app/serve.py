@@ -1,0 +1,76 @@
+"""`exchange`: the embedded exchange alone, its clock running freely, for any Binance futures client."""
+
+import os
+from pathlib import Path
+
+from bot.app.setup import configure_logging, interrupted
+from bot.config import Config
+from bot.core.errors import ConfigError
+from bot.market.store import format_time
+from bot.report.progress import say
+from bot.research.replay import load_market
+from bot.sim.server import Exchange
+
+
+async def serve_exchange(
+    config: Config,
+    *,
+    port: int,
+    klines: Path | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    speed: float,
+    faults: Path | None,
+    quiet: bool,
+    log_format: str,
+) -> int:
+    """Serve until asked to stop; at the end of the data the clock stands and REST goes on answering."""
+    configure_logging(log_format, quiet=quiet)
+    market = load_market(config, klines)
+    for warning in market.warnings:
+        say(f"warning: {warning}", quiet=quiet)
+    exchange = Exchange(
+        market.bars,
+        market.funding,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        wallet=config.venue.sim.wallet,
+        maker_fee=config.venue.sim.maker_fee,
+        taker_fee=config.venue.sim.taker_fee,
+        seed=config.sim.seed,
+        order_latency_ms=config.sim.order_latency_ms,
+        push_latency_ms=config.sim.push_latency_ms,
+        spread=config.sim.spread,
+        depth_notional=config.sim.depth_notional,
+        api_key=os.environ.get("BINANCE_API_KEY") or "sim-key",
+        api_secret=os.environ.get("BINANCE_API_SECRET") or "sim-secret",
+        speed=speed,
+        stepped=False,
+        faults=_read_faults(faults),
+    )
+    try:
+        bound = await exchange.listen("127.0.0.1", port)
+        exchange.start()
+        say(f"exchange: http://127.0.0.1:{bound} and ws://127.0.0.1:{bound}, {market.source}", quiet=quiet)
+        say(
+            f"clock: from {format_time(exchange.start_ms)} to {format_time(exchange.end_ms)} at {speed:g}x", quiet=quiet
+        )
+        return await interrupted()
+    finally:
+        await exchange.close()
+
+
+def _read_faults(path: Path | None) -> list:
+    if path is None:
+        return []
+    import orjson
+
+    from bot.sim.errors import Refused
+    from bot.sim.faults import parse
+
+    try:
+        return list(parse(orjson.loads(path.read_bytes())))
+    except OSError as error:
+        raise ConfigError(f"--faults {path} cannot be read: {error.strerror}") from None
+    except (ValueError, Refused) as error:
+        raise ConfigError(f"--faults {path}: {error}") from None

@@ -1,0 +1,71 @@
+"""What a process needs before it can trade: logs, the stop signal, keys, compiled kernels."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bot.config import Config
+from bot.core.errors import ConfigError
+from bot.report.progress import say
+
+
+def configure_logging(log_format: str, *, quiet: bool) -> None:
+    """Send logs to standard error as text or JSON lines; libraries speak from warnings up."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+async def interrupted() -> int:
+    """Return the exit code when the process is asked to stop: 130 for Ctrl-C, 0 for SIGTERM (a manager's normal stop)."""
+    asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def ask(code: int) -> None:
+        if not asked.done():
+            asked.set_result(code)
+
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+        asyncio.get_running_loop().add_signal_handler(number, ask, code)
+    return await asked
+
+
+def secrets_for(venue: str) -> tuple[str, str]:
+    """Return the API key and secret from the environment (or the files that its `_FILE` variants name)."""
+    return _secret("BINANCE_API_KEY", venue), _secret("BINANCE_API_SECRET", venue)
+
+
+def _secret(name: str, venue: str) -> str:
+    value = os.environ.get(name)
+    if value is None and (file := os.environ.get(f"{name}_FILE")):
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"{name}_FILE cannot be read: {error.strerror}") from None
+    if not value:
+        raise ConfigError(f"--venue {venue} needs {name} in the environment (or {name}_FILE pointing at a file)")
+    return value
+
+
+def compile_kernels(config: Config, *, quiet: bool) -> float:
+    """Compile every kernel, or load it from the cache, saying which; return the seconds it took."""
+    from bot.strategy.features import compile_steps
+
+    began = time.perf_counter()
+    for done, total, name in compile_steps(config):
+        say(f"compiling {done}/{total} {name} ({time.perf_counter() - began:.1f} s)", quiet=quiet)
+    seconds = time.perf_counter() - began
+    say(f"compiled in {seconds:.1f} s", quiet=quiet)
+    return seconds

@@ -1,0 +1,138 @@
+"""The venues that `run` knows: where orders go, whose clock counts, and how a replay begins and ends."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from bot.app.options import RunOptions
+from bot.app.setup import secrets_for
+from bot.config import Config
+from bot.core.activity import Activity
+from bot.core.clock import Clock
+from bot.execution.clock import WallClock
+from bot.execution.streams import StreamSettings
+from bot.report.progress import say
+
+log = structlog.get_logger("bot")
+REPLAY_SILENCE_MS: Final = 600_000  # replayed markets move in steps of up to a base bar, and recordings have holes
+
+
+@dataclass
+class Venue:
+    """An exchange to trade on. `account` names whose journal session it is and holds no secret."""
+
+    name: str
+    rest_url: str
+    stream_url: str
+    api_key: str
+    api_secret: str
+    account: str
+    clock: Clock
+    activity: Activity
+    resume: bool
+    headers: dict[str, str] = field(default_factory=dict)
+    start: Callable[[], None] = lambda: None
+    finished: Callable[[], Awaitable[None]] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def stream_settings(self) -> StreamSettings:
+        """Return what to subscribe to; a replayed market may be silent for longer than a live one."""
+        usual = StreamSettings()
+        if isinstance(self.clock, WallClock) and not self.clock.replay:
+            return usual
+        return StreamSettings(
+            market_silence_ms=REPLAY_SILENCE_MS,
+            public_silence_ms=REPLAY_SILENCE_MS,
+            rotate_ms=None if self.headers else usual.rotate_ms,  # in one process there is no 24 h limit
+        )
+
+
+async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+    """Start the embedded exchange in this process, stepped by what the bot has taken."""
+    from bot.market.store import format_time
+    from bot.research.replay import find_start, load_market
+    from bot.sim.server import Exchange
+
+    quiet = options.quiet or options.json
+    market = load_market(config, options.klines)
+    for warning in market.warnings:
+        log.warning(warning)
+    start = find_start(config, market, from_ms=options.from_ms, to_ms=options.to_ms)
+    per_day = start.signals / max(start.days, 1e-9)
+    say(f"market: {market.source}", quiet=quiet)
+    say(f"signals in {start.days:.1f} days: {start.signals}, {per_day:.2f} a day (claimed: about 7)", quiet=quiet)
+    place = f"{config.sim.lead_minutes:.0f} minutes before the first signal" if start.signal_ms else "no signal found"
+    place = "as asked" if options.from_ms is not None else place
+    say(f"starting at {format_time(start.from_ms)} ({place})", quiet=quiet)
+    key, secret = secrets.token_hex(16), secrets.token_hex(16)
+    activity = Activity()
+    exchange = Exchange(
+        market.bars,
+        market.funding,
+        from_ms=start.from_ms,
+        to_ms=options.to_ms,
+        wallet=config.venue.sim.wallet,
+        maker_fee=config.venue.sim.maker_fee,
+        taker_fee=config.venue.sim.taker_fee,
+        seed=config.sim.seed,
+        order_latency_ms=config.sim.order_latency_ms,
+        push_latency_ms=config.sim.push_latency_ms,
+        spread=config.sim.spread,
+        depth_notional=config.sim.depth_notional,
+        api_key=key,
+        api_secret=secret,
+        activity=activity,
+        speed=options.speed,
+        stepped=True,
+    )
+    stack.push_async_callback(exchange.close)
+    port = await exchange.listen("127.0.0.1", 0)
+    return Venue(
+        name="sim",
+        rest_url=f"http://127.0.0.1:{port}",
+        stream_url=f"ws://127.0.0.1:{port}",
+        api_key=key,
+        api_secret=secret,
+        account="sim",
+        clock=exchange.clock,
+        activity=activity,
+        resume=False,
+        headers={"X-Stepped": "1"},
+        start=exchange.start,
+        finished=exchange.finished,
+        meta={
+            "source": market.source,
+            "from_ms": start.from_ms,
+            "batch_signals": start.signals,
+            "batch_signals_per_day": per_day,
+            "seed": config.sim.seed,
+        },
+    )
+
+
+async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+    """Point the bot at the test network, or at whatever the configuration names in its place."""
+    key, secret = secrets_for(options.venue)
+    place = config.venue.testnet
+    return Venue(
+        name="testnet",
+        rest_url=place.rest_url,
+        stream_url=place.stream_url,
+        api_key=key,
+        api_secret=secret,
+        account=place.rest_url,
+        clock=WallClock(),
+        activity=Activity(),
+        resume=True,
+        meta={"source": place.rest_url},
+    )
+
+
+VENUES: Final[dict[str, Callable[[Config, RunOptions, AsyncExitStack], Awaitable[Venue]]]] = {
+    "sim": sim,
+    "testnet": testnet,
+}
