@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal as D
 from typing import Any
@@ -478,6 +479,48 @@ def test_after_a_crash_the_replayed_engine_manages_the_trade(side, moment):
     assert not any(o.live for o in h.orders.values())
 
 
+@given(side=st.sampled_from(Side), script=SCRIPT, moment=st.floats(0, 1), gap=st.sampled_from([200, 8_000, 40_000]))
+def test_a_crash_at_any_event_of_any_trade_ends_in_order(side, script, moment, gap):
+    """What the last event asked for was never sent, what came during the gap was never heard."""
+    h = started(side)
+    first = len(h.events)
+    h.signal()
+    crash_at = first + 1 + int(moment * 60)
+    alive = h.send
+
+    def send(event: Any) -> list[Any]:
+        if len(h.events) < crash_at:
+            return alive(event)
+        raise StopIteration
+
+    h.send = send
+    with suppress(StopIteration):
+        play(h, script)
+        crash_at = 10**9
+    h.send = alive
+    if crash_at < 10**9:
+        engine, batches = replayed(h)
+        assert [o for b in batches for o in b] == h.outputs
+        h.engine = engine
+        h.heap.clear()
+        h.timers.clear()
+        h.now += gap
+        for output in engine.resume():
+            h.perform(output)
+    h.quotes()
+    for _ in range(4):
+        h.run(30_000)
+        h.send(h.snapshot())
+    h.command("flatten")
+    h.run(60_000)
+
+    assert all(not q for q in h.position.values())
+    assert not any(o.live for o in h.orders.values())
+    assert h.engine.trade is None
+    assert not h.engine.portfolio.strays.qty
+    assert h.engine.portfolio.account.wallet == pytest.approx(h.cash, abs=D("0.0000001"))
+
+
 def test_resume_sets_the_timers_again_from_absolute_deadlines():
     h = started().enter()
     h.run(60_000)
@@ -619,6 +662,82 @@ def test_protection_acts_on_an_update_that_promises_a_fill_and_the_fill_is_fetch
 
     assert h.engine.trade.bracket.held == D("0.714")
     assert h.engine.trade.stage is Stage.OPEN
+
+
+def test_a_closeposition_stop_that_exists_already_guards_too():
+    h = started()
+    h.behave["gd"] = [-4130]
+    h.position[BTC] = D("-0.5")
+
+    h.send(h.snapshot())
+    h.run(5_000)
+
+    assert len(h.placed("gd")) == 1
+    assert h.engine.portfolio.strays.qty == {BTC: D("-0.5")}
+
+
+@pytest.mark.parametrize(("code", "guards", "exits"), [(-1001, 2, 0), (-2021, 1, 1)])
+def test_a_refused_guard_is_tried_again_and_a_passed_one_closes(code, guards, exits):
+    h = started()
+    h.behave["gd"] = [code]
+    h.position[BTC] = D("-0.5")
+
+    h.send(h.snapshot())
+    h.run(5_000)
+
+    assert (len(h.placed("gd")), len(h.placed("xx"))) == (guards, exits)
+    assert (h.position[BTC] == 0) is bool(exits)
+
+
+def test_a_guard_that_fills_ends_the_stray():
+    h = started()
+    h.position[BTC] = D("0.5")
+    h.send(h.snapshot())
+    h.run(100)
+
+    h.move(D(58_000))
+    h.run(300)
+
+    assert h.position[BTC] == 0
+    assert h.engine.portfolio.strays.qty == {}
+    assert not any(o.live for o in h.orders.values())
+
+
+def test_a_second_session_keeps_an_open_trade_and_takes_the_wallet_when_flat():
+    h = started().enter()
+    again = SessionStarted(h.now, "sim", D(5_000), tuple(INSTRUMENTS.values()))
+
+    h.send(again)
+    assert h.engine.trade is not None
+    assert h.engine.portfolio.account.equity > 9_000
+    h.command("flatten")
+    h.run(500)
+    h.send(again)
+
+    assert h.engine.portfolio.account.equity == 5_000
+
+
+def test_gaps_in_the_closes_are_filled_as_the_features_fill_them_and_a_long_one_forgets():
+    h = started(Side.LONG, "data.max_gap_bars=2")
+    series = h.engine.known.series[ETH]
+    before = series.closes[START - BASE]
+    h.price[ETH] = D(3_100)
+
+    h.send(KlineClosed(h.now, h.kline(ETH, START + 2 * BASE)))
+    assert [series.closes[START + i * BASE] for i in range(3)] == [before, before, 3_100.0]
+    h.send(KlineClosed(h.now, h.kline(ETH, START + 6 * BASE)))
+
+    assert list(series.closes) == [START + 6 * BASE]
+
+
+def test_an_order_of_ours_that_is_not_in_the_book_asks_for_a_look():
+    h = started()
+
+    batch = h.send(OrderUpdate(h.now, "rbS-tp-0-0000009-01-a1", BTC, S.NEW, OrderSide.SELL, D(1), D(0), D(0)))
+    other = h.send(OrderUpdate(h.now, "web_9", BTC, S.NEW, OrderSide.SELL, D(1), D(0), D(0)))
+
+    assert any(isinstance(o, RequestSnapshot) for o in batch)
+    assert other == []
 
 
 # Rules and views

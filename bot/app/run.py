@@ -41,6 +41,7 @@ from bot.report.operator import remove_run_file, trade_row, write_run_file
 from bot.report.progress import say
 from bot.report.session import render, session_report
 from bot.report.terminal import Terminal
+from bot.research.models import model_for
 from bot.strategy.features import Features
 
 log = structlog.get_logger("bot")
@@ -74,7 +75,7 @@ class Bot:
         self.quiet = options.quiet or options.json
         self.symbols = config.data.symbols
         calendar = tuple((e.ms, e.name, e.impact) for e in load_calendar(project_file(config.events.file)))
-        self.engine = Engine(config, Features(config), venue=venue.name, calendar=calendar)
+        self.engine = Engine(config, Features(config, model=model_for(config)), venue=venue.name, calendar=calendar)
         self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self._failed)
         self.limits = Limits(self.tasks)
         self.client = LocalClient(

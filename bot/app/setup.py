@@ -61,10 +61,11 @@ def _secret(name: str, venue: str) -> str:
 
 def compile_kernels(config: Config, *, quiet: bool) -> float:
     """Compile every kernel, or load it from the cache, saying which; return the seconds it took."""
+    from bot.research.models import model_for
     from bot.strategy.features import compile_steps
 
     began = time.perf_counter()
-    for done, total, name in compile_steps(config):
+    for done, total, name in compile_steps(config, model=model_for(config)):
         say(f"compiling {done}/{total} {name} ({time.perf_counter() - began:.1f} s)", quiet=quiet)
     seconds = time.perf_counter() - began
     say(f"compiled in {seconds:.1f} s", quiet=quiet)

@@ -70,8 +70,9 @@ class Desk:
         refusals
             What speaks against an entry whatever the bar says: a trade is open, entries are off, ...
         """
-        if row is None:
-            return self._verdict(kline, tags.NO_FLAGS, tags.NO_FLAGS, 0, Denied("no_bar", "the bar was refused"), {})
+        if row is None or not self.known.instruments:
+            why = Denied("no_bar", "the bar was refused") if row is None else Denied("no_session", "no venue yet")
+            return self._verdict(kline, tags.NO_FLAGS, tags.NO_FLAGS, 0, why, {})
         long, short = tags.flags(row, Side.LONG), tags.flags(row, Side.SHORT)
         values: Values = tags.evidence(row, long, short)
         late = tuple(s for s in self.legs if self.known.series[s].last_open_ms < kline.open_ms)

@@ -243,7 +243,7 @@ class Engine:
                 self.entries_off = ""
             case "flatten":
                 self.entries_off = reason
-                self.portfolio.flatten(reason)
+                self.portfolio.flatten(reason, out)
             case "shutdown":
                 self.entries_off = reason
                 self.portfolio.stop_entering(reason)

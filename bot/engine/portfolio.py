@@ -173,6 +173,8 @@ class Portfolio:
             if not (protective and report.symbol in self.strays.qty):
                 out.append(CancelOrder(report.client_id, report.symbol, report.algo))
                 out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
+        if not self.strays.qty and not self.suspects:
+            self.strays.leaving = False
         if self.flat and not any(p.qty for p in event.positions if p.symbol in self.symbols):
             difference = self.account.sync(event.wallet)
             if abs(difference) > event.wallet / 1_000:
@@ -243,9 +245,10 @@ class Portfolio:
         text = f"{plan.side.name} {sized.qty} {instrument.symbol} near {plan.entry}, stop {plan.stop}"
         out.append(Alert("info", text, webhook))
 
-    def flatten(self, reason: str) -> None:
-        """Close everything at market."""
-        self.strays.leaving = bool(self.strays.qty)
+    def flatten(self, reason: str, out: list[Any]) -> None:
+        """Close everything at market, and look for what we do not know of."""
+        self.strays.leaving = True
+        out.append(RequestSnapshot(f"{reason}: is everything closed?"))
         if self.trade is not None:
             self.trade.close(reason)
         for leg in self.hedger.legs if self.hedger else ():

@@ -94,7 +94,8 @@ class Entry:
     deadline_ms: int = 0
     reprices: int = 0
     aborted: str = ""
-    outcome: str = ""  # why it is over, or why the rest was left
+    outcome: str = ""  # why it is over, or why the rest was left: a code, and a sentence with the values
+    detail: str = ""
     orders: list[Order] = field(default_factory=list)
 
     @property
@@ -133,19 +134,18 @@ class Entry:
             return  # the rest is cut by what the fills cost: wait for them
         if self.aborted:
             self._finish(self.aborted)
-        elif order.role == "io":
-            refused = order.status is OrderStatus.REJECTED
-            self._finish(f"taker order refused: {order.code} {order.reason}" if refused else "")
-        elif self.filled >= self.qty:
-            self._finish("")
+        elif order.role == "io" and order.status is OrderStatus.REJECTED:
+            self._finish("taker_refused", f"{order.code} {order.reason}")
+        elif order.role == "io" or self.filled >= self.qty:
+            self._finish("" if self.filled else "not_filled")
         elif order.status is OrderStatus.REJECTED and order.code != POST_ONLY_WOULD_TAKE:
-            self._finish(f"maker order refused: {order.code} {order.reason}")
+            self._finish("maker_refused", f"{order.code} {order.reason}")
         elif self._would_have_taken(order) and self.reprices < self.config.post_only_retries:
             if quote is not None:
                 self.reprices += 1
                 self._maker(now, quote, out)
             elif now >= self.deadline_ms:
-                self._finish("no fresh quote to re-price with")
+                self._finish("no_quote", "nothing fresh to re-price with")
         else:
             self._taker(now, quote, out)
 
@@ -160,9 +160,9 @@ class Entry:
             raise InvariantError(f"an entry does not go from {self.phase} to {phase}")
         self.phase = phase
 
-    def _finish(self, outcome: str) -> None:
+    def _finish(self, outcome: str = "", detail: str = "") -> None:
         self._to(Phase.DONE)
-        self.outcome = self.outcome or outcome
+        self.outcome, self.detail = outcome, detail
 
     @staticmethod
     def _would_have_taken(order: Order) -> bool:
@@ -189,16 +189,16 @@ class Entry:
 
     def _taker(self, now: int, quote: Quote | None, out: list[Intent]) -> None:
         if quote is None:
-            self._finish("no fresh quote for the taker order")
+            self._finish("no_quote", "nothing fresh to take with")
             return
         far = quote.ask if self.side is Side.LONG else quote.bid
         sign = self.side.sign
         if sign * (far - self.stop) <= 0:
-            self._finish(f"price {far} at or beyond the stop {self.stop}")
+            self._finish("beyond_stop", f"{far} is at or beyond the stop {self.stop}")
             return
         chase = float(sign * (far - self.entry) / abs(self.entry - self.stop))
         if self.config.max_chase_r and chase > self.config.max_chase_r:
-            self._finish(f"chase: {far} is {chase:.2f} R beyond {self.entry}, allowed {self.config.max_chase_r}")
+            self._finish("chase", f"{far} is {chase:.2f} R beyond {self.entry}, allowed {self.config.max_chase_r}")
             return
         limit = taker_limit(self.side, quote, self.config.max_slippage, self.instrument)
         filled = self.filled
@@ -214,7 +214,7 @@ class Entry:
             instrument=self.instrument,
         )
         if qty < self.instrument.min_qty or qty * limit < self.instrument.min_notional:
-            self._finish(f"taker rest {qty} at {limit} below the minimum ({chase:.2f} R beyond the entry)")
+            self._finish("rest_too_small", f"{qty} at {limit}, with {far} {chase:.2f} R beyond {self.entry}")
             return
         self._to(Phase.TAKER)
         self.orders.append(

@@ -25,7 +25,8 @@ class Strays:
     qty: dict[str, Decimal] = field(default_factory=dict)  # signed
     orders: dict[str, list[Order]] = field(default_factory=dict)
     retry: dict[str, Retry] = field(default_factory=dict)
-    leaving: bool = False
+    leaving: bool = False  # told to close everything unexplained
+    through: dict[str, bool] = field(default_factory=dict)  # symbols whose guard was refused as already passed
 
     def add(self, symbol: str, signed: Decimal, out: list[Intent], *, why: str) -> None:
         """Take a signed quantity that no trade explains."""
@@ -67,10 +68,11 @@ class Strays:
             order.handled = True
             through = order.status is OrderStatus.REJECTED and order.code in ALREADY_THROUGH
             if through:
-                self.leaving = True
+                self.through[symbol] = True
             elif order.filled < order.qty or order.status is OrderStatus.REJECTED:
                 retry.failed(now)
         if not qty:
+            self.through.pop(symbol, None)
             for order in orders:
                 self.ledger.cancel(order, now, out)
             if all(o.settled for o in orders):
@@ -78,7 +80,7 @@ class Strays:
             return
         if now < retry.not_before_ms:
             return
-        if self.leaving:
+        if self.leaving or self.through.get(symbol):
             if not any(o.live for o in orders if o.role == "xx"):
                 orders.append(self._order("xx", symbol_index, ids, instrument, side, abs(qty), None, now, out))
             return

@@ -13,6 +13,7 @@ from bot.market import store
 from bot.market.funding import FundingRates, load_funding
 from bot.market.paths import data_folder
 from bot.market.synthetic import synthetic_market
+from bot.research.models import model_for
 from bot.research.signals import resets_at
 from bot.strategy.features import INDEX, batch
 
@@ -86,7 +87,7 @@ def _synthetic_market(config: Config) -> Market:
 def signal_opens(config: Config, bars: Klines) -> np.ndarray:
     """Return the open times of the bars on which the strategy signals, in a batch pass over `bars`."""
     filled, resets = fill_gaps(bars, config.data.max_gap_bars)
-    rows = batch(filled, config, resets=resets_at(len(filled), resets))
+    rows = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
     hits = (rows[:, INDEX["long_signal"]] != 0) | (rows[:, INDEX["short_signal"]] != 0)
     found: np.ndarray = filled.open_ms[hits]
     return found

@@ -16,6 +16,7 @@ from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import Klines, fill_gaps, interval_ms, make_klines
 from bot.market import store
 from bot.report.progress import progress
+from bot.research.models import model_for
 from bot.strategy import kernel as k
 from bot.strategy.features import batch_chunks
 
@@ -42,7 +43,7 @@ def tables(
     suite_only = bars.interval != "3m"
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
     flags = resets_at(len(filled), resets)
-    for first, rows in batch_chunks(filled, config, resets=flags, suite_only=suite_only):
+    for first, rows in batch_chunks(filled, config, resets=flags, suite_only=suite_only, model=model_for(config)):
         part = filled.part(first, first + len(rows))
         keep = slice(0 if from_ms is None else int(np.searchsorted(part.open_ms, from_ms)), len(rows))
         if progress is not None:

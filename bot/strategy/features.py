@@ -12,6 +12,7 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.events import KlineClosed
+from bot.core.jit import records
 from bot.core.klines import Klines, check_bar
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import bar_step
@@ -52,15 +53,16 @@ class Features:
         self.symbols = config.data.symbols
         self.base_ms = base_ms
         self.max_gap_bars = config.data.max_gap_bars
-        self._params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
+        self._params = records(k.PARAMS, 1)
         self._params[0] = k.params(config, base_ms=base_ms, htf_ms=htf_ms, model=model)
-        self._states = np.zeros(len(self.symbols), np.dtype((np.record, k.SYMBOL)))
+        self._states = records(k.SYMBOL, len(self.symbols))
+        self._htf_rows = k.htf_rows(len(self.symbols))
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
         self._last: dict[str, tuple[int, float]] = {}
         self._row = np.empty(len(k.COLUMNS))
         self.refused: list[str] = []
         for i in range(len(self.symbols)):
-            k.live_reset(self._states, self._params, i)
+            k.live_reset(self._states, self._params, self._htf_rows, i)
 
     def step(self, event: KlineClosed) -> Row | None:
         """Advance a symbol by one closed base bar; None for other intervals and symbols, and for a refused bar.
@@ -81,7 +83,7 @@ class Features:
         if last is not None:
             missing = (bar.open_ms - last[0]) // self.base_ms - 1
             if missing > self.max_gap_bars:
-                k.live_reset(self._states, self._params, index)
+                k.live_reset(self._states, self._params, self._htf_rows, index)
             else:
                 for i in range(missing):
                     self._step(index, last[0] + (i + 1) * self.base_ms, last[1], last[1], last[1], last[1], 0.0, 0.0, 1)
@@ -112,12 +114,25 @@ class Features:
         filled: int,
     ) -> None:
         k.live_step(
-            self._states, self._params, index, open_ms, open_, high, low, close, volume, taker, filled, self._row
+            self._states,
+            self._params,
+            self._htf_rows,
+            index,
+            open_ms,
+            open_,
+            high,
+            low,
+            close,
+            volume,
+            taker,
+            filled,
+            self._row,
         )
 
     def state_bytes(self, symbol: str) -> bytes:
         """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
-        return self._states[self._index[symbol]].tobytes()
+        index = self._index[symbol]
+        return self._states[index].tobytes() + self._htf_rows[index].tobytes()
 
 
 def _columns(bars: Klines, resets: np.ndarray, part: slice, rows: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -160,20 +175,24 @@ def batch_chunks(
     """
     if resets is None:
         resets = np.zeros(len(bars.open_ms), np.int64)
-    params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
-    params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model)
-    state = np.zeros(1, np.dtype((np.record, k.SUITE if suite_only else k.SYMBOL)))
+    params = records(k.PARAMS, 1)
+    params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model, last_index=len(bars.open_ms) - 1)
+    state = records(k.SUITE if suite_only else k.SYMBOL, 1)
+    htf_rows = k.htf_rows(1)
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
     if suite_only:
         k.suite_reset_entry(state, params)
     else:
-        k.live_reset(state, params, 0)
+        k.live_reset(state, params, htf_rows, 0)
     rows = np.empty((min(chunk, len(bars.open_ms)), len(names)))
     for first in range(0, len(bars.open_ms), chunk):
         part = slice(first, min(first + chunk, len(bars.open_ms)))
         view = rows[: part.stop - first]
-        run = k.suite_run if suite_only else k.symbol_run
-        run(state, params, *_columns(bars, resets, part, view))
+        columns = _columns(bars, resets, part, view)
+        if suite_only:
+            k.suite_run(state, params, *columns)
+        else:
+            k.symbol_run(state, params, htf_rows, *columns)
         yield first, view
 
 
@@ -200,9 +219,9 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
     The steps are those of the fused step, with the same types: compiling it last only links them. From the cache each takes
     a few milliseconds.
     """
-    params = np.zeros(1, np.dtype((np.record, k.PARAMS)))
+    params = records(k.PARAMS, 1)
     params[0] = k.params(config, model=model)
-    suite = np.zeros(1, np.dtype((np.record, k.SUITE)))[0]
+    suite = records(k.SUITE, 1)[0]
     row = np.empty(len(k.COLUMNS))
     given = params[0]
     bar = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)
@@ -220,6 +239,7 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
         reset(state, settings)
         step(state, settings, suite.bar, row)
     yield total, total, "the fused step"
-    states = np.zeros(1, np.dtype((np.record, k.SYMBOL)))
-    k.live_reset(states, params, 0)
-    k.live_step(states, params, 0, *bar, row)
+    states = records(k.SYMBOL, 1)
+    htf_rows = k.htf_rows(1)
+    k.live_reset(states, params, htf_rows, 0)
+    k.live_step(states, params, htf_rows, 0, *bar, row)

@@ -79,10 +79,9 @@ PARTIAL = np.dtype(
 )
 SYMBOL = np.dtype(
     [
-        ("base", SUITE),
+        ("ltf", SUITE),
         ("htf", SUITE),
         ("partial", PARTIAL),
-        ("htf_row", "f8", len(SUITE_COLUMNS)),
         ("window", WINDOW),
         ("htf_window", WINDOW),
     ]
@@ -148,12 +147,20 @@ _RANGE_BARS = 50  # fallback of the 15m range until swing pivots exist
 
 
 def params(
-    config: Config, *, base_ms: int = 180_000, htf_ms: int = 900_000, model: Mapping[str, Any] | None = None
+    config: Config,
+    *,
+    base_ms: int = 180_000,
+    htf_ms: int = 900_000,
+    model: Mapping[str, Any] | None = None,
+    last_index: int = 0,
 ) -> Any:
-    """Return the parameter record of `config`; intervals in ms, `model` for the learned classifier."""
+    """Return the parameter record of `config`; intervals in ms, `model` for the learned classifier.
+
+    `last_index` is the number of the last bar of a history, which a finite `supertrend_ai.max_data` counts back from.
+    """
     result = record(PARAMS)
     result["smc"] = smc.params(config.smc)
-    result["sta"] = supertrend.params(config.supertrend_ai)
+    result["sta"] = supertrend.params(config.supertrend_ai, last_index)
     result["pac"] = pac.params(config.pac, config.strategy)
     result["om"] = oscillator.params(config.oscillator)
     result["so"] = overlays.params(config.overlays, model)
@@ -170,6 +177,14 @@ def params(
     rules.warm_up = config.strategy.warm_up_bars
     rules.stop_lookback = config.hedge.stop_lookback
     return result
+
+
+def htf_rows(count: int) -> np.ndarray:
+    """Return room for the higher interval's last row of each symbol.
+
+    It stands beside the record: as a field it would be an array of another type, and every step would be compiled twice.
+    """
+    return np.zeros((count, len(SUITE_COLUMNS)))
 
 
 @kernel
@@ -231,9 +246,9 @@ def _window_low(window, length) -> float:
 
 
 @inlined
-def symbol_reset(symbol, params) -> None:
-    """Bring a symbol's state, both intervals, back to before its first bar."""
-    suite_reset(symbol.base, params)
+def symbol_reset(symbol, params, htf_row) -> None:
+    """Bring a symbol's state, both intervals, and the higher interval's last row back to before the first bar."""
+    suite_reset(symbol.ltf, params)
     suite_reset(symbol.htf, params)
     symbol.partial.bars = 0
     symbol.window.bars = 0
@@ -241,13 +256,13 @@ def symbol_reset(symbol, params) -> None:
     symbol.htf_window.bars = 0
     symbol.htf_window.slot = 0
     for i in range(_END):
-        symbol.htf_row[i] = 0.0
-    symbol.htf_row[_TOP] = math.nan
-    symbol.htf_row[_BOTTOM] = math.nan
+        htf_row[i] = 0.0
+    htf_row[_TOP] = math.nan
+    htf_row[_BOTTOM] = math.nan
 
 
 @inlined
-def _higher_step(symbol, params, open_ms, open_, high, low, close, volume, taker, filled) -> None:
+def _higher_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled) -> None:
     """Add a base bar to the higher bar; step the higher families when the clock completes it with all its parts."""
     rules = params.rules
     part = symbol.partial
@@ -286,16 +301,16 @@ def _higher_step(symbol, params, open_ms, open_, high, low, close, volume, taker
         part.volume,
         part.taker,
         flat,
-        symbol.htf_row,
+        htf_row,
     )
     _window_step(symbol.htf_window, part.high, part.low, _RANGE_BARS)
 
 
 @kernel
-def _range_middle(symbol) -> float:
+def _range_middle(symbol, htf_row) -> float:
     """Return the middle of the higher interval's range: trailing extremes, or 50 bars until swing pivots exist."""
-    top = symbol.htf_row[_TOP]
-    bottom = symbol.htf_row[_BOTTOM]
+    top = htf_row[_TOP]
+    bottom = htf_row[_BOTTOM]
     if math.isnan(top) or math.isnan(bottom):
         if symbol.htf_window.bars < _RANGE_BARS:
             return math.nan
@@ -307,11 +322,13 @@ def _range_middle(symbol) -> float:
 
 
 @kernel
-def _side(symbol, rules, row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset) -> None:
+def _side(
+    symbol, rules, row, htf_row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset
+) -> None:
     """Write one side's six flags, gates, count and signal; `sign` is +1 for long, -1 for short."""
-    close = symbol.base.bar.close
-    smc_agrees = symbol.htf_row[_SMC_TREND] == sign
-    pac_agrees = symbol.htf_row[_PAC_TREND] == sign
+    close = symbol.ltf.bar.close
+    smc_agrees = htf_row[_SMC_TREND] == sign
+    pac_agrees = htf_row[_PAC_TREND] == sign
     if rules.htf_source == 0:
         htf = smc_agrees and pac_agrees
     elif rules.htf_source == 1:
@@ -358,37 +375,50 @@ def _side(symbol, rules, row, sign, ob, taker, taker_min, cross, over, over_othe
     for i in range(_N_CONDITIONS):
         if row[at + i] == 1.0:
             count += 1
-    allowed = gates & rules.gates == rules.gates and row[_READY] == 1.0 and symbol.base.bar.filled == 0
+    allowed = gates & rules.gates == rules.gates and row[_READY] == 1.0 and symbol.ltf.bar.filled == 0
     row[_SIGNAL + offset] = count == _N_CONDITIONS and allowed
     row[_GATES + offset] = gates
     row[_COUNT + offset] = count
 
 
 @inlined
-def symbol_step(symbol, params, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
+def symbol_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
     """Advance a symbol by one closed base bar and write `COLUMNS` into `row` (float64, 1-D)."""
     rules = params.rules
-    _higher_step(symbol, params, open_ms, open_, high, low, close, volume, taker, filled)
-    suite_step(symbol.base, params, open_ms, open_, high, low, close, volume, taker, filled, row)
+    _higher_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled)
+    suite_step(symbol.ltf, params, open_ms, open_, high, low, close, volume, taker, filled, row)
     _window_step(symbol.window, high, low, rules.stop_lookback)
-    row[_ATR14] = symbol.base.bar.atr14
-    row[_HTF_SMC] = symbol.htf_row[_SMC_TREND]
-    row[_HTF_PAC] = symbol.htf_row[_PAC_TREND]
-    row[_RANGE_EQ] = _range_middle(symbol)
+    row[_ATR14] = symbol.ltf.bar.atr14
+    row[_HTF_SMC] = htf_row[_SMC_TREND]
+    row[_HTF_PAC] = htf_row[_PAC_TREND]
+    row[_RANGE_EQ] = _range_middle(symbol, htf_row)
     if symbol.window.bars < rules.stop_lookback:
         row[_HIGHEST] = math.nan
         row[_LOWEST] = math.nan
     else:
         row[_HIGHEST] = _window_high(symbol.window, rules.stop_lookback)
         row[_LOWEST] = _window_low(symbol.window, rules.stop_lookback)
-    row[_READY] = symbol.base.bar._bars >= rules.warm_up and symbol.htf.bar._bars >= rules.warm_up
+    row[_READY] = symbol.ltf.bar._bars >= rules.warm_up and symbol.htf.bar._bars >= rules.warm_up
     _side(
-        symbol, rules, row, 1, _LONG_OB, _LONG_TAKER, _LONG_TAKER_MIN, _CROSS_UP, _OVER_UP, _OVER_DOWN, _RECENT_DOWN, 0
+        symbol,
+        rules,
+        row,
+        htf_row,
+        1,
+        _LONG_OB,
+        _LONG_TAKER,
+        _LONG_TAKER_MIN,
+        _CROSS_UP,
+        _OVER_UP,
+        _OVER_DOWN,
+        _RECENT_DOWN,
+        0,
     )
     _side(
         symbol,
         rules,
         row,
+        htf_row,
         -1,
         _SHORT_OB,
         _SHORT_TAKER,
@@ -402,14 +432,17 @@ def symbol_step(symbol, params, open_ms, open_, high, low, close, volume, taker,
 
 
 @kernel
-def symbol_run(symbols, params, open_ms, open_, high, low, close, volume, taker, filled, resets, rows) -> None:
+def symbol_run(
+    symbols, params, htf_rows, open_ms, open_, high, low, close, volume, taker, filled, resets, rows
+) -> None:
     """Loop `symbol_step` over bars; `resets[i]` non-zero resets the state before bar i; `rows` is (bars, columns)."""
     for i in range(open_ms.shape[0]):
         if resets[i] != 0:
-            symbol_reset(symbols[0], params[0])
+            symbol_reset(symbols[0], params[0], htf_rows[0])
         symbol_step(
             symbols[0],
             params[0],
+            htf_rows[0],
             open_ms[i],
             open_[i],
             high[i],
@@ -444,18 +477,20 @@ def suite_run(suites, params, open_ms, open_, high, low, close, volume, taker, f
 
 
 @kernel
-def live_step(symbols, params, index, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
+def live_step(symbols, params, htf_rows, index, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
     """Step symbol `index` of an array of records: the entry point from Python.
 
     Handing over arrays costs 0.6 µs a call, handing over a record of this size 15 µs (its type is looked up anew).
     """
-    symbol_step(symbols[index], params[0], open_ms, open_, high, low, close, volume, taker, filled, row)
+    symbol_step(
+        symbols[index], params[0], htf_rows[index], open_ms, open_, high, low, close, volume, taker, filled, row
+    )
 
 
 @kernel
-def live_reset(symbols, params, index) -> None:
+def live_reset(symbols, params, htf_rows, index) -> None:
     """Reset symbol `index` of an array of records."""
-    symbol_reset(symbols[index], params[0])
+    symbol_reset(symbols[index], params[0], htf_rows[index])
 
 
 @kernel

@@ -180,7 +180,7 @@ class Trade:
         if self.stage is Stage.PENDING and self.entry.done:
             self._entered(now, out)
         if self.entry.done and bracket.idle and self.stage is not Stage.CLOSED:
-            self.exit_reason = bracket.exit_reason or self.entry.outcome or "not filled"
+            self.exit_reason = bracket.exit_reason or self.entry.outcome or "not_filled"
             self._to(Stage.CLOSED)
 
     def note_fill(self, fill: TradeFill) -> None:
@@ -262,7 +262,7 @@ class Trade:
         bracket, instrument = self.bracket, self.bracket.instrument
         qty, average = bracket.bought, bracket.average
         if self.entry.outcome:
-            self.notes.append(f"entry: {self.entry.outcome}")
+            self.notes.append(f"entry: {self.entry.outcome} {self.entry.detail}".rstrip())
         if not qty:
             return
         self._to(Stage.OPEN)

@@ -1,0 +1,1 @@
+"""Speed, measured on demand: ratios of one run, medians, no timed tests."""

@@ -1,0 +1,164 @@
+"""`make bench`: prints a table and writes bench/results.json.
+
+Everything is measured in one run on one machine: figures of one run compare with each other, figures of two machines
+do not. `--quick` leaves out the compile from an empty cache, the long histories and most repeats.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import clock, ours, peers
+from bench.markets import common_bars, synthetic_bars
+from bot.config import Config
+from bot.core.klines import Klines
+from bot.strategy import kernel as k
+from bot.strategy.features import batch_chunks, compile_steps
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+COMMON_BARS = 20_000
+MEANINGS = {
+    "batch_bars_per_s": "whole suite: all columns of the five families, one interval, one core, warm",
+    "symbol_bars_per_s": "the whole step of a symbol: 3m bar, its share of the 15m bar, conditions",
+    "talib_atr_bars_per_s": "TA-Lib's ATR(14), same bars, same run",
+    "cost_in_talib_atr": "one bar of the whole suite, in bars of TA-Lib's ATR",
+    "live_step_us_p50": "one closed bar of one symbol as the engine takes it, both intervals, from Python",
+    "live_step_us_p99": "the same, 99th percentile",
+    "suite_step_us_p50": "one bar of all families, one interval, from Python",
+    "suite_step_us_p99": "the same, 99th percentile",
+    "cold_compile_s": "process start to all kernels compiled, empty cache",
+    "warm_start_s": "process start to first decision possible: cached kernels, history of three symbols stepped",
+    "peak_rss_mb": "memory of a process that makes and steps 200,000 bars",
+}
+
+
+def throughput(bars: Klines, config: Config, repeats: int) -> dict[str, float]:
+    """Return bars a second of the suite, of a symbol and of TA-Lib's ATR, and the ratio of the first and the last."""
+    count = len(bars)
+    many = 50  # ATR over all bars takes half a millisecond
+    runs = {"suite": ours.whole(bars, config, suite_only=True), "symbol": ours.whole(bars, config, suite_only=False)}
+    runs["talib"] = clock.short(peers.talib_atr(bars), many)
+    taken = clock.seconds(runs, repeats)
+    talib = taken["talib"] / many
+    return {
+        "batch_bars_per_s": count / taken["suite"],
+        "symbol_bars_per_s": count / taken["symbol"],
+        "talib_atr_bars_per_s": count / talib,
+        "cost_in_talib_atr": taken["suite"] / talib,
+    }
+
+
+def latency(count: int) -> dict[str, float]:
+    """Return the live steps' percentiles in µs over `count` bars."""
+    symbol, suite = ours.live("live_symbol", count), ours.live("live_suite", count)
+    return {
+        "live_step_us_p50": symbol[0],
+        "live_step_us_p99": symbol[1],
+        "suite_step_us_p50": suite[0],
+        "suite_step_us_p99": suite[1],
+    }
+
+
+def side_by_side(bars: Klines, config: Config, repeats: int, slow_repeats: int = 3) -> dict[str, float]:
+    """Return ns a bar of our suite and families and of the peers, all on the same bars."""
+    many = 50
+    mine = {"whole suite": ours.whole(bars, config, suite_only=True)}
+    mine |= {name: ours.family(name, bars, config) for name in ours.FAMILIES}
+    mine[peers.ATR] = clock.short(peers.talib_atr(bars), many)
+    taken = clock.seconds(mine, repeats)
+    taken[peers.ATR] /= many
+    taken |= clock.seconds({**peers.ta_runs(bars), **peers.smc_runs(bars)}, slow_repeats)
+    return {name: value / len(bars) * 1e9 for name, value in taken.items()}
+
+
+def same_flags(bars: Klines, config: Config) -> dict[str, int]:
+    """Return how many signals the bars give: evidence that what was measured is the real work."""
+    rows = np.concatenate([rows.copy() for _, rows in batch_chunks(bars, config)])
+    return {side: int(rows[:, k.COLUMNS.index(f"{side}_signal")].sum()) for side in ("long", "short")}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the results as tables."""
+    for name, meaning in MEANINGS.items():
+        if name in results:
+            print(f"{name:22} {results[name]:14,.2f}  {meaning}")
+    if "growth_ns_per_bar" in results:
+        steps = ", ".join(f"{int(n):,} bars {ns:.0f}" for n, ns in results["growth_ns_per_bar"].items())
+        print(f"{'growth_ns_per_bar':22} {'':14}  whole suite: {steps}")
+    table = results["side_by_side"]
+    suite = table["ns_per_bar"]["whole suite"]
+    print(f"\nside by side, {table['bars']:,} bars ({table['market']})        ns a bar   of the whole suite")
+    for name, value in table["ns_per_bar"].items():
+        print(f"  {name:46} {value:14,.1f}  {value / suite:12.3f}")
+    print(
+        f"\nload of the machine before the run: {results['machine']['load_before']:.1f} on {results['machine']['cores']} cores"
+    )
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Return all results."""
+    config = Config()
+    results: dict[str, Any] = {"machine": machine()}
+    for _ in compile_steps(config):
+        pass
+    longest = 100_000 if quick else 1_000_000
+    bars = synthetic_bars(longest)
+    say("throughput")
+    results |= throughput(bars.part(0, min(200_000, longest)), config, 3 if quick else 7)
+    say("live steps")
+    results |= latency(COMMON_BARS)
+    say("growth")
+    lengths = (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000)
+    results["growth_ns_per_bar"] = ours.growth(bars, config, lengths, 3)
+    say("peers")
+    common, market = common_bars(COMMON_BARS)
+    results["side_by_side"] = {
+        "bars": len(common),
+        "market": market,
+        "signals": same_flags(common, config),
+        "ns_per_bar": side_by_side(common, config, 5 if quick else 15, 1 if quick else 3),
+    }
+    say("memory")
+    results["peak_rss_mb"] = ours.memory(200_000)
+    if not quick:
+        say("start-up (an empty kernel cache first)")
+        results |= ours.start_up(bars, config)
+    return results
+
+
+def say(what: str) -> None:
+    """Tell a person at a terminal what is being measured."""
+    if sys.stderr.isatty():
+        print(f"measuring {what} ...", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed and memory.")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, shorter histories, no cold start")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go (default bench/results.json)")
+    options = parser.parse_args()
+    results = measure(quick=options.quick)
+    show(results)
+    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

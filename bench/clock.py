@@ -1,0 +1,57 @@
+"""How time is taken: medians of several runs, the runs of everything compared interleaved in one process.
+
+What one core does is measured in the processor seconds of this process: another program on the machine then delays the run
+but does not lengthen the figure. Start-up and the live step are measured on the wall clock, because there waiting counts.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def seconds(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median processor seconds of each of `runs`, taken in turn, after one warm-up of each."""
+    for run in runs.values():
+        run()
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            began = time.process_time_ns()
+            run()
+            taken[name].append((time.process_time_ns() - began) / 1e9)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def short(run: Callable[[], object], times: int) -> Callable[[], None]:
+    """Return a run that repeats a very short one, so that the clock's own time does not count."""
+
+    def many() -> None:
+        for _ in range(times):
+            run()
+
+    return many
+
+
+def percentiles(values: list[int]) -> tuple[float, float]:
+    """Return median and 99th percentile of nanoseconds, in µs."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] / 1000, ordered[int(len(ordered) * 0.99)] / 1000
+
+
+def python(code: str, *arguments: str, **environment: str) -> tuple[float, str]:
+    """Run code in a new process; return its wall time, its start included, and the last line that it printed."""
+    env = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, check=False
+    )
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise RuntimeError(f"a measured process failed:\n{done.stderr[-2000:]}")
+    return took, (done.stdout.splitlines() or [""])[-1]
