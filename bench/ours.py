@@ -119,10 +119,11 @@ def live_suite(bars: Klines, config: Config) -> list[int]:
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms)
     suites = records(k.SUITE, 1)
-    k.suite_reset_entry(suites, params)
     rows = np.empty((1, len(k.SUITE_COLUMNS)))
     columns = [bars.open_ms, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume]
-    columns += [bars.filled.astype(np.int64), np.zeros(len(bars), np.int64)]
+    resets = np.zeros(len(bars), np.int64)
+    resets[:1] = 1
+    columns += [bars.filled.astype(np.int64), resets]
     taken = []
     for i in range(len(bars)):
         one = [column[i : i + 1] for column in columns]

@@ -78,12 +78,11 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
     if last < 0 or at_ms >= int(filled.open_ms[last]) + filled.interval_ms:
         raise _no_bar(bars, source, config, at_ms)
     filled = filled.part(0, last + 1)
-    resets = resets_at(last + 1, [i for i in long_gaps if i <= last])
+    resets = resets_at(last + 1, [0, *(i for i in long_gaps if i <= last)])
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=filled.interval_ms, model=model_for(config), last_index=last)
     state = records(k.SYMBOL, 1)
     htf_rows = k.htf_rows(1)
-    k.live_reset(state, params, htf_rows, 0)
     columns = [getattr(filled, name) for name in ("open_ms", "open", "high", "low", "close", "volume")]
     columns += [filled.taker_buy_volume, filled.filled.astype(np.int64), resets]
     past = np.empty((last + 1, len(PAST)))
@@ -94,7 +93,7 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
         if stop > last and last > 0 and not resets[last]:
             previous = Row(rows[(last - 1) % CHUNK].copy())
         inputs: Any = [*(column[first:stop] for column in columns), rows[: stop - first]]
-        k.symbol_run(state, params, htf_rows, *inputs)
+        k.symbol_run(state, params, htf_rows, 0, *inputs)
         past[first:stop] = rows[: stop - first, taken]
     return Seen(
         config=config,

@@ -59,10 +59,9 @@ class Features:
         self._htf_rows = k.htf_rows(len(self.symbols))
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
         self._last: dict[str, tuple[int, float]] = {}
-        self._row = np.empty(len(k.COLUMNS))
+        self._fresh = dict.fromkeys(self.symbols, True)  # the next bar is the first one, or ends a long gap
+        self._bar = _OneBar()
         self.refused: list[str] = []
-        for i in range(len(self.symbols)):
-            k.live_reset(self._states, self._params, self._htf_rows, i)
 
     def step(self, event: KlineClosed) -> Row | None:
         """Advance a symbol by one closed base bar; None for other intervals and symbols, and for a refused bar.
@@ -83,56 +82,44 @@ class Features:
         if last is not None:
             missing = (bar.open_ms - last[0]) // self.base_ms - 1
             if missing > self.max_gap_bars:
-                k.live_reset(self._states, self._params, self._htf_rows, index)
+                self._fresh[bar.symbol] = True
             else:
                 for i in range(missing):
-                    self._step(index, last[0] + (i + 1) * self.base_ms, last[1], last[1], last[1], last[1], 0.0, 0.0, 1)
+                    flat = (last[1], last[1], last[1], last[1], 0.0, 0.0)
+                    self._step(bar.symbol, last[0] + (i + 1) * self.base_ms, flat, filled=1)
         self._last[bar.symbol] = (bar.open_ms, bar.close)
-        self._step(
-            index,
-            bar.open_ms,
-            bar.open,
-            bar.high,
-            bar.low,
-            bar.close,
-            bar.volume,
-            bar.taker_buy_volume,
-            int(event.filled),
-        )
-        return Row(self._row.copy())
+        self._step(bar.symbol, bar.open_ms, bar[3:9], filled=int(event.filled))
+        return Row(self._bar.rows[0].copy())
 
-    def _step(
-        self,
-        index: int,
-        open_ms: int,
-        open_: float,
-        high: float,
-        low: float,
-        close: float,
-        volume: float,
-        taker: float,
-        filled: int,
-    ) -> None:
-        k.live_step(
-            self._states,
-            self._params,
-            self._htf_rows,
-            index,
-            open_ms,
-            open_,
-            high,
-            low,
-            close,
-            volume,
-            taker,
-            filled,
-            self._row,
-        )
+    def _step(self, symbol: str, open_ms: int, values: tuple[float, ...], *, filled: int) -> None:
+        columns = self._bar.fill(open_ms, values, filled=filled, reset=self._fresh[symbol])
+        self._fresh[symbol] = False
+        k.symbol_run(self._states, self._params, self._htf_rows, self._index[symbol], *columns)
 
     def state_bytes(self, symbol: str) -> bytes:
         """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
         index = self._index[symbol]
         return self._states[index].tobytes() + self._htf_rows[index].tobytes()
+
+
+class _OneBar:
+    """The columns of a single bar, filled anew for each: what the kernel takes is always columns."""
+
+    def __init__(self) -> None:
+        self.open_ms = np.zeros(1, np.int64)
+        self.values = tuple(np.zeros(1) for _ in range(6))  # open, high, low, close, volume, taker
+        self.filled = np.zeros(1, np.int64)
+        self.resets = np.zeros(1, np.int64)
+        self.rows = np.empty((1, len(k.COLUMNS)))
+        self.columns = (self.open_ms, *self.values, self.filled, self.resets, self.rows)
+
+    def fill(self, open_ms: int, values: tuple[float, ...], *, filled: int, reset: bool) -> tuple[np.ndarray, ...]:
+        self.open_ms[0] = open_ms
+        for column, value in zip(self.values, values, strict=True):
+            column[0] = value
+        self.filled[0] = filled
+        self.resets[0] = reset
+        return self.columns
 
 
 def _columns(bars: Klines, resets: np.ndarray, part: slice, rows: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -173,17 +160,13 @@ def batch_chunks(
     model
         Coefficients of the learned classifier, needed when `overlays.classifier` is "learned".
     """
-    if resets is None:
-        resets = np.zeros(len(bars.open_ms), np.int64)
+    resets = np.zeros(len(bars.open_ms), np.int64) if resets is None else resets.copy()
+    resets[:1] = 1
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model, last_index=len(bars.open_ms) - 1)
     state = records(k.SUITE if suite_only else k.SYMBOL, 1)
     htf_rows = k.htf_rows(1)
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
-    if suite_only:
-        k.suite_reset_entry(state, params)
-    else:
-        k.live_reset(state, params, htf_rows, 0)
     rows = np.empty((min(chunk, len(bars.open_ms)), len(names)))
     for first in range(0, len(bars.open_ms), chunk):
         part = slice(first, min(first + chunk, len(bars.open_ms)))
@@ -192,7 +175,7 @@ def batch_chunks(
         if suite_only:
             k.suite_run(state, params, *columns)
         else:
-            k.symbol_run(state, params, htf_rows, *columns)
+            k.symbol_run(state, params, htf_rows, 0, *columns)
         yield first, view
 
 
@@ -239,7 +222,5 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
         reset(state, settings)
         step(state, settings, suite.bar, row)
     yield total, total, "the fused step"
-    states = records(k.SYMBOL, 1)
-    htf_rows = k.htf_rows(1)
-    k.live_reset(states, params, htf_rows, 0)
-    k.live_step(states, params, htf_rows, 0, *bar, row)
+    columns = _OneBar().fill(bar[0], bar[1:7], filled=bar[7], reset=True)
+    k.symbol_run(records(k.SYMBOL, 1), params, k.htf_rows(1), 0, *columns)

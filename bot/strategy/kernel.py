@@ -433,16 +433,21 @@ def symbol_step(symbol, params, htf_row, open_ms, open_, high, low, close, volum
 
 @kernel
 def symbol_run(
-    symbols, params, htf_rows, open_ms, open_, high, low, close, volume, taker, filled, resets, rows
+    symbols, params, htf_rows, index, open_ms, open_, high, low, close, volume, taker, filled, resets, rows
 ) -> None:
-    """Loop `symbol_step` over bars; `resets[i]` non-zero resets the state before bar i; `rows` is (bars, columns)."""
+    """Step symbol `index` through bars: all of history, or the one bar that has just closed.
+
+    `resets[i]` non-zero brings the state back to fresh before bar i, also before the very first; `rows` is (bars, columns).
+    Live hands over columns of one bar: a kernel of its own for it would be compiled over everything once more. Arrays of
+    records cost 0.6 µs at the door, a single record of this size 15 µs, because its type is looked up anew.
+    """
     for i in range(open_ms.shape[0]):
         if resets[i] != 0:
-            symbol_reset(symbols[0], params[0], htf_rows[0])
+            symbol_reset(symbols[index], params[0], htf_rows[index])
         symbol_step(
-            symbols[0],
+            symbols[index],
             params[0],
-            htf_rows[0],
+            htf_rows[index],
             open_ms[i],
             open_[i],
             high[i],
@@ -474,26 +479,3 @@ def suite_run(suites, params, open_ms, open_, high, low, close, volume, taker, f
             filled[i],
             rows[i],
         )
-
-
-@kernel
-def live_step(symbols, params, htf_rows, index, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
-    """Step symbol `index` of an array of records: the entry point from Python.
-
-    Handing over arrays costs 0.6 µs a call, handing over a record of this size 15 µs (its type is looked up anew).
-    """
-    symbol_step(
-        symbols[index], params[0], htf_rows[index], open_ms, open_, high, low, close, volume, taker, filled, row
-    )
-
-
-@kernel
-def live_reset(symbols, params, htf_rows, index) -> None:
-    """Reset symbol `index` of an array of records."""
-    symbol_reset(symbols[index], params[0], htf_rows[index])
-
-
-@kernel
-def suite_reset_entry(suites, params) -> None:
-    """Reset the first of an array of suites."""
-    suite_reset(suites[0], params[0])
