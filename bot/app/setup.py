@@ -6,14 +6,27 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
 from bot.config import Config
 from bot.core.errors import ConfigError
 from bot.report.progress import say
+
+
+class StandardError:
+    """Standard error as it is now, without ever failing: a terminal that has gone must not stop a bot with a position."""
+
+    def write(self, text: str) -> None:
+        with suppress(ValueError, OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(ValueError, OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(log_format: str, *, quiet: bool) -> None:
@@ -24,9 +37,9 @@ def configure_logging(log_format: str, *, quiet: bool) -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, StandardError())),
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=StandardError(), format="%(levelname)s %(name)s: %(message)s")
 
 
 async def interrupted() -> int:
