@@ -136,6 +136,30 @@ def test_no_position_was_without_a_stop_for_longer_than_the_limit(session):
     assert session[1]["summary"]["naked_ms_max"] <= 1_500
 
 
+def test_limits_on_our_own_latency_are_wall_time_against_a_faster_replay():
+    venue = venues.Venue("testnet", "", "", "", "", "", clock=None, activity=None, resume=True, speed=60.0)
+
+    scaled = venue.in_wall_time(Config())
+
+    assert scaled.trade.naked_limit_ms == 90_000
+    assert scaled.trade.timeout_minutes == Config().trade.timeout_minutes
+    assert scaled.entry.maker_timeout_ms == Config().entry.maker_timeout_ms
+
+
+def test_an_exchange_that_does_not_answer_is_one_sentence(tmp_path):
+    env = {**os.environ, "BOT_DATA": str(tmp_path), "BINANCE_API_KEY": "k", "BINANCE_API_SECRET": "s"}
+    address = f"http://127.0.0.1:{_free_port()}"
+    arguments = ["run", "--venue", "testnet", "--no-dashboard", "--set", f"venue.testnet.rest_url={address}"]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert f"bot: no exchange answers at {address}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def _free_port():
     import socket
 

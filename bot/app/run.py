@@ -22,6 +22,7 @@ from bot.core.errors import BotError, WireError
 from bot.core.events import Command, KlineClosed, LeverageSet
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import interval_ms
+from bot.core.records import TradeRecord
 from bot.core.types import Kline
 from bot.engine import Engine
 from bot.execution.client import HardenedBSM, LocalClient
@@ -37,7 +38,7 @@ from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
 from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
-from bot.report.operator import remove_run_file, trade_row, write_run_file
+from bot.report.operator import remove_run_file, write_run_file
 from bot.report.progress import say
 from bot.report.session import render, session_report
 from bot.report.terminal import Terminal
@@ -75,7 +76,9 @@ class Bot:
         self.quiet = options.quiet or options.json
         self.symbols = config.data.symbols
         calendar = tuple((e.ms, e.name, e.impact) for e in load_calendar(project_file(config.events.file)))
-        self.engine = Engine(config, Features(config, model=model_for(config)), venue=venue.name, calendar=calendar)
+        self.engine = Engine(
+            venue.in_wall_time(config), Features(config, model=model_for(config)), venue=venue.name, calendar=calendar
+        )
         self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self._failed)
         self.limits = Limits(self.tasks)
         self.client = LocalClient(
@@ -232,7 +235,7 @@ class Bot:
                 port=self.options.port,
                 token=token,
                 snapshot=self.snapshot,
-                trades=self._trade_rows,
+                trades=self._last_trades,
                 command=self._command,
             )
             assert self.session is not None
@@ -336,9 +339,9 @@ class Bot:
             "bars_mismatched": self.loop.cross_mismatches,
         }
 
-    def _trade_rows(self) -> list[dict[str, Any]]:
+    def _last_trades(self) -> list[TradeRecord]:
         assert self.session is not None
-        return [trade_row(trade) for trade in self.journal.last_trades(200, self.session.id)]
+        return self.journal.last_trades(200, self.session.id)
 
     def _command(self, name: str, args: dict[str, Any]) -> None:
         self.loop.emit(Command(self.venue.clock.now_ms(), name, args))

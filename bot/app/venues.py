@@ -1,11 +1,13 @@
 """The venues that `run` knows: where orders go, whose clock counts, and how a replay begins and ends."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import aiohttp
 import structlog
 
 from bot.app.options import RunOptions
@@ -13,7 +15,8 @@ from bot.app.setup import secrets_for
 from bot.config import Config
 from bot.core.activity import Activity
 from bot.core.clock import Clock
-from bot.execution.clock import WallClock
+from bot.core.errors import BotError
+from bot.execution.clock import DAY_MS, WallClock, machine_ms
 from bot.execution.streams import StreamSettings
 from bot.report.progress import say
 
@@ -38,6 +41,21 @@ class Venue:
     start: Callable[[], None] = lambda: None
     finished: Callable[[], Awaitable[None]] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    speed: float = 1.0  # exchange seconds per second of wall time that the bot's own doing takes
+
+    def in_wall_time(self, config: Config) -> Config:
+        """Return the settings with limits on the bot's own latency stretched by the speed of a replay that runs apart.
+
+        There 1.5 s of exchange time without a stop are 25 ms at 60x: less than any client needs for its answer. Limits on
+        the market's time (targets, exits, funding) stay as they are.
+        """
+        if self.speed <= 1.0:
+            return config
+        trade = {"naked_limit_ms": round(config.trade.naked_limit_ms * self.speed)}
+        entry = {name: round(getattr(config.entry, name) * self.speed) for name in ("max_data_age_ms", "leg_wait_ms")}
+        return config.model_copy(
+            update={"trade": config.trade.model_copy(update=trade), "entry": config.entry.model_copy(update=entry)}
+        )
 
     def stream_settings(self) -> StreamSettings:
         """Return what to subscribe to; a replayed market may be silent for longer than a live one."""
@@ -118,6 +136,9 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
     """Point the bot at the test network, or at whatever the configuration names in its place."""
     key, secret = secrets_for(options.venue)
     place = config.venue.testnet
+    speed = await _speed(place.rest_url)
+    if speed > 1.0:
+        say(f"the exchange replays history at about {speed:.0f}x", quiet=options.quiet or options.json)
     return Venue(
         name="testnet",
         rest_url=place.rest_url,
@@ -129,7 +150,31 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
         activity=Activity(),
         resume=True,
         meta={"source": place.rest_url},
+        speed=speed,
     )
+
+
+async def _speed(rest_url: str) -> float:
+    """Return how fast the exchange's clock runs if it replays history (a day or more away from ours), else 1.
+
+    Raises
+    ------
+    BotError
+        The exchange does not answer.
+    """
+    readings: list[tuple[float, int]] = []
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            for pause in (0.0, 0.5):
+                await asyncio.sleep(pause)
+                async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time") as reply:
+                    readings.append((machine_ms(), int((await reply.json())["serverTime"])))
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        raise BotError(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
+    (wall, exchange), (later_wall, later_exchange) = readings
+    if abs(exchange - wall) < DAY_MS:
+        return 1.0
+    return max(1.0, (later_exchange - exchange) / max(later_wall - wall, 1.0))
 
 
 VENUES: Final[dict[str, Callable[[Config, RunOptions, AsyncExitStack], Awaitable[Venue]]]] = {

@@ -10,16 +10,17 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bot.config import Config
-from bot.core.codec import encode
 from bot.core.errors import BotError, DataMissing
 from bot.core.records import TradeRecord
 from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.market.store import format_time
+from bot.report.tables import trade_row
 
 SECRET_WORDS = ("key", "secret", "token", "password")
 
@@ -131,44 +132,6 @@ def _print_pairs(values: dict[str, Any], *, as_json: bool) -> None:
     Console().print(table)
 
 
-TRADE_COLUMNS = (
-    "trade_id",
-    "side",
-    "opened",
-    "closed",
-    "exit_reason",
-    "qty",
-    "entry_price",
-    "exit_price",
-    "r_multiple",
-    "pnl",
-    "fees",
-    "funding",
-    "alpha_r",
-    "hedge_r",
-)
-
-
-def trade_row(trade: TradeRecord) -> dict[str, Any]:
-    """Return the columns of the trade list for one trade."""
-    return {
-        "trade_id": trade.trade_id,
-        "side": trade.side.name,
-        "opened": format_time(trade.opened_ms) if trade.opened_ms else "",
-        "closed": format_time(trade.closed_ms),
-        "exit_reason": trade.exit_reason,
-        "qty": str(trade.qty),
-        "entry_price": str(trade.entry_price),
-        "exit_price": str(trade.exit_price),
-        "r_multiple": round(trade.r_multiple, 4),
-        "pnl": str(trade.pnl),
-        "fees": str(trade.fees),
-        "funding": str(trade.funding),
-        "alpha_r": round(trade.alpha_r, 4),
-        "hedge_r": round(trade.hedge_r, 4),
-    }
-
-
 def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) -> None:
     """Print the trades of the last session, or of all."""
     with Journal(data_folder() / "bot.db", read_only=True) as journal:
@@ -176,22 +139,21 @@ def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) ->
         if not sessions:
             raise DataMissing("the journal holds no session; `run` starts one")
         trades = journal.trades(None if every else sessions[-1]["id"])
+    rows = [trade_row(trade) for trade in trades if trade.fills]
     if as_json:
-        print(json.dumps([encode(trade) for trade in trades], indent=2))
+        print(json.dumps(rows, indent=2))
         return
-    rows = [trade_row(trade) for trade in trades]
     if as_csv:
-        writer = csv.DictWriter(sys.stdout, TRADE_COLUMNS)
+        columns = [field.name for field in fields(TradeRecord) if field.name not in ("fills", "notes")]
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(*TRADE_COLUMNS)
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in TRADE_COLUMNS))
-    Console().print(table if rows else "no trades in the last session")
+    from bot.report.session import trades_table
+
+    Console().print(trades_table(rows, last=len(rows)) if rows else "no trades yet")
 
 
 def render_config(config: Config, *, as_json: bool) -> str:

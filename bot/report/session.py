@@ -181,7 +181,7 @@ def claims(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def render(report: Mapping[str, Any]) -> RenderableType:
     """Return the report for a terminal: result, claims beside measurements, exits and vetoes."""
     summary = report["summary"]
-    return Group(_result_table(summary), _claims_table(summary), _trades_table(report["trades"]), _honest(summary))
+    return Group(_result_table(summary), _claims_table(summary), trades_table(report["trades"]), _honest(summary))
 
 
 def _result_table(summary: Mapping[str, Any]) -> Table:
@@ -231,7 +231,8 @@ def _claims_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _trades_table(trades: Sequence[Mapping[str, Any]], last: int = 15) -> Table:
+def trades_table(trades: Sequence[Mapping[str, Any]], last: int = 15) -> Table:
+    """Return the last trades as a table; rows as `tables.trade_row` makes them."""
     title = f"Last {last} of {len(trades)} trades" if len(trades) > last else "Trades"
     table = Table(title=title, title_justify="left", pad_edge=False)
     for heading in ("closed (UTC)", "side", "exit", "qty", "entry", "exit price", "R", "BTC", "hedge", "cost"):
