@@ -195,8 +195,8 @@ def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, t
     folder, start = market
     port = _free_port()
     env = {**os.environ, "BOT_DATA": str(tmp_path), "BINANCE_API_KEY": "sim-key", "BINANCE_API_SECRET": "sim-secret"}
-    lead = start.signal_ms + 180_000 - 6 * 60_000
-    serve = ["exchange", "--port", str(port), "--klines", str(folder), "--from", str(lead), "--speed", "10"]
+    lead = start.signal_ms + 180_000 - 15 * 60_000
+    serve = ["exchange", "--port", str(port), "--klines", str(folder), "--from", str(lead), "--speed", "30"]
     trade = ["run", "--venue", "testnet", "--no-dashboard"]
     for key, scheme in (("rest_url", "http"), ("stream_url", "ws")):
         trade += ["--set", f"venue.testnet.{key}={scheme}://127.0.0.1:{port}"]
@@ -245,7 +245,7 @@ def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, t
         entries = [o for o in after["orders"] if "-en-" in o["clientOrderId"] or "-io-" in o["clientOrderId"]]
         assert all(o["status"] != "NEW" for o in entries)
 
-        # and the trade goes on to its end (the 30-minute exit at the latest: 3 minutes of wall time at 10x)
+        # and the trade goes on to its end (the 30-minute exit at the latest: a minute of wall time at 30x)
         _until(lambda: not position(), 240, "the end of the trade")
         _until(lambda: not [a for a in _state(port)["algo_orders"] if a["algoStatus"] == "NEW"], 20, "stops gone")
         with Journal(tmp_path / "bot.db", read_only=True) as journal:
