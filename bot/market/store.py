@@ -133,7 +133,7 @@ def scan(folder: Path | str) -> Scan:
     """Look at the names of the files in `folder` (hidden ones and folders apart); `DataMissing` if there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataMissing(f"there is no folder {folder}: `bot download` or `bot synth --out DIR` makes one")
+        raise DataMissing(f"there is no folder {folder}: `python -m bot synth --out DIR` makes one")
     klines: dict[tuple[str, int], Path] = {}
     funding: dict[str, Path] = {}
     ignored: list[tuple[str, str]] = []
@@ -198,7 +198,7 @@ def read_file(path: Path | str) -> Klines:
     fault = first_fault(klines)
     if fault is not None:
         row, reason = fault
-        raise DataError(f"{path}: {row_words(klines.open_ms, row)}: {reason}; `bot data check` lists all")
+        raise DataError(f"{path}: {row_words(klines.open_ms, row)}: {reason}; `python -m bot data check` lists all")
     return klines
 
 

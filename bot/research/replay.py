@@ -8,7 +8,7 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.errors import DataMissing
-from bot.core.klines import Klines, aggregate, fill_gaps
+from bot.core.klines import Klines, aggregate, fill_gaps, gaps
 from bot.market import store
 from bot.market.funding import FundingRates, load_funding
 from bot.market.paths import data_folder
@@ -67,6 +67,12 @@ def load_market(config: Config, folder: Path | None) -> Market:
         bars[symbol] = {"3m": base, "15m": aggregate(base, HTF_MS)}
         if (symbol, 60_000) in found.klines:
             bars[symbol]["1m"] = store.load(folder, symbol, "1m")
+        if holes := gaps(base):
+            longest = max(missing for _, missing in holes)
+            warnings.append(
+                f"{symbol} 3m lacks {sum(n for _, n in holes)} bars in {len(holes)} gaps, the longest of {longest}: "
+                f"up to {config.data.max_gap_bars} are filled flat, a longer gap starts the indicators anew"
+            )
         funding[symbol] = load_funding(folder, symbol)
         if funding[symbol].warning:
             warnings.append(str(funding[symbol].warning))
