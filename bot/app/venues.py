@@ -82,7 +82,8 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
     start = find_start(config, market, from_ms=options.from_ms, to_ms=options.to_ms)
     per_day = start.signals / max(start.days, 1e-9)
     say(f"market: {market.source}", quiet=quiet)
-    say(f"signals in {start.days:.1f} days: {start.signals}, {per_day:.2f} a day (claimed: about 7)", quiet=quiet)
+    pace = f", {per_day:.2f} a day (claimed: about 7)" if start.days >= 1 else ""
+    say(f"signals in {start.days:.1f} days: {start.signals}{pace}", quiet=quiet)
     place = f"{config.sim.lead_minutes:.0f} minutes before the first signal" if start.signal_ms else "no signal found"
     place = "as asked" if options.from_ms is not None else place
     say(f"starting at {format_time(start.from_ms)} ({place})", quiet=quiet)
