@@ -2,14 +2,32 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from bot.app.setup import configure_logging, interrupted
 from bot.config import Config
 from bot.core.errors import ConfigError
 from bot.market.store import format_time
 from bot.report.progress import say
-from bot.research.replay import load_market
+from bot.research.replay import Market, load_market
 from bot.sim.server import Exchange
+
+
+def embedded_exchange(config: Config, market: Market, **more: Any) -> Exchange:
+    """Return an exchange on `market` with the configured money, book and latencies; `more` as `Exchange` takes it."""
+    return Exchange(
+        market.bars,
+        market.funding,
+        wallet=config.venue.sim.wallet,
+        maker_fee=config.venue.sim.maker_fee,
+        taker_fee=config.venue.sim.taker_fee,
+        seed=config.sim.seed,
+        order_latency_ms=config.sim.order_latency_ms,
+        push_latency_ms=config.sim.push_latency_ms,
+        spread=config.sim.spread,
+        depth_notional=config.sim.depth_notional,
+        **more,
+    )
 
 
 async def serve_exchange(
@@ -29,19 +47,11 @@ async def serve_exchange(
     market = load_market(config, klines)
     for warning in market.warnings:
         say(f"warning: {warning}", quiet=quiet)
-    exchange = Exchange(
-        market.bars,
-        market.funding,
+    exchange = embedded_exchange(
+        config,
+        market,
         from_ms=from_ms,
         to_ms=to_ms,
-        wallet=config.venue.sim.wallet,
-        maker_fee=config.venue.sim.maker_fee,
-        taker_fee=config.venue.sim.taker_fee,
-        seed=config.sim.seed,
-        order_latency_ms=config.sim.order_latency_ms,
-        push_latency_ms=config.sim.push_latency_ms,
-        spread=config.sim.spread,
-        depth_notional=config.sim.depth_notional,
         api_key=os.environ.get("BINANCE_API_KEY") or "sim-key",
         api_secret=os.environ.get("BINANCE_API_SECRET") or "sim-secret",
         speed=speed,

@@ -71,9 +71,9 @@ class Venue:
 
 async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
     """Start the embedded exchange in this process, stepped by what the bot has taken."""
+    from bot.app.serve import embedded_exchange
     from bot.market.store import format_time
     from bot.research.replay import find_start, load_market
-    from bot.sim.server import Exchange
 
     quiet = options.quiet or options.json
     market = load_market(config, options.klines)
@@ -89,19 +89,11 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
     say(f"starting at {format_time(start.from_ms)} ({place})", quiet=quiet)
     key, secret = secrets.token_hex(16), secrets.token_hex(16)
     activity = Activity()
-    exchange = Exchange(
-        market.bars,
-        market.funding,
+    exchange = embedded_exchange(
+        config,
+        market,
         from_ms=start.from_ms,
         to_ms=options.to_ms,
-        wallet=config.venue.sim.wallet,
-        maker_fee=config.venue.sim.maker_fee,
-        taker_fee=config.venue.sim.taker_fee,
-        seed=config.sim.seed,
-        order_latency_ms=config.sim.order_latency_ms,
-        push_latency_ms=config.sim.push_latency_ms,
-        spread=config.sim.spread,
-        depth_notional=config.sim.depth_notional,
         api_key=key,
         api_secret=secret,
         activity=activity,
