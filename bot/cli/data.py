@@ -1,0 +1,43 @@
+"""Commands for klines at rest."""
+
+from pathlib import Path
+
+import click
+
+from bot.cli.base import cli, command, common_options, echo_json, settings_of
+
+
+@cli.group()
+@common_options
+def data() -> None:
+    """Klines at rest."""
+
+
+@command("check", group=data)
+@click.argument("folder", required=False, metavar="[DIR]")
+def data_check(folder: str | None) -> None:
+    """Report gaps, duplicates and impossible bars of every kline file (default data/klines)."""
+    from bot.market.checks import run_check
+    from bot.market.paths import data_folder
+
+    settings = settings_of()
+    report, code = run_check(Path(folder) if folder else data_folder() / "klines")
+    click.echo(report.json() if settings.json else "\n".join(report.lines()))
+    raise SystemExit(code)
+
+
+@command()
+@click.option("--out", required=True, metavar="DIR", help="Folder to write the kline files to.")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Length of the market.")
+@click.option("--seed", type=click.IntRange(min=0), help="Same seed, same market (default sim.seed).")
+def synth(out: str, days: int, seed: int | None) -> None:
+    """Write the synthetic market as kline files."""
+    from bot.market.synthetic import write_market
+
+    settings = settings_of()
+    config = settings.load()
+    files = write_market(Path(out), days, config.sim.seed if seed is None else seed)
+    if settings.json:
+        echo_json([str(path) for path in files])
+    else:
+        click.echo(f"{len(files)} files with {days} days written to {out}")

@@ -1,0 +1,43 @@
+"""The door: a command line in, an exit code and at most one sentence of error out."""
+
+import asyncio
+import sys
+
+import click
+
+from bot.cli import data, operator, run, signals  # noqa: F401 — each registers its commands
+from bot.cli.base import cli
+from bot.core.errors import BotError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line and exit with its code."""
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
+    try:
+        cli.main(args=arguments, prog_name="python -m bot", standalone_mode=False)
+    except SystemExit:
+        raise
+    except BotError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except click.UsageError as error:
+        hint = f" (try {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        _fail(f"{error.format_message()}{hint}", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 1)
+    except (KeyboardInterrupt, click.Abort, asyncio.CancelledError):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nothing is left to say it to
+        raise SystemExit(0) from None
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}; --debug shows where", 1)
+    raise SystemExit(0)
+
+
+def _fail(sentence: str, code: int) -> None:
+    click.echo(f"bot: {sentence}", err=True)
+    raise SystemExit(code) from None

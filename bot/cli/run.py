@@ -1,0 +1,83 @@
+"""Commands that start something: the bot, the embedded exchange."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from bot.cli.base import command, klines_option, range_options, settings_of, speed_of, time_of
+from bot.core.errors import ConfigError
+
+
+@command()
+@click.option(
+    "--venue", type=click.Choice(["sim", "testnet"]), default="sim", show_default=True, help="Where to trade."
+)
+@klines_option()
+@range_options
+@click.option("--speed", metavar="X", help="Replay speed of sim, a number or max (default sim.speed).")
+@click.option("--once", is_flag=True, help="End when the replay ends and print the session report.")
+@click.option("--no-dashboard", is_flag=True, help="Do not serve the dashboard.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The dashboard's port (default dashboard.port).")
+def run(
+    venue: str,
+    klines: str | None,
+    from_: str | None,
+    to: str | None,
+    speed: str | None,
+    once: bool,
+    no_dashboard: bool,
+    port: int | None,
+) -> None:
+    """Run the bot: one process, signals, orders, protection."""
+    settings = settings_of()
+    config = settings.load()
+    if venue != "sim" and (klines or from_ or to or speed or once):
+        raise ConfigError("--klines, --from, --to, --speed and --once replay history and belong to --venue sim")
+    from bot.app.options import RunOptions
+    from bot.app.run import run_bot
+
+    options = RunOptions(
+        venue=venue,
+        klines=Path(klines) if klines else None,
+        from_ms=time_of(from_),
+        to_ms=time_of(to),
+        speed=speed_of(speed, config.sim.speed),
+        once=once,
+        dashboard=not no_dashboard,
+        port=config.dashboard.port if port is None else port,
+        json=settings.json,
+        quiet=settings.quiet,
+        log_format=settings.log_format,
+        profile=settings.profile or "alert",
+    )
+    raise SystemExit(asyncio.run(run_bot(config, options)))
+
+
+@command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0 takes any free port.")
+@klines_option()
+@range_options
+@click.option("--speed", default="1", show_default=True, metavar="X", help="Replay seconds per second, at most 60.")
+@click.option("--faults", metavar="FILE", help="JSON list of faults to begin with.")
+def exchange(port: int, klines: str | None, from_: str | None, to: str | None, speed: str, faults: str | None) -> None:
+    """Serve the embedded exchange alone, for any Binance futures client."""
+    settings = settings_of()
+    config = settings.load()
+    factor = speed_of(speed, 1.0)
+    if factor is None or factor > 60:
+        raise ConfigError("exchange --speed is at most 60: clients of a free-running clock need wall time to answer")
+    from bot.app.serve import serve_exchange
+
+    code = serve_exchange(
+        config,
+        port=port,
+        klines=Path(klines) if klines else None,
+        from_ms=time_of(from_),
+        to_ms=time_of(to),
+        speed=factor,
+        faults=Path(faults) if faults else None,
+        quiet=settings.quiet,
+        log_format=settings.log_format,
+    )
+    raise SystemExit(asyncio.run(code))

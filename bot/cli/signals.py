@@ -1,0 +1,62 @@
+"""Commands that look at signals: the table of all columns, and the reasons of one bar."""
+
+from pathlib import Path
+
+import click
+
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+
+
+@command()
+@click.option("--klines", required=True, metavar="DIR_OR_FILE", help="Folder, or one kline file.")
+@click.option("--symbol", metavar="S", help="Default BTCUSDT, or the file's.")
+@click.option("--interval", type=click.Choice(["3m", "15m"]), help="Default 3m, or the file's.")
+@click.option("--out", required=True, metavar="FILE", help="Parquet, or CSV by the file's ending.")
+@range_options
+@click.option("--cold", is_flag=True, help="Start the indicators at --from, with nothing before.")
+def signals(
+    klines: str, symbol: str | None, interval: str | None, out: str, from_: str | None, to: str | None, cold: bool
+) -> None:
+    """Write every indicator value, condition and gate per closed bar."""
+    from bot.research.signals import write_signals
+
+    settings = settings_of()
+    summary = write_signals(
+        settings.load(),
+        Path(klines),
+        Path(out),
+        symbol=symbol,
+        interval=interval,
+        from_ms=time_of(from_),
+        to_ms=time_of(to),
+        cold=cold,
+        quiet=settings.quiet,
+    )
+    if settings.json:
+        echo_json(summary)
+    else:
+        click.echo(summary["sentence"])
+
+
+@command()
+@click.argument("time", metavar="TIME")
+@click.option("--symbol", metavar="S", help="Default BTCUSDT, which alone is decided on.")
+@klines_option()
+def explain(time: str, symbol: str | None, klines: str | None) -> None:
+    """Tell why there was or wasn't a signal on the closed bar that contains TIME (2023-01-01T12:03, ms)."""
+    from bot.market.store import parse_time
+    from bot.research.explain import explain as explain_bar
+    from bot.research.explain import print_explanation
+
+    settings = settings_of()
+    report = explain_bar(
+        settings.load(),
+        parse_time(time),
+        symbol=symbol,
+        klines=Path(klines) if klines else None,
+        quiet=settings.quiet,
+    )
+    if settings.json:
+        echo_json(report)
+    else:
+        print_explanation(report)
