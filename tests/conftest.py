@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, settings
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("dev", max_examples=50, **common)
 settings.register_profile("ci", max_examples=200, derandomize=True, **common)
-settings.register_profile("nightly", max_examples=5000, **common)
+settings.register_profile("nightly", max_examples=5000, print_blob=True, **common)
+settings.register_profile("coverage", max_examples=10, derandomize=True, **common)  # kernels as plain Python: slow
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 ROOT = Path(__file__).resolve().parent.parent
