@@ -72,6 +72,7 @@ def endpoints(port: int) -> tuple[type[AsyncClient], type[BinanceSocketManager]]
         API_URL = f"{rest}/api"
         FUTURES_URL = f"{rest}/fapi"
         FUTURES_DATA_URL = f"{rest}/futures/data"
+        MARGIN_API_URL = f"{rest}/sapi"
         WS_FUTURES_URL = f"{ws}/ws-fapi/v1"
         WS_API_URL = f"{ws}/ws-api/v3"
         REQUEST_RECVWINDOW = 5000

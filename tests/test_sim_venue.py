@@ -23,7 +23,7 @@ class Desk:
         self.venue.now_ms = 1_000
         self.price("60000")
         self.price("150", symbol="SOLUSDT")
-        self.venue.set_margin_type({"symbol": "BTCUSDT", "marginType": "ISOLATED"})
+        self.venue.settings.set_margin_type({"symbol": "BTCUSDT", "marginType": "ISOLATED"})
         self.venue.outbox.clear()
 
     def price(self, price: str, *, symbol: str = "BTCUSDT", lots: int = 100_000, depth: int = 10_000) -> None:
@@ -69,7 +69,9 @@ REFUSED = [
     ({"type": "FOO"}, -1116),
     ({"stopPrice": "1"}, -4120),
     ({"timeInForce": ""}, -1102),
-    ({"timeInForce": "GTD"}, -1020),
+    ({"timeInForce": "GTD"}, -1102),
+    ({"timeInForce": "GTD", "goodTillDate": "500000"}, -5040),
+    ({"selfTradePreventionMode": "MAKER"}, -5039),
     ({"timeInForce": "X"}, -1115),
     ({"quantity": "1e-05"}, -1100),
     ({"quantity": "0"}, -4003),
@@ -91,7 +93,9 @@ REFUSED = [
     ({"newClientOrderId": "a b"}, -4015),
     ({"reduceOnly": "yes"}, -1130),
     ({"newOrderRespType": "FULL"}, -1130),
-    ({"priceMatch": "QUEUE"}, -1020),
+    ({"priceMatch": "QUEUE"}, -1106),
+    ({"priceMatch": "OPPONENT_10"}, -5037),
+    ({"priceMatch": "QUEUE", "type": "MARKET"}, -5038),
 ]
 
 
@@ -271,7 +275,7 @@ def test_an_order_beyond_the_margin_of_both_sides_counts_only_what_can_add():
 
 def test_more_than_the_leverage_allows_is_refused():
     desk = Desk("10000000")
-    desk.venue.set_leverage({"symbol": "BTCUSDT", "leverage": "125"})
+    desk.venue.settings.set_leverage({"symbol": "BTCUSDT", "leverage": "125"})
 
     with pytest.raises(Refused, match="-2027"):
         desk.order("BUY", "6.000", "60000")
@@ -282,15 +286,15 @@ def test_leverage_cannot_fall_under_an_isolated_position():
     desk.order("BUY", "0.010")
 
     with pytest.raises(Refused, match="-4161"):
-        desk.venue.set_leverage({"symbol": "BTCUSDT", "leverage": "10"})
+        desk.venue.settings.set_leverage({"symbol": "BTCUSDT", "leverage": "10"})
     with pytest.raises(Refused, match="-4028"):
-        desk.venue.set_leverage({"symbol": "BTCUSDT", "leverage": "151"})
-    assert desk.venue.set_leverage({"symbol": "BTCUSDT", "leverage": "25"}) == {
+        desk.venue.settings.set_leverage({"symbol": "BTCUSDT", "leverage": "151"})
+    assert desk.venue.settings.set_leverage({"symbol": "BTCUSDT", "leverage": "25"}) == {
         "leverage": 25, "maxNotionalValue": "70000000", "symbol": "BTCUSDT"}  # fmt: skip
     with pytest.raises(Refused, match="-4048"):
-        desk.venue.set_margin_type({"symbol": "BTCUSDT", "marginType": "CROSSED"})
+        desk.venue.settings.set_margin_type({"symbol": "BTCUSDT", "marginType": "CROSSED"})
     with pytest.raises(Refused, match="-4046"):
-        desk.venue.set_margin_type({"symbol": "BTCUSDT", "marginType": "ISOLATED"})
+        desk.venue.settings.set_margin_type({"symbol": "BTCUSDT", "marginType": "ISOLATED"})
 
 
 @pytest.mark.parametrize(("side", "price"), [("BUY", "57200"), ("SELL", "62800")])
@@ -337,7 +341,7 @@ def test_a_margin_call_comes_once_before_the_liquidation():
 
 def test_cross_positions_are_carried_by_the_whole_wallet():
     desk = Desk()
-    desk.venue.set_margin_type({"symbol": "BTCUSDT", "marginType": "CROSSED"})
+    desk.venue.settings.set_margin_type({"symbol": "BTCUSDT", "marginType": "CROSSED"})
     desk.order("BUY", "0.100")
 
     desk.price("57000")

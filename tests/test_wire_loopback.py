@@ -1,14 +1,13 @@
 """Numbered venue cases: unmodified python-binance against the embedded exchange, over loopback sockets.
 
-Each case is a promise of Binance's protocol that a client may rely on; the numbers are for reference in talk and code.
+Each case is a promise of Binance's protocol that a client may rely on; the numbers are for reference in talk and code, and
+`docs/venue-cases.md` lists them all. More cases stand in `test_venue_*.py`.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator
 from decimal import Decimal as D
 from typing import Any
 
@@ -18,102 +17,12 @@ import pytest
 from binance.exceptions import BinanceAPIException
 
 from bot.sim.server import Exchange
-from tests.sim_tools import KEY, SECRET, START, close_client, endpoints, flat, market
+from tests import venue_rig
+from tests.sim_tools import KEY, SECRET, START, close_client, endpoints, flat
+from tests.venue_rig import HOUR, events, order, stop
 
 pytestmark = pytest.mark.wire
-HOUR = 3_600_000
-
-
-class Rig:
-    """An exchange whose clock stands (or runs by itself), a client and its sockets."""
-
-    def __init__(self, exchange: Exchange, port: int) -> None:
-        self.exchange, self.port = exchange, port
-        client, manager = endpoints(port)
-        self.client = client(KEY, SECRET)
-        self.manager = manager(self.client, max_queue_size=10_000)
-        self.closing: list[Any] = []
-
-    async def socket(self, socket: Any) -> Any:
-        """Open a socket that is closed with the rig."""
-        socket.TIMEOUT = 0.2  # closing waits for a read to end
-        await socket.__aenter__()
-        self.closing.append(socket)
-        return socket
-
-    async def user(self) -> Any:
-        """Open the user stream."""
-        return await self.socket(self.manager.futures_user_socket())
-
-    async def post(self, path: str, data: Any) -> tuple[int, Any]:
-        """Speak to the operator's side."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"http://127.0.0.1:{self.port}{path}", json=data) as reply,
-        ):
-            return reply.status, await reply.json()
-
-    async def refusal(self, work: Any) -> tuple[int, int]:
-        """Return HTTP status and code of a refused request."""
-        with pytest.raises(BinanceAPIException) as refused:
-            await work
-        return refused.value.status_code, refused.value.code
-
-    async def close(self) -> None:
-        """Close all."""
-        for socket in self.closing:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(socket.__aexit__(None, None, None), 3)
-        await close_client(self.client)
-        await self.exchange.close()
-
-
-async def build(exchange: Exchange) -> Rig:
-    """Open an exchange and a client."""
-    return Rig(exchange, await exchange.listen())
-
-
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    """A rig whose clock stands at 01:00 of a market at 100,000."""
-    found = await build(Exchange(flat(), stepped=False, speed=1.0, from_ms=START + HOUR, depth_notional=1e6))
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-async def lively() -> AsyncIterator[Rig]:
-    """A rig whose clock runs at 60x over three symbols."""
-    found = await build(
-        Exchange(market("BTCUSDT", "ETHUSDT", "SOLUSDT"), stepped=False, speed=60.0, from_ms=START + HOUR)
-    )
-    yield found
-    await found.close()
-
-
-async def order(rig: Rig, side: str, **more: Any) -> Any:
-    """Place an order of 0.010 BTC."""
-    params = {"symbol": "BTCUSDT", "side": side, "quantity": "0.010", "type": "MARKET", "newOrderRespType": "RESULT"}
-    return await rig.client.futures_create_order(**(params | more))
-
-
-async def stop(rig: Rig, side: str, trigger: str, **more: Any) -> Any:
-    """Place a reduce-only stop of 0.010 BTC."""
-    params = {"symbol": "BTCUSDT", "side": side, "type": "STOP_MARKET", "triggerPrice": trigger}
-    more = more or {"quantity": "0.010", "reduceOnly": "true"}
-    return await rig.client.futures_create_algo_order(**params, **more)
-
-
-async def events(socket: Any, *kinds: str, count: int = 1, within: float = 5.0) -> list[Any]:
-    """Read until `count` events of the wanted kinds have come."""
-    found = []
-    async with asyncio.timeout(within):
-        while len(found) < count:
-            message = await socket.recv()
-            data = message.get("data", message)
-            if not kinds or data.get("e") in kinds:
-                found.append(data)
-    return found
+rig, lively = venue_rig.rig, venue_rig.lively
 
 
 # -- VC-01 to VC-09: what anybody may ask ------------------------------------------------------------------------------
@@ -690,7 +599,7 @@ async def test_vc67_a_silent_stream_stays_open(lively):
     await events(book, "bookTicker")
 
     assert silent
-    assert len(lively.exchange._hub.sockets) == 1
+    assert len(lively.exchange.hub.sockets) == 1
 
 
 @pytest.mark.parametrize(
@@ -711,8 +620,12 @@ async def test_vc68_a_fault_that_does_not_exist_is_refused(rig, data, word):
 
 async def test_vc69_the_state_is_told_to_operators(rig):
     await order(rig, "BUY", newClientOrderId="z")
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{rig.port}/sim/state") as reply:
-        state = await reply.json()
+    url = f"http://127.0.0.1:{rig.port}/sim/state"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as reply:
+            state = await reply.json()
+        async with session.get(url, params={"only": "live"}) as reply:
+            live = await reply.json()
 
     assert state["clock_ms"] == START + HOUR
     assert state["orders"][0]["status"] == "FILLED"
@@ -720,3 +633,4 @@ async def test_vc69_the_state_is_told_to_operators(rig):
     assert state["positions"][0]["positionAmt"] == "0.010"
     assert D(state["wallet"]) == D(1000) - D(state["fills"][0]["commission"])
     assert state["naked_ms"] == {"BTCUSDT": {"total": 0, "longest": 0}}
+    assert live == state | {"orders": [], "fills": []}

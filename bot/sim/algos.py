@@ -6,10 +6,11 @@ price, so both working types trigger at the same tick. A trailing stop follows t
 distance of `callbackRate` per cent.
 """
 
+import copy
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from bot.sim import entry, payloads
+from bot.sim import entry, events
 from bot.sim.errors import Refused
 from bot.sim.filters import number
 from bot.sim.orders import Algo
@@ -31,6 +32,18 @@ class AlgoDesk:
         self._by_client: dict[str, Algo] = {}
         self._next = FIRST_ALGO_ID
 
+    def copied(self, venue: "Venue") -> "AlgoDesk":
+        """Return a copy for a copy of the venue."""
+        desk = copy.copy(self)
+        desk._venue = venue
+        desk.by_id = {algo_id: copy.copy(algo) if algo.live else algo for algo_id, algo in self.by_id.items()}
+        for algo in desk.by_id.values():
+            if algo.live and algo.order is not None:
+                algo.order = venue.orders.get(algo.order.order_id, algo.order)
+        desk.live = {symbol: {i: desk.by_id[i] for i in live} for symbol, live in self.live.items()}
+        desk._by_client = {name: desk.by_id[algo.algo_id] for name, algo in self._by_client.items()}
+        return desk
+
     def open(self, symbol: str) -> list[Algo]:
         """Return a symbol's live conditional orders (triggered ones included), oldest first."""
         return list(self.live[symbol].values())
@@ -39,7 +52,10 @@ class AlgoDesk:
         """Take a conditional order."""
         venue = self._venue
         symbol = venue.symbol_of(params)
-        wanted = entry.conditional(params, venue.rules[symbol])
+        venue.settings.check_mode(params)
+        wanted = entry.conditional(params, venue.rules[symbol], now_ms=venue.now_ms)
+        if venue.rules[symbol].status != "TRADING":
+            raise Refused(-4108)
         known = self._by_client.get(wanted.client_id)
         if wanted.client_id and known is not None and known.live:
             raise Refused(-4116)
@@ -65,25 +81,43 @@ class AlgoDesk:
             callback=wanted.callback,
             activate=wanted.activate,
             updated_ms=venue.now_ms,
+            price_match=wanted.price_match,
+            gtd=wanted.gtd,
         )
-        if algo.close_position:
-            if venue.account.positions[symbol].sign != -algo.sign:
-                raise Refused(-4509)
-            for other in self.open(symbol):
-                if other.close_position and (other.buy, other.stop) == (algo.buy, algo.stop):
-                    raise Refused(-4130)
-        if algo.type == "TRAILING_STOP_MARKET":
-            mark = venue.mark(symbol)
-            if algo.activate and (mark - algo.activate) * algo.sign <= 0:
-                raise Refused(-2021)
-            self._trail(algo, mark)
-        elif self._reached(algo, venue.mark(symbol)):
-            raise Refused(-2021)
+        self._admit(algo)
         self.by_id[algo.algo_id] = algo
         self._by_client[algo.client_id] = algo
         self.live[symbol][algo.algo_id] = algo
         self._tell(algo)
+        if algo.gtd:
+            venue.planned.append((algo.gtd, symbol, lambda: self._run_out(algo)))
         return algo
+
+    def _admit(self, algo: Algo) -> None:
+        """Refuse what stands in the way of another order, has nothing to guard or would trigger at once."""
+        venue, quirks, symbol = self._venue, self._venue.quirks, algo.symbol
+        if algo.guards and venue.account.positions[symbol].sign != -algo.sign:
+            if venue.account.positions[symbol].qty or not quirks.close_stop_while_flat:
+                raise Refused(-4509)
+            algo.early = True
+        for other in self.open(symbol):
+            both = other.close_position and algo.close_position
+            if quirks.one_reduce_only_stop and not algo.close_position and not other.close_position:
+                both = both or (algo.reduce_only and other.reduce_only and algo.stop)
+            if both and (other.buy, other.stop) == (algo.buy, algo.stop):
+                raise Refused(-4130)
+        mark = venue.mark(symbol)
+        if algo.type == "TRAILING_STOP_MARKET":
+            if algo.activate and (mark - algo.activate) * algo.sign <= 0:
+                raise Refused(-2021)
+            self._trail(algo, mark)
+        elif self._reached(algo, mark):
+            raise Refused(quirks.immediate_trigger)
+
+    def _run_out(self, algo: Algo) -> None:
+        """End a GTD order at its date."""
+        if algo.status == "NEW":
+            self.end(algo, "EXPIRED")
 
     def find(self, params: dict[str, str], *, missing: int = -2013) -> Algo:
         """Return the order that `algoId` or `clientAlgoId` names."""
@@ -93,9 +127,14 @@ class AlgoDesk:
             algo = self._by_client.get(params["clientAlgoId"])
         else:
             raise Refused(-1102, "algoId")
-        if algo is None:
+        if algo is None or self._forgotten(algo):
             raise Refused(missing)
         return algo
+
+    def _forgotten(self, algo: Algo) -> bool:
+        filled = algo.order is not None and algo.order.filled
+        kept_ms = self._venue.quirks.fill_memory_ms if filled else self._venue.quirks.order_memory_ms
+        return not algo.live and self._venue.now_ms - algo.updated_ms > kept_ms
 
     def cancel(self, params: dict[str, str]) -> Algo:
         """Cancel an order that has not been triggered; afterwards only its regular order can be cancelled."""
@@ -118,9 +157,12 @@ class AlgoDesk:
             if algo.status != "NEW":
                 continue
             if algo.type == "TRAILING_STOP_MARKET":
+                waiting = not algo.extreme
                 self._trail(algo, price)
+                if waiting and algo.extreme:
+                    self._tell(algo)  # it is active from now on
             if self._reached(algo, price):
-                self._fire(algo)
+                self.fire(algo)
 
     def levels(self, symbol: str, *, rising: bool) -> list[Decimal]:
         """Return the trigger prices that a rising (or falling) price reaches."""
@@ -141,7 +183,7 @@ class AlgoDesk:
     def _tell(self, algo: Algo) -> None:
         venue = self._venue
         algo.updated_ms = venue.now_ms
-        venue.outbox.append(payloads.algo_event(venue, algo))
+        venue.outbox.append(events.algo_event(venue, algo))
         venue.note_naked(algo.symbol)
 
     def _reached(self, algo: Algo, price: Decimal) -> bool:
@@ -157,7 +199,8 @@ class AlgoDesk:
             algo.extreme = price
             algo.trigger = price * (1 + algo.sign * algo.callback / 100)
 
-    def _fire(self, algo: Algo) -> None:
+    def fire(self, algo: Algo) -> None:
+        """Turn a conditional order into its regular one."""
         venue = self._venue
         p, rules = venue.account.positions[algo.symbol], venue.rules[algo.symbol]
         algo.status, algo.triggered_ms = "TRIGGERING", venue.now_ms
@@ -175,8 +218,15 @@ class AlgoDesk:
             algo.client_id,
             False,
             stp=algo.stp,
+            price_match=algo.price_match,
+            gtd=algo.gtd,
         )
-        order = venue.new_order(wanted, kind, lots)
+        try:
+            order = venue.new_order(wanted, kind, lots)
+        except Refused as refused:  # no price to match
+            algo.reject = refused.text
+            self.end(algo, "REJECTED")
+            return
         order.algo, order.orig_type, order.trigger = algo, algo.type, algo.trigger
         order.working_type, order.close_position = algo.working_type, algo.close_position
         order.price_protect = algo.price_protect

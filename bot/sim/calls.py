@@ -32,6 +32,7 @@ class Call:
     body: str
     key: str
     counted: bool = False  # its client takes part in the stepped replay
+    signed: str | None = None  # what the signature is over, when not query and body (WebSocket API)
     params: dict[str, str] = field(init=False)
     reply: "asyncio.Future[Reply] | None" = None
     answer_ms: int = 0
@@ -57,6 +58,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     later: Callable[[], Any] | None = None
     text: str | None = None  # a body that is not JSON
+    cut: bool = False  # no reply: the connection is cut instead
 
     def body(self) -> bytes:
         """Return the JSON."""
@@ -89,7 +91,9 @@ class Guard:
             or _fresh(int(stamp), replay_ms, round(int(window) * speed), round(AHEAD_MS * speed))
         ):
             raise Refused(-1021)
-        total = _without_signature(call.query) + _without_signature(call.body)
+        total = call.signed
+        if total is None:
+            total = _without_signature(call.query) + _without_signature(call.body)
         expected = hmac.new(self._secret, total.encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(expected, unquote(call.params["signature"])):
             raise Refused(-1022)

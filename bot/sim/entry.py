@@ -14,6 +14,11 @@ from bot.sim.orders import CONDITIONAL
 
 CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 TIMES_IN_FORCE: Final = ("GTC", "IOC", "FOK", "GTX", "GTD")
+STP_MODES: Final = ("NONE", "EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH")
+# Levels from the touch; OPPONENT_10 and OPPONENT_20 were taken back in 2025 (venue notes 2.6).
+PRICE_MATCHES: Final = {"OPPONENT": 1, "OPPONENT_5": 5, "QUEUE": 1, "QUEUE_5": 5, "QUEUE_10": 10, "QUEUE_20": 20}
+GTD_LEAST_MS: Final = 600_000
+GTD_MOST_MS: Final = 253_402_300_799_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Wanted:
     price_protect: bool = False
     callback: Decimal = Decimal(0)
     activate: Decimal = Decimal(0)
+    price_match: str = "NONE"
+    gtd: int = 0  # goodTillDate, ms
 
 
 def required(params: dict[str, str], name: str) -> str:
@@ -81,25 +88,48 @@ def _result(params: dict[str, str]) -> bool:
 
 def _stp(params: dict[str, str]) -> str:
     text = params.get("selfTradePreventionMode", "EXPIRE_MAKER")
-    if text not in ("EXPIRE_MAKER", "NONE"):
-        raise Refused(-1020)
+    if text not in STP_MODES:
+        raise Refused(-5039)
     return text
 
 
-def _tif(params: dict[str, str], *, needed: bool) -> str:
+def _price_match(params: dict[str, str], *, limit: bool) -> str:
+    """Return the priceMatch of a request, NONE if its price is its own."""
+    text = params.get("priceMatch", "NONE")
+    if text == "NONE":
+        return text
+    if text not in PRICE_MATCHES:
+        raise Refused(-5037)
+    if not limit:
+        raise Refused(-5038)
+    if params.get("price"):
+        raise Refused(-1106, "price")
+    return text
+
+
+def _tif(params: dict[str, str], *, needed: bool, more: tuple[str, ...] = ()) -> str:
     text = params.get("timeInForce", "")
     if text == "":
         if needed:
             raise Refused(-1102, "timeInForce")
         return "GTC"
-    if text not in TIMES_IN_FORCE:
+    if text not in (*TIMES_IN_FORCE, *more):
         raise Refused(-1115)
-    if text == "GTD":
-        raise Refused(-1020)
     return text
 
 
-def regular(params: dict[str, str], rules: SymbolRules) -> Wanted:
+def _good_till(params: dict[str, str], tif: str, now_ms: int) -> int:
+    """Return goodTillDate, which counts in whole seconds; 0 if the order is not GTD."""
+    if tif != "GTD":
+        return 0
+    value = number(params, "goodTillDate", required=True)
+    assert value is not None
+    if not now_ms + GTD_LEAST_MS <= value < GTD_MOST_MS:
+        raise Refused(-5040)
+    return int(value) // 1000 * 1000
+
+
+def regular(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> Wanted:
     """Read `POST /fapi/v1/order`."""
     buy = side(params)
     kind = required(params, "type")
@@ -107,15 +137,14 @@ def regular(params: dict[str, str], rules: SymbolRules) -> Wanted:
         raise Refused(-4120)
     if kind not in ("LIMIT", "MARKET"):
         raise Refused(-1116)
-    if "priceMatch" in params and params["priceMatch"] != "NONE":
-        raise Refused(-1020)
     for name in ("stopPrice", "closePosition", "activationPrice", "callbackRate"):
         if params.get(name, "false") not in ("false", "0", ""):
             raise Refused(-4120)
     limit = kind == "LIMIT"
     tif = _tif(params, needed=limit)
     quantity = number(params, "quantity", required=True)
-    price = number(params, "price", required=limit)
+    match = _price_match(params, limit=limit)
+    price = number(params, "price", required=limit and match == "NONE")
     assert quantity is not None
     lots = rules.lots(quantity, market=not limit)
     if not limit and price is not None:
@@ -123,11 +152,22 @@ def regular(params: dict[str, str], rules: SymbolRules) -> Wanted:
     ticks = rules.ticks(price) if price is not None else 0
     own_id = client_id(params, "newClientOrderId")
     return Wanted(
-        rules.symbol, buy, kind, tif, lots, ticks, flag(params, "reduceOnly"), own_id, _result(params), stp=_stp(params)
+        rules.symbol,
+        buy,
+        kind,
+        tif,
+        lots,
+        ticks,
+        flag(params, "reduceOnly"),
+        own_id,
+        _result(params),
+        stp=_stp(params),
+        price_match=match,
+        gtd=_good_till(params, tif, now_ms),
     )
 
 
-def conditional(params: dict[str, str], rules: SymbolRules) -> Wanted:
+def conditional(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> Wanted:
     """Read `POST /fapi/v1/algoOrder`."""
     if required(params, "algoType") != "CONDITIONAL":
         raise Refused(-1130, "algoType")
@@ -145,10 +185,11 @@ def conditional(params: dict[str, str], rules: SymbolRules) -> Wanted:
             raise Refused(-4137)
         if "reduceOnly" in params:
             raise Refused(-1106, "reduceOnly")
-    tif = _tif(params, needed=False)
+    tif = _tif(params, needed=False, more=("GTE_GTC",))
     quantity = number(params, "quantity", required=not close)
     lots = 0 if quantity is None else rules.lots(quantity, market=market)
-    price = number(params, "price", required=not market)
+    match = _price_match(params, limit=not market)
+    price = number(params, "price", required=not market and match == "NONE")
     trigger = number(params, "triggerPrice", required=not trailing)
     callback, activate = number(params, "callbackRate", required=trailing), number(params, "activatePrice")
     if trigger is not None and trigger <= 0:
@@ -175,4 +216,6 @@ def conditional(params: dict[str, str], rules: SymbolRules) -> Wanted:
         price_protect=flag(params, "priceProtect"),
         callback=callback or Decimal(0),
         activate=activate or Decimal(0),
+        price_match=match,
+        gtd=_good_till(params, tif, now_ms),
     )

@@ -1,40 +1,44 @@
 """Faults on request: what goes wrong between a client and an exchange, switched on by `POST /sim/faults` or `--faults FILE`.
 
-A fault is `{"fault": NAME, "path": P, "after": N, "count": N, "ms": N}`: it lets `after` matches pass (default 0), then acts on
-`count` of them (default 1; 0 = all). `path` narrows it; without one everything of its kind matches.
+A fault is `{"fault": NAME, "path": P, "after": N, "count": N, "ms": N, "rate": R}` and what its kind needs besides. It lets
+`after` matches pass (default 0), then acts on `count` of them (default 1; 0 = all). With a `rate` it acts on each match
+with that probability (and `count` is 0 unless given): drawn from the exchange's seed, the fault's place in the list and
+the number of the match, so a run can be repeated to the byte. `fault_kinds.py` lists what there is;
+`docs/venue-cases.md` explains it.
 
-| name | acts on | does |
-|---|---|---|
-| http_503_executed | order and account writes | carries the request out and answers 503 "Unknown error" |
-| http_503_not_executed | the same | answers 503 "Unknown error" without carrying it out |
-| http_503_unavailable | any request | answers 503 "Service Unavailable.": a definite failure |
-| http_502_html | any request | answers 502 with a page of HTML, without carrying it out |
-| http_429 | any request | answers 429 -1003 with Retry-After (`ms`, default 1,000, in whole seconds) |
-| late_reply | any request | replies `ms` (default 3,000) of exchange time later |
-| drop_event | frames | loses the frame |
-| duplicate_event | frames | sends it twice |
-| reorder_events | frames | sends it after the next frame of that socket |
-| close_sockets | sockets | closes them; in a stepped replay a handshake waits `ms` (default 1,000) of exchange time |
-| silent_stream | sockets | sends nothing for `ms` (default 0: for ever) although the socket stays open |
-| listen_key_expired | the listen key | expires it |
+* **Requests**: `path` is `/fapi/v1/order` (`*` at its end matches what follows; `POST /fapi/v1/order` names the method).
+* **Frames and sockets**: the socket's path (`/private`), a stream (`btcusdt@kline_3m`) or an event type (`ORDER_TRADE_UPDATE`).
+  Those on sockets act at once with neither `after` nor `rate`, else when that many frames have matched.
+* **Market and account**: `symbol`; a match is a minute of the exchange's clock, so `after` and `rate` count minutes; with
+  neither they act at once.
 
-For requests `path` is `/fapi/v1/order` (`*` at its end matches what follows; `POST /fapi/v1/order` names the method). For frames
-and sockets it is the socket's path (`/private`), a stream (`btcusdt@kline_3m`) or an event type (`ORDER_TRADE_UPDATE`).
-The last three act at once with `after` 0, else when that many frames have matched. Posting a list replaces the faults that
-are on; an empty list switches all off.
+Without a `path` or `symbol` everything of its kind matches. Posting a list replaces the faults that are on; an empty one
+switches all off. The first fault of the list that strikes a request or a frame is the only one that does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import cos, exp, log, pi, sqrt
 from typing import Any, Final
 
+from bot.core.errors import ConfigError
+from bot.sim.draws import Draws
 from bot.sim.errors import Refused
+from bot.sim.fault_kinds import (
+    COMMON,
+    FRAME,
+    KINDS,
+    MARKET,
+    NAMES,
+    PUSH,
+    READ,
+    REQUEST,
+    SOCKET,
+    WRITE,
+    Kind,
+    check_field,
+)
 
-WRITES: Final = frozenset({"http_503_executed", "http_503_not_executed"})
-REQUESTS: Final = WRITES | {"http_503_unavailable", "http_502_html", "http_429", "late_reply"}
-FRAMES: Final = frozenset({"drop_event", "duplicate_event", "reorder_events"})
-SOCKETS: Final = frozenset({"close_sockets", "silent_stream", "listen_key_expired"})
-NAMES: Final = REQUESTS | FRAMES | SOCKETS
-FIELDS: Final = frozenset({"fault", "path", "after", "count", "ms"})
+EVERYDAY: Final = "everyday"
 
 
 @dataclass(slots=True)
@@ -46,73 +50,199 @@ class Fault:
     after: int = 0
     count: int = 1
     ms: int = 0
+    rate: float = 0.0
+    more: dict[str, Any] = field(default_factory=dict)
     matched: int = 0
     acted: int = 0
 
-    def strikes(self) -> bool:
+    @property
+    def kind(self) -> Kind:
+        """What it acts on."""
+        return KINDS[self.fault]
+
+    @property
+    def span_ms(self) -> int:
+        """Its `ms`, or the default of its kind."""
+        return self.ms or self.kind.ms
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it acts the moment it is switched on."""
+        return self.kind.on in (SOCKET, MARKET) and not self.after and not self.rate
+
+    def get(self, name: str) -> Any:
+        """Return a field of its kind."""
+        return self.more[name] if name in self.more else dict(self.kind.more)[name]
+
+    def strikes(self, draws: Draws | None = None, place: int = 0) -> bool:
         """Count a match and return whether the fault acts on it."""
         self.matched += 1
         if self.matched <= self.after or (self.count and self.acted >= self.count):
+            return False
+        if self.rate and draws is not None and draws.uniform("fault", place, self.fault, self.matched) >= self.rate:
             return False
         self.acted += 1
         return True
 
     def report(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        names = (*COMMON, "matched", "acted")
+        return {name: getattr(self, name) for name in names} | {name: self.get(name) for name, _ in self.kind.more}
 
 
 def parse(data: object) -> list[Fault]:
-    """Read the JSON of `/sim/faults` or of a faults file; anything wrong is a refusal that says what."""
-    rows = data if isinstance(data, list) else [data]
-    faults = []
-    for row in rows:
-        if not isinstance(row, dict) or row.get("fault") not in NAMES:
-            name = row.get("fault") if isinstance(row, dict) else row
-            raise Refused(-1130, text=f"unknown fault {name!r}: known are {', '.join(sorted(NAMES))}")
-        unknown = row.keys() - FIELDS
-        if unknown:
-            raise Refused(-1130, text=f"unknown field {sorted(unknown)[0]!r} of fault {row['fault']}")
-        numbers = {name: row.get(name, 1 if name == "count" else 0) for name in ("after", "count", "ms")}
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise Refused(-1130, text=f"{name} of fault {row['fault']} must be a whole number, not {value!r}")
-        path = row.get("path") or ""
-        if not isinstance(path, str):
-            raise Refused(-1130, text=f"path of fault {row['fault']} must be a string")
-        faults.append(Fault(row["fault"], path, **numbers))
+    """Read the JSON of `/sim/faults` or of a faults file; anything wrong is a refusal that says what.
+
+    `{"fault": "everyday", "rate": 0.05}` stands for the whole list of `everyday`.
+    """
+    faults: list[Fault] = []
+    for row in data if isinstance(data, list) else [data]:
+        if isinstance(row, dict) and row.get("fault") == EVERYDAY:
+            rate = row.get("rate", 0.05)
+            if row.keys() - {"fault", "rate"} or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+                raise Refused(-1130, text=f"{EVERYDAY} takes a rate above 0 and at most 1 and nothing else")
+            faults += everyday(float(rate))
+        else:
+            faults.append(_fault(row))
+    return faults
+
+
+def _fault(row: object) -> Fault:
+    if not isinstance(row, dict) or not isinstance(row.get("fault"), str) or row["fault"] not in NAMES:
+        name = row.get("fault") if isinstance(row, dict) else row
+        raise Refused(-1130, text=f"unknown fault {name!r}: known are {', '.join(sorted((*NAMES, EVERYDAY)))}")
+    name = row["fault"]
+    more = dict(KINDS[name].more)
+    unknown = row.keys() - set(COMMON) - more.keys()
+    if unknown:
+        known = ", ".join((*COMMON[1:], *more))
+        raise Refused(-1130, text=f"unknown field {min(unknown)!r} of fault {name}: it takes {known}")
+    rate = row.get("rate", 0.0)
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
+        raise Refused(-1130, text=f"rate of fault {name} must be a number from 0 to 1, not {rate!r}")
+    numbers = {
+        field: row.get(field, (0 if rate else 1) if field == "count" else 0) for field in ("after", "count", "ms")
+    }
+    for field_name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise Refused(-1130, text=f"{field_name} of fault {name} must be a whole number, not {value!r}")
+    path = row.get("path") or ""
+    if not isinstance(path, str):
+        raise Refused(-1130, text=f"path of fault {name} must be a string")
+    given = {field: row[field] for field in more if field in row}
+    for field_name, value in given.items():
+        check_field(name, field_name, value, more[field_name])
+    return Fault(name, path, **numbers, rate=float(rate), more=given)
+
+
+def everyday(rate: float = 0.05) -> list[Fault]:
+    """Return the faults of a bad day for a soak: about `rate` of all requests, and as much of the frames, go wrong.
+
+    Parameters
+    ----------
+    rate : float
+        Share of requests and of frames that a fault strikes; sockets and market faults are rarer.
+    """
+    if not 0 < rate <= 1:
+        raise ConfigError(f"the rate of faults must be above 0 and at most 1, not {rate}")
+    requests = ("http_503_executed", "http_503_not_executed", "timeout_1007_executed", "timeout_1007_not_executed",
+                "lost_reply", "http_503_unavailable", "internal_1001", "overload_1008", "http_502_html", "late_reply",
+                "stale_reads", "cancel_race", "cancel_filled")  # fmt: skip
+    faults = [Fault(name, count=0, rate=rate / 6 if KINDS[name].on == WRITE else rate / 8) for name in requests]
+    faults += [Fault(name, "/private", count=0, rate=rate / 4) for name in ("drop_event", "duplicate_event",
+               "reorder_events", "delay_event")]  # fmt: skip
+    faults += [
+        Fault("latency", count=0, rate=rate),
+        Fault("push_latency", count=0, rate=rate),
+        Fault("close_sockets", "/private", count=0, rate=rate / 2_000),
+        Fault("close_sockets", "/market", count=0, rate=rate / 20_000),
+        Fault("silent_stream", "/public", count=0, rate=rate / 50_000, ms=60_000),
+        Fault("listen_key_expired", "/private", count=0, rate=rate / 500),
+        Fault("http_429", count=0, rate=rate / 50, ms=2_000),
+        Fault("thin_book", count=0, rate=rate / 50),
+    ]
     return faults
 
 
 class Faults:
     """The faults that are on."""
 
-    def __init__(self) -> None:
+    def __init__(self, draws: Draws | None = None) -> None:
+        self._draws = draws or Draws(0)
         self.active: list[Fault] = []
         self.on_frames = False  # whether frames have to be looked at one by one
+        self.on_pushes = self.on_minutes = self.on_reads = False
 
     def replace(self, faults: list[Fault]) -> None:
         """Switch to these faults."""
         self.active = faults
-        self.on_frames = any(fault.fault in FRAMES | SOCKETS for fault in faults)
+        on = {fault.kind.on for fault in faults if not fault.at_once}
+        self.on_frames = bool(on & {FRAME, SOCKET})
+        self.on_pushes, self.on_minutes, self.on_reads = PUSH in on, MARKET in on, READ in on
 
-    def of_request(self, method: str, path: str, *, write: bool) -> Fault | None:
-        """Return the fault that acts on a request, if any."""
-        for fault in self.active:
-            if fault.fault not in REQUESTS or (fault.fault in WRITES and not write):
-                continue
-            if _request_matches(fault.path, method, path) and fault.strikes():
-                return fault
+    def of_request(self, method: str, path: str, *, write: bool, read: bool = False) -> Fault | None:
+        """Return the fault that acts on a request, if any; latencies are asked for by `slowness`."""
+        for place, fault in enumerate(self.active):
+            on = fault.kind.on
+            if (on == REQUEST and fault.fault != "latency") or (on == WRITE and write) or (on == READ and read):
+                if fault.fault.startswith("cancel_") and method != "DELETE":
+                    continue
+                if _request_matches(fault.path, method, path) and fault.strikes(self._draws, place):
+                    return fault
         return None
+
+    def slowness(self, method: str, path: str) -> int:
+        """Return by how many ms a request takes longer."""
+        for place, fault in enumerate(self.active):
+            if fault.fault != "latency" or not _request_matches(fault.path, method, path):
+                continue
+            if fault.strikes(self._draws, place):
+                return self._duration(fault, place)
+        return 0
+
+    def lag(self, socket_path: str, what: str) -> int:
+        """Return by how many ms a push to a socket comes later."""
+        for place, fault in enumerate(self.active):
+            if fault.kind.on != PUSH or not (fault.path in ("", what) or socket_path.startswith(fault.path)):
+                continue
+            if fault.strikes(self._draws, place):
+                return self._duration(fault, place)
+        return 0
 
     def of_frame(self, socket_path: str, stream: str, event: str) -> Fault | None:
         """Return the fault that acts on a frame about to go out, if any."""
-        for fault in self.active:
-            if fault.fault in FRAMES or (fault.fault in SOCKETS and fault.after):
+        for place, fault in enumerate(self.active):
+            on = fault.kind.on
+            if on == FRAME or (on == SOCKET and not fault.at_once):
                 matches = not fault.path or fault.path in (stream, event) or socket_path.startswith(fault.path)
-                if matches and fault.strikes():
+                if matches and fault.strikes(self._draws, place):
                     return fault
         return None
+
+    def of_minute(self) -> list[Fault]:
+        """Return the faults of market and account that act on this minute."""
+        found = [(p, f) for p, f in enumerate(self.active) if f.kind.on == MARKET and not f.at_once]
+        return [fault for place, fault in found if fault.strikes(self._draws, place)]
+
+    def _duration(self, fault: Fault, place: int) -> int:
+        """Draw a latency: `ms` is its median (lognormal, `sigma` wide), its mean (uniform, from 0) or all of it (fixed)."""
+        draw = self._draws.uniform("duration", place, fault.fault, fault.acted)
+        match fault.get("shape"):
+            case "uniform":
+                return round(2 * draw * fault.span_ms)
+            case "lognormal":
+                other = self._draws.uniform("duration too", place, fault.fault, fault.acted)
+                return round(fault.span_ms * lognormal(draw, other, float(fault.get("sigma"))))
+        return fault.span_ms
+
+
+def lognormal(first: float, second: float, sigma: float) -> float:
+    """Return a log-normal number of median 1 from two uniform ones (Box-Muller).
+
+    >>> round(lognormal(0.5, 0.25, 0.8), 6), lognormal(0.5, 0.0, 0.8) > 1
+    (1.0, True)
+    """
+    return exp(sigma * sqrt(-2 * log(1 - first)) * cos(2 * pi * second))
 
 
 def _request_matches(pattern: str, method: str, path: str) -> bool:

@@ -1,7 +1,9 @@
 """What the market streams say: frames of ticks and of closed bars, built only for what somebody listens to.
 
 One tick makes at most one frame of each subscribed stream: bookTicker, aggTrade, the forming klines, markPrice (the mark and
-the index are the last price) and the one-level depth. A closed bar is one `x: true` frame per interval, exactly once.
+the index are the last price), the tickers of 24 hours and the one-level depth. A closed bar is one `x: true` frame per
+interval, exactly once. Liquidations (forceOrder) and changes of a symbol (contractInfo) are told as they happen. Streams of
+all symbols begin with `!`; a name that does not exist, or is not written in small letters, stays silent.
 """
 
 from collections.abc import Callable
@@ -15,11 +17,22 @@ from bot.sim.candles import Candles
 from bot.sim.errors import Refused
 from bot.sim.funding import FundingSchedule, write_rate
 from bot.sim.sockets import Frame, Hub, Socket
+from bot.sim.tape import Tape
+from bot.sim.tickers import day_event
 from bot.sim.venue import Venue
 
 Batches = dict[Socket, list[Frame]]
-Build = Callable[[int, list[int] | None], dict[str, Any] | None]
+Build = Callable[[int, list[int] | None], Any]
 MARKS: Final = ("markPrice", "markPrice@1s")
+# of all symbols: what each is made of; those that end in arr bring a list
+EVERY: Final = {
+    "!bookTicker": "bookTicker",
+    "!markPrice@arr": "markPrice",
+    "!markPrice@arr@1s": "markPrice",
+    "!ticker@arr": "ticker",
+    "!miniTicker@arr": "miniTicker",
+}
+SPECIAL: Final = {"forceOrder": "!forceOrder@arr", "contractInfo": "!contractInfo"}
 DEPTHS: Final = ("depth", "depth5", "depth10", "depth20")
 
 
@@ -31,19 +44,19 @@ class Feed:
         venue: Venue,
         candles: dict[str, Candles],
         funding: dict[str, FundingSchedule],
+        tapes: dict[str, Tape],
         *,
         hub: Hub,
         forming: bool = True,
     ) -> None:
         self._forming_too = forming
         self._venue, self._candles, self._funding, self._hub = venue, candles, funding, hub
+        self._tapes = tapes
         self._version = -1
         self._ticks: dict[str, list[tuple[str, str, Build, list[Socket]]]] = {}
         self._books: dict[str, list[tuple[str, str, Build, list[Socket]]]] = {}
         self._closes: list[tuple[str, str, str, int, list[Socket]]] = []
         self._update = 1_000_000_000
-        self._agg = dict.fromkeys(venue.rules, 2_000_000_000)
-        self._trade = dict.fromkeys(venue.rules, 5_000_000_000)
 
     def tick(self, symbol: str, row: list[int]) -> Batches:
         """Return the frames of one tick (a row of `replay`)."""
@@ -69,6 +82,14 @@ class Feed:
                 self._put(batches, stream, "kline", _kline(stream, symbol, at_ms, k), sockets)
         return batches
 
+    def special(self, symbol: str, event: dict[str, Any]) -> Batches:
+        """Return the frames of something that seldom happens: forceOrder, contractInfo."""
+        batches: Batches = {}
+        name = event["e"]
+        for stream in (f"{symbol.lower()}@{name}", SPECIAL[name]):
+            self._put(batches, stream, name, event, self._hub.listeners(stream))
+        return batches
+
     def _build(self, feeds: list[tuple[str, str, Build, list[Socket]]], at_ms: int, row: list[int] | None) -> Batches:
         batches: Batches = {}
         for stream, event, build, sockets in feeds:
@@ -77,7 +98,7 @@ class Feed:
                 self._put(batches, stream, event, message, sockets)
         return batches
 
-    def _put(self, batches: Batches, stream: str, event: str, message: dict[str, Any], sockets: list[Socket]) -> None:
+    def _put(self, batches: Batches, stream: str, event: str, message: Any, sockets: list[Socket]) -> None:
         frame = Frame(stream, event, orjson.dumps(message))
         for socket in sockets:
             batches.setdefault(socket, []).append(frame)
@@ -92,9 +113,12 @@ class Feed:
         self._closes = []
         for stream in sorted(self._hub.index):
             sockets = self._hub.listeners(stream)
+            if sockets and stream in EVERY:
+                for symbol in self._venue.rules:
+                    self._listen(symbol, stream, EVERY[stream], sockets)
             symbol, at, rest = stream.partition("@")
-            symbol = symbol.upper().removesuffix("_PERPETUAL")
-            if sockets and at and symbol in self._venue.rules:
+            symbol, lower = symbol.upper().removesuffix("_PERPETUAL"), symbol == symbol.lower()
+            if sockets and at and lower and symbol in self._venue.rules:
                 self._listen(symbol, stream, rest, sockets)
 
     def _listen(self, symbol: str, stream: str, rest: str, sockets: list[Socket]) -> None:
@@ -111,7 +135,10 @@ class Feed:
         elif rest == "aggTrade":
             ticks.append((stream, "aggTrade", self._agg_trade(symbol), sockets))
         elif rest in MARKS:
-            ticks.append((stream, "markPriceUpdate", self._mark(symbol), sockets))
+            ticks.append((stream, "markPriceUpdate", _listed(stream, self._mark(symbol)), sockets))
+        elif rest in ("ticker", "miniTicker"):
+            event = "24hrTicker" if rest == "ticker" else "24hrMiniTicker"
+            ticks.append((stream, event, _listed(stream, self._day(symbol, event)), sockets))
         elif name.startswith(("kline_", "continuousKline_")):
             interval = name.partition("_")[2]
             try:
@@ -139,6 +166,8 @@ class Feed:
                 "B": f"{book.bid_lots * step:.{lots}f}",
                 "a": f"{book.ask * tick:.{digits}f}",
                 "A": f"{book.ask_lots * step:.{lots}f}",
+                "ps": symbol,
+                "st": 1,
             }
 
         return build
@@ -163,28 +192,18 @@ class Feed:
         return build
 
     def _agg_trade(self, symbol: str) -> Build:
-        rules = self._venue.rules[symbol]
+        tape = self._tapes[symbol]
 
-        def build(at_ms: int, row: list[int] | None) -> dict[str, Any] | None:
-            if row is None or row[3] == 0:
-                return None
-            self._agg[symbol] += 1
-            first = self._trade[symbol] + 1
-            self._trade[symbol] += row[9]
-            qty = f"{rules.qty(row[3]):f}"
-            return {
-                "e": "aggTrade",
-                "E": at_ms,
-                "a": self._agg[symbol],
-                "s": symbol,
-                "p": f"{rules.price(row[2]):f}",
-                "q": qty,
-                "nq": qty,
-                "f": first,
-                "l": self._trade[symbol],
-                "T": at_ms,
-                "m": bool(row[4]),
-            }
+        def build(at_ms: int, row: list[int] | None) -> Any:
+            return tape.event(symbol) if row is not None and row[3] > 0 else None
+
+        return build
+
+    def _day(self, symbol: str, event: str) -> Build:
+        candles, venue = self._candles[symbol], self._venue
+
+        def build(at_ms: int, row: list[int] | None) -> Any:
+            return day_event(venue, candles, symbol, event, at_ms=at_ms)
 
         return build
 
@@ -204,6 +223,7 @@ class Feed:
                 "P": mark,
                 "r": write_rate(rate),
                 "T": next_ms,
+                "st": 1,
             }
 
         return build
@@ -219,6 +239,18 @@ class Feed:
             return _kline(stream, symbol, at_ms, candles.message(bar, series, closed=False))
 
         return build
+
+
+def _listed(stream: str, build: Build) -> Build:
+    """Return `build`, wrapped into a list for the streams whose name says so."""
+    if "@arr" not in stream:
+        return build
+
+    def listed(at_ms: int, row: list[int] | None) -> Any:
+        message = build(at_ms, row)
+        return None if message is None else [message]
+
+    return listed
 
 
 def _kline(stream: str, symbol: str, at_ms: int, k: dict[str, Any]) -> dict[str, Any]:

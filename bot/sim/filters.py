@@ -6,7 +6,7 @@ quantity a whole number of lots: comparisons are exact and money is computed fro
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from decimal import Decimal as D
 from typing import Any, Final
@@ -63,6 +63,21 @@ class SymbolRules:
     take_bound: Decimal = D("0.05")
     trigger_protect: Decimal = D("0.0500")
     liquidation_fee: Decimal = D("0.012500")
+    tick_every: int = (
+        1  # prices must be a multiple of so many ticks; more than 1 after the filter has been made coarser
+    )
+    step_every: int = 1
+    status: str = "TRADING"
+
+    @property
+    def tick_size(self) -> Decimal:
+        """The tick that prices of orders have to keep to."""
+        return self.tick * self.tick_every
+
+    @property
+    def step_size(self) -> Decimal:
+        """The step that quantities of orders have to keep to; also the least quantity."""
+        return self.step * self.step_every
 
     @property
     def asset(self) -> str:
@@ -107,7 +122,7 @@ class SymbolRules:
             raise Refused(-4013)
         if value > self.max_price:
             raise Refused(-4002)
-        if value % self.tick:
+        if value % self.tick_size:
             raise Refused(-4014)
         return int(value / self.tick)
 
@@ -117,11 +132,11 @@ class SymbolRules:
             raise Refused(-4003)
         if _decimals(value) > self.qty_digits:
             raise Refused(-1111)
-        if value < self.step:
+        if value < self.step_size:
             raise Refused(-4004)
         if value > (self.market_max_qty if market else self.max_qty):
             raise Refused(-4005)
-        if value % self.step:
+        if value % self.step_size:
             raise Refused(-4023)
         return int(value / self.step)
 
@@ -132,9 +147,30 @@ class SymbolRules:
         if not buy and price < mark * self.percent_down:
             raise Refused(-4024, f"{(mark * self.percent_down).quantize(self.tick):f}")
 
+    def changed(self, *, tick: str = "", step: str = "", min_notional: str = "") -> "SymbolRules":
+        """Return these rules with other filters.
+
+        Inside the exchange prices and quantities are whole numbers of the recorded market's tick and lot, so filters can
+        become coarser than those, and fine again, but never finer.
+
+        >>> DEFAULTS["BTCUSDT"].changed(tick="0.50").tick_size
+        Decimal('0.50')
+        """
+        every = {"tick_every": (tick, self.tick), "step_every": (step, self.step)}
+        values: dict[str, Any] = {}
+        for name, (text, unit) in every.items():
+            if text:
+                times = _positive(text) / unit
+                if times != int(times) or times < 1:
+                    raise Refused(-1130, text=f"{name[:4]} {text} of {self.symbol} must be a multiple of {unit:f}")
+                values[name] = int(times)
+        if min_notional:
+            values["min_notional"] = _positive(min_notional)
+        return replace(self, **values)
+
     def exchange_info(self) -> dict[str, Any]:
         """Return the symbol's object of exchangeInfo."""
-        step, tick = f"{self.step:f}", f"{self.tick.quantize(D(1).scaleb(-self.price_digits)):f}"
+        step, tick = f"{self.step_size:f}", f"{self.tick_size.quantize(D(1).scaleb(-self.price_digits)):f}"
         filters: list[dict[str, Any]] = [
             {"filterType": "PRICE_FILTER", "minPrice": f"{self.min_price:f}", "maxPrice": f"{self.max_price:f}",
              "tickSize": tick},
@@ -152,7 +188,7 @@ class SymbolRules:
             "contractType": "PERPETUAL",
             "deliveryDate": 4133404800000,
             "onboardDate": 1569398400000,
-            "status": "TRADING",
+            "status": self.status,
             "maintMarginPercent": "2.5000",
             "requiredMarginPercent": "5.0000",
             "baseAsset": self.asset,
@@ -196,6 +232,12 @@ class SymbolRules:
 def _decimals(value: Decimal) -> int:
     exponent = value.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 99
+
+
+def _positive(text: str) -> Decimal:
+    if not NUMBER.fullmatch(text) or D(text) <= 0:
+        raise Refused(-1130, text=f"a filter must be a positive number, not {text!r}")
+    return D(text)
 
 
 def number(params: dict[str, str], name: str, *, required: bool = False) -> Decimal | None:

@@ -29,8 +29,17 @@ class FundingSchedule:
         self.rates = np.zeros(0) if rates is None else np.nan_to_num(np.asarray(rates.rate, dtype=np.float64))
         self.times = times - times % 60_000
 
+        self._changed: tuple[int, int, float] | None = None  # since when, every how many hours, at which rate
+
+    def change(self, now_ms: int, *, hours: int, rate: float | None = None) -> None:
+        """Pay every `hours` from now on, at `rate` or else at the rate that is due next."""
+        self._changed = now_ms, hours, self.next(now_ms)[1] if rate is None else rate
+
     def next(self, now_ms: int) -> tuple[int, float]:
         """Return time and rate of the first payment after `now_ms`."""
+        if self._changed is not None:
+            step = self._changed[1] * HOUR_MS
+            return now_ms - now_ms % step + step, self._changed[2]
         grid = now_ms - now_ms % EIGHT_HOURS_MS + EIGHT_HOURS_MS
         index = int(np.searchsorted(self.times, now_ms, side="right"))
         if index < len(self.times) and self.times[index] <= grid:
@@ -39,6 +48,9 @@ class FundingSchedule:
 
     def at(self, now_ms: int) -> float | None:
         """Return the rate that is paid at this very instant, or None."""
+        if self._changed is not None:
+            due = now_ms % (self._changed[1] * HOUR_MS) == 0 and now_ms > self._changed[0]
+            return self._changed[2] if due else None
         index = int(np.searchsorted(self.times, now_ms))
         return float(self.rates[index]) if index < len(self.times) and self.times[index] == now_ms else None
 
@@ -51,6 +63,8 @@ class FundingSchedule:
 
     def interval_hours(self, now_ms: int) -> int:
         """Return the hours between the payments around `now_ms`."""
+        if self._changed is not None:
+            return self._changed[1]
         index = int(np.searchsorted(self.times, now_ms, side="right"))
         if 0 < index < len(self.times):
             hours = round(int(self.times[index] - self.times[index - 1]) / HOUR_MS)

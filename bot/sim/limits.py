@@ -1,7 +1,8 @@
 """Request weights and order counts, on the exchange's clock (venue notes 2.11).
 
-2,400 weight a minute, 1,200 orders a minute and 300 in ten seconds. Beyond: 429 until the window rolls, and a client that goes
-on asking is banned with 418 for two minutes.
+2,400 weight a minute, 1,200 orders a minute and 300 in ten seconds; funding history has a window of its own, 500 requests in
+five minutes. Beyond: 429 until the window rolls, and a client that goes on asking is banned with 418: for two minutes,
+and four times as long with each further ban, up to three days.
 """
 
 from typing import Final
@@ -13,6 +14,9 @@ ORDERS_MINUTE: Final = 1_200
 ORDERS_TEN: Final = 300
 PATIENCE: Final = 100  # refused requests in a window before the ban
 BAN_MS: Final = 120_000
+LONGEST_BAN_MS: Final = 3 * 86_400_000
+FUNDING_LIMIT: Final = 500
+FUNDING_PATHS: Final = ("/fapi/v1/fundingRate", "/fapi/v1/fundingInfo")
 
 _BY_PATH: Final = {
     "GET /fapi/v1/openOrders": (1, 40),
@@ -25,7 +29,19 @@ _BY_PATH: Final = {
 _FIXED: Final = {
     "POST /fapi/v1/order": 0,
     "POST /fapi/v1/algoOrder": 0,
+    "PUT /fapi/v1/order": 0,
     "POST /fapi/v1/batchOrders": 5,
+    "PUT /fapi/v1/batchOrders": 5,
+    "POST /fapi/v1/countdownCancelAll": 10,
+    "GET /fapi/v1/fundingRate": 0,
+    "GET /fapi/v1/fundingInfo": 0,
+    "GET /fapi/v1/aggTrades": 20,
+    "GET /fapi/v1/historicalTrades": 20,
+    "GET /fapi/v1/trades": 5,
+    "GET /fapi/v1/forceOrders": 20,
+    "GET /fapi/v1/adlQuantile": 5,
+    "GET /fapi/v1/feeBurn": 30,
+    "WS handshake": 5,
     "GET /fapi/v1/positionSide/dual": 30,
     "GET /fapi/v1/multiAssetsMargin": 30,
     "GET /fapi/v1/income": 30,
@@ -50,7 +66,9 @@ def weight_of(method: str, path: str, params: dict[str, str]) -> int:
     key = f"{method} {path}".replace("/v2/", "/v1/").replace("/v3/", "/v1/")
     if key in _BY_PATH:
         return _BY_PATH[key]["symbol" not in params]
-    if key.endswith(("/klines", "/continuousKlines")):
+    if key == "GET /fapi/v1/forceOrders":
+        return 50 if "symbol" not in params else 20
+    if key.endswith(("/klines", "Klines")):
         limit = _limit(params, 500)
         return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
     if key.endswith("/depth"):
@@ -85,10 +103,10 @@ class Limits:
 
     def __init__(self) -> None:
         self.weight, self.minute, self.ten = Window(60_000), Window(60_000), Window(10_000)
-        self._refused = Window(60_000)
-        self._banned_until = 0
+        self._funding, self._refused = Window(300_000), Window(60_000)
+        self._banned_until, self._bans = 0, 0
 
-    def charge(self, weight: int, now_ms: int) -> tuple[Refused, int] | None:
+    def charge(self, weight: int, now_ms: int, path: str = "") -> tuple[Refused, int] | None:
         """Count a request; return the refusal and the ms to wait if it is one too many."""
         left = self.weight.roll(now_ms)
         self._refused.roll(now_ms)
@@ -96,22 +114,32 @@ class Limits:
             text = f"Way too many requests; IP banned until {self._banned_until}. Please use the websocket."
             return Refused(-1003, status=418, text=text), self._banned_until - now_ms
         self.weight.used += weight
+        if path in FUNDING_PATHS:
+            until_ms = self._funding.roll(now_ms)
+            self._funding.used += 1
+            if self._funding.used > FUNDING_LIMIT:
+                return Refused(-1003, FUNDING_LIMIT), until_ms
         if self.weight.used <= WEIGHT_LIMIT:
             return None
         self._refused.used += 1
         if self._refused.used > PATIENCE:
-            self._banned_until = now_ms + BAN_MS
+            self.ban(now_ms, min(BAN_MS * 4**self._bans, LONGEST_BAN_MS))
         return Refused(-1003, WEIGHT_LIMIT), left
 
+    def ban(self, now_ms: int, ms: int) -> None:
+        """Answer 418 to everything for `ms`."""
+        self._banned_until = now_ms + ms
+        self._bans += 1
+
     def order(self, now_ms: int, orders: int = 1) -> None:
-        """Count new orders, or refuse them."""
+        """Count new or amended orders, or refuse them; a batch is one of the minute and its orders of the ten seconds."""
         self.minute.roll(now_ms)
         self.ten.roll(now_ms)
         if self.ten.used + orders > ORDERS_TEN:
             raise Refused(-1015, ORDERS_TEN, "10 SECOND")
-        if self.minute.used + orders > ORDERS_MINUTE:
+        if self.minute.used + 1 > ORDERS_MINUTE:
             raise Refused(-1015, ORDERS_MINUTE, "1 MINUTE")
-        self.minute.used += orders
+        self.minute.used += 1
         self.ten.used += orders
 
     def headers(self, now_ms: int) -> dict[str, str]:
@@ -124,3 +152,18 @@ class Limits:
         self.minute.roll(now_ms)
         self.ten.roll(now_ms)
         return {"X-MBX-ORDER-COUNT-10S": str(self.ten.used), "X-MBX-ORDER-COUNT-1M": str(self.minute.used)}
+
+    def rates(self, now_ms: int) -> list[dict[str, object]]:
+        """Return `rateLimits` as replies of the WebSocket API carry it: limits and what is used of them."""
+        self.weight.roll(now_ms)
+        self.minute.roll(now_ms)
+        self.ten.roll(now_ms)
+        rows = (
+            ("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT, self.weight.used),
+            ("ORDERS", "SECOND", 10, ORDERS_TEN, self.ten.used),
+            ("ORDERS", "MINUTE", 1, ORDERS_MINUTE, self.minute.used),
+        )
+        return [
+            {"rateLimitType": kind, "interval": unit, "intervalNum": n, "limit": limit, "count": used}
+            for kind, unit, n, limit, used in rows
+        ]

@@ -5,6 +5,7 @@ the market makes a tick at that very price and time, so that a stop slips by the
 order waits for more, the book is replenished at the path's price after 50 to 250 ms.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bot.core.types import to_decimal
@@ -38,6 +39,8 @@ class MarketDesk:
         self._crossings: dict[str, Item] = {}
         self._refills: set[str] = set()
         self._told: dict[str, tuple[int, ...]] = {}  # the book as bookTicker told it
+        self._gaps: dict[str, tuple[float, int]] = {}  # factor of the price, and until when
+        self._thin: dict[str, tuple[float, int]] = {}  # factor of the quantities, and until when
         for symbol in self._symbols:
             self._prime(symbol)
 
@@ -49,6 +52,8 @@ class MarketDesk:
         """Send what the user stream has to say, and look after a book that was taken from and stops on the way."""
         x = self._x
         x.tell_user()
+        if x.venue.planned or x.venue.notices:
+            self._plan()
         if symbol is None:
             return
         book, venue = x.venue.books[symbol], x.venue
@@ -62,6 +67,55 @@ class MarketDesk:
             x.push(self._feed.book(symbol, venue.now_ms), "market")
         if venue.algos.live[symbol] or venue.account.positions[symbol].qty:
             self._watch_path(symbol)
+
+    def _plan(self) -> None:
+        """Put on the clock what the venue wants done later, and tell the market streams what it has for them."""
+        x = self._x
+        planned, x.venue.planned = x.venue.planned, []
+        for at_ms, symbol, action in planned:
+
+            def act(symbol: str = symbol, action: Callable[[], None] = action) -> None:
+                x.venue.now_ms = x.clock.time_ms
+                action()
+                self.follow_up(symbol)
+
+            x.clock.at(at_ms, act, name="deadline", touches=False)
+        notices, x.venue.notices = x.venue.notices, []
+        for symbol, event in notices:
+            x.push(self._feed.special(symbol, event), "market")
+
+    def gap(self, symbol: str, factor: float, until_ms: int) -> None:
+        """Let the price jump by `factor` at once; it stays there until `until_ms`, or runs back to the next tick."""
+        _, _, due_ms, target = self._legs[symbol]
+        price = max(1, round(self._path_price(symbol) * factor))
+        self._gaps[symbol] = factor, until_ms
+        self._legs[symbol] = (self._x.clock.time_ms, price, due_ms, self._bent(symbol, due_ms, target))
+        self._between(symbol, price)
+
+    def thin(self, symbol: str, share: float, until_ms: int) -> None:
+        """Leave only a share of every book's quantities until `until_ms`."""
+        self._thin[symbol] = share, until_ms
+        book = self._x.venue.books[symbol]
+        book.bid_lots, book.ask_lots = max(1, int(book.bid_lots * share)), max(1, int(book.ask_lots * share))
+
+    def _bent(self, symbol: str, at_ms: int, price: int) -> int:
+        """Return a recorded price as a gap has moved it."""
+        factor, until_ms = self._gaps.get(symbol, (1.0, 0))
+        return max(1, round(price * factor)) if at_ms < until_ms and price else price
+
+    def _changed(self, row: Row) -> Row:
+        """Return a tick as the faults leave it: moved by a gap, thinned, on the coarser tick of a changed filter."""
+        symbol = self._symbols[row[1]]
+        row = list(row)
+        share, until_ms = self._thin.get(symbol, (1.0, 0))
+        if row[0] < until_ms:
+            row[6], row[8] = max(1, int(row[6] * share)), max(1, int(row[8] * share))
+        every = self._x.venue.rules[symbol].tick_every
+        if every > 1:
+            row[2] = max(1, round(row[2] / every)) * every
+            row[5] = max(1, row[5] // every) * every
+            row[7] = max(-(-row[7] // every) * every, row[5] + every)
+        return row
 
     def _prime(self, symbol: str) -> None:
         """Set the book before the first tick from the last price of the history."""
@@ -85,6 +139,12 @@ class MarketDesk:
             self._x.clock.at(row[0], lambda: self._tick(row), name="tick", touches=False)
 
     def _tick(self, row: Row) -> None:
+        if self._gaps:
+            symbol = self._symbols[row[1]]
+            moved = (self._bent(symbol, row[0], row[i]) for i in (2, 5, 7))
+            row = list(row)
+            row[2], row[5], row[7] = moved
+            row[11] = self._bent(symbol, row[10], row[11])
         self._legs[self._symbols[row[1]]] = (row[0], row[2], row[10], row[11])
         self._apply(row)
         self._next_row()
@@ -92,6 +152,9 @@ class MarketDesk:
     def _minute(self, at_ms: int) -> None:
         x = self._x
         x.venue.now_ms = at_ms
+        if x.faults.on_minutes:
+            for fault in x.faults.of_minute():
+                x.market_faults.strike(fault)
         x.push(self._feed.closes(at_ms), "market")
         for symbol, schedule in x.funding.items():
             rate = schedule.at(at_ms)
@@ -105,9 +168,13 @@ class MarketDesk:
     def _apply(self, row: Row) -> None:
         """Let one tick happen."""
         symbol, venue = self._symbols[row[1]], self._x.venue
+        if self._thin or venue.rules[symbol].tick_every > 1:
+            row = self._changed(row)
         venue.now_ms = row[0]
         self._x.candles[symbol].tick(row[0], row[2], lots=row[3], seller=bool(row[4]), trades=row[9])
         venue.tick(symbol, Tick(row[0], row[2], row[3], bool(row[4]), row[5], row[6], row[7], row[8]))
+        if row[3]:
+            self._x.tapes[symbol].add(row[0], row[2], lots=row[3], seller=bool(row[4]), trades=row[9])
         self._x.push(self._feed.tick(symbol, row), "market")
         self._told[symbol] = self._shown(symbol)
         if (

@@ -15,7 +15,8 @@ The market is a recorded one: it does not react to us, so every fill rests on an
      us has traded. That queue is the displayed quantity of our side when the order arrived (nothing if we improved the price);
   3. when the new book stands beyond the price (an ask at or below a resting buy), up to that level's quantity.
 * **Reduce-only** orders never do more than close the position: what lies beyond EXPIRES with er 4.
-* **Self-trade prevention** is EXPIRE_MAKER: an order of ours that a taker of ours would hit EXPIRES_IN_MATCH first.
+* **Self-trade prevention** follows the taker's mode: an order of ours that a taker of ours would hit is EXPIRED_IN_MATCH first
+  (EXPIRE_MAKER, the default), the taker is (EXPIRE_TAKER), or both are; NONE does nothing. FOK and GTX know none of it.
 """
 
 from collections.abc import Callable
@@ -48,11 +49,23 @@ class Book:
         Takes each `Report` the moment it happens, so that the position is right before the next match.
     """
 
-    __slots__ = ("ask", "ask_lots", "bid", "bid_lots", "last", "report", "resting", "room", "working")
+    __slots__ = (
+        "ask",
+        "ask_lots",
+        "bid",
+        "bid_lots",
+        "last",
+        "post_only_expires",
+        "report",
+        "resting",
+        "room",
+        "working",
+    )
 
     def __init__(self, room: Callable[[Order], int], report: Callable[[Report], None]) -> None:
         self.room = room
         self.report = report
+        self.post_only_expires = False  # as it once was; else refused
         self.bid = self.ask = self.last = 0
         self.bid_lots = self.ask_lots = 0
         self.resting: list[Order] = []  # in order of arrival
@@ -83,12 +96,17 @@ class Book:
         """Take an order in: it is refused before anything has changed, or it lives."""
         crossing = self.crosses(order)
         if order.tif == "GTX" and (crossing or self._own_touches(order)):
-            raise Refused(-5022)
+            if not self.post_only_expires:
+                raise Refused(-5022)
+            self.report(Report("NEW", order))
+            self.expire(order, "0")
+            return
         if order.tif == "FOK" and (not crossing or self._level(order) < min(order.left, self.room(order))):
             raise Refused(-5021)
         self.report(Report("NEW", order))
         if crossing:
             self._prevent_self_trade(order)
+        if crossing and order.live:
             self._take(order)
         if not order.live:
             return
@@ -129,9 +147,14 @@ class Book:
                 self.expire(order, "0")
                 return
             self._prevent_self_trade(order)
-            self._take(order)
+            if order.live:
+                self._take(order)
         if order.live:
             self._rest(order)
+
+    def trade_against(self, order: Order, lots: int) -> int:
+        """Let a trade of the market meet a resting order at its price; return the lots executed."""
+        return self._trade(order, order.price, lots=min(lots, order.left), maker=True)
 
     def crosses(self, order: Order) -> bool:
         """Whether the order would take from the book."""
@@ -161,12 +184,17 @@ class Book:
         return sorted(self.resting, key=lambda order: -order.sign * order.price)  # stable: then by arrival
 
     def _prevent_self_trade(self, taker: Order) -> None:
-        if taker.stp == "NONE":
+        if taker.stp == "NONE" or taker.tif in ("FOK", "GTX"):
             return
         reach = (self.ask if taker.buy else self.bid) * taker.sign
-        for other in tuple(self.resting):
-            if other.buy != taker.buy and other.price * taker.sign <= reach:
+        hit = [o for o in self.resting if o.buy != taker.buy and o.price * taker.sign <= reach]
+        if not hit:
+            return
+        if taker.stp != "EXPIRE_TAKER":
+            for other in hit:
                 self.expire(other, "1", "EXPIRED_IN_MATCH")
+        if taker.stp != "EXPIRE_MAKER":
+            self.expire(taker, "3" if taker.tif == "IOC" else "1", "EXPIRED_IN_MATCH")
 
     def _take(self, order: Order) -> None:
         price = self.ask if order.buy else self.bid

@@ -41,9 +41,11 @@ class Order:
     working_type: str = "CONTRACT_PRICE"
     close_position: bool = False
     price_protect: bool = False
-    liquidation: bool = False
     algo: "Algo | None" = None
     amends: int = 0
+    price_match: str = "NONE"
+    gtd: int = 0  # goodTillDate, ms; 0 = good till cancelled
+    forced: str = ""  # the exchange's own doing: liquidation, adl or settlement
 
     @property
     def left(self) -> int:
@@ -93,6 +95,14 @@ class Algo:
     status: str = "NEW"
     reject: str = ""
     order: Order | None = None
+    price_match: str = "NONE"
+    gtd: int = 0
+    early: bool = False  # placed without a position, waiting for one
+
+    @property
+    def guards(self) -> bool:
+        """Whether it lives only as long as a position that it can close (time in force GTE_GTC)."""
+        return self.tif == "GTE_GTC"
 
     @property
     def live(self) -> bool:

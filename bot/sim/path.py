@@ -50,13 +50,22 @@ def base_bars(series: dict[str, Klines]) -> BaseBars:
         klines = series[name]
         if parts and klines.interval_ms > 180_000:
             break  # a path through four prices says too little about longer bars
-        first = np.searchsorted(covered, klines.open_ms, side="left")
-        last = np.searchsorted(covered, klines.open_ms + klines.interval_ms, side="left")
-        keep = first == last
-        columns = np.nan_to_num(np.vstack([getattr(klines, column) for column in COLUMNS]))[:, keep]
-        opens = klines.open_ms[keep]
+        opens = klines.open_ms
+        if parts:
+            first = np.searchsorted(covered, opens, side="left")
+            last = np.searchsorted(covered, opens + klines.interval_ms, side="left")
+            keep = np.flatnonzero(first == last)
+            if not len(keep):
+                continue
+        else:
+            keep = np.arange(len(opens))
+        columns = np.vstack([getattr(klines, column)[keep] for column in COLUMNS])
+        np.nan_to_num(columns, copy=False)
+        opens = opens[keep]
         parts.append((opens, np.full(len(opens), klines.interval_ms, dtype=np.int64), columns))
-        covered = np.sort(np.concatenate([covered, opens]))
+        covered = np.sort(np.concatenate([covered, opens])) if len(parts) > 1 else opens
+    if len(parts) == 1:
+        return BaseBars(*parts[0])
     opens = np.concatenate([part[0] for part in parts])
     order = np.argsort(opens, kind="stable")
     lengths = np.concatenate([part[1] for part in parts])[order]

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.sim import entry
-from bot.sim.candles import write
 from bot.sim.errors import Refused
 from bot.sim.funding import write_rate
 from bot.sim.limits import ORDERS_MINUTE, ORDERS_TEN, WEIGHT_LIMIT
+from bot.sim.tickers import day_row
 
 if TYPE_CHECKING:
     from bot.sim.server import Exchange
@@ -28,6 +28,13 @@ class PublicApi:
             "GET /fapi/v1/exchangeInfo": self.exchange_info,
             "GET /fapi/v1/klines": self.klines,
             "GET /fapi/v1/continuousKlines": self.klines,
+            "GET /fapi/v1/markPriceKlines": self.price_klines,
+            "GET /fapi/v1/indexPriceKlines": self.price_klines,
+            "GET /fapi/v1/premiumIndexKlines": self.premium_klines,
+            "GET /fapi/v1/trades": self.trades,
+            "GET /fapi/v1/historicalTrades": self.trades,
+            "GET /fapi/v1/aggTrades": self.agg_trades,
+            "GET /fapi/v1/openInterest": self.open_interest,
             "GET /fapi/v1/premiumIndex": self.premium_index,
             "GET /fapi/v1/fundingInfo": self.funding_info,
             "GET /fapi/v1/fundingRate": self.funding_rate,
@@ -44,7 +51,7 @@ class PublicApi:
 
     def time(self, params: Params) -> Any:
         """Tell the replay's clock."""
-        return {"serverTime": self._x.clock.now_ms()}
+        return {"serverTime": self._x.clock.now_ms() + self._x.drift_ms}
 
     def exchange_info(self, params: Params) -> Any:
         """Tell all symbols; a `symbol` parameter is ignored, as at the real exchange."""
@@ -52,7 +59,7 @@ class PublicApi:
                   ("ORDERS", "SECOND", 10, ORDERS_TEN)]  # fmt: skip
         return {
             "timezone": "UTC",
-            "serverTime": self._x.clock.now_ms(),
+            "serverTime": self._x.clock.now_ms() + self._x.drift_ms,
             "futuresType": "U_MARGINED",
             "rateLimits": [
                 {"rateLimitType": kind, "interval": unit, "intervalNum": n, "limit": limit}
@@ -72,6 +79,43 @@ class PublicApi:
         interval = entry.required(params, "interval")
         candles, now = self._x.candles[symbol], self._x.clock.now_ms()
         return candles.rows(interval, start=start, end=end, limit=limit or 500, now_ms=now)
+
+    def price_klines(self, params: Params) -> Any:
+        """Tell klines of mark or index, which here are the last price: without volumes."""
+        return [[*row[:5], "0", row[6], "0", row[8], "0", "0", "0"] for row in self.klines(params)]
+
+    def premium_klines(self, params: Params) -> Any:
+        """Tell klines of the premium, which here is none."""
+        return [[row[0], *["0.00000000"] * 4, "0", row[6], "0", row[8], "0", "0", "0"] for row in self.klines(params)]
+
+    def trades(self, params: Params) -> Any:
+        """Tell the last trades, oldest first."""
+        tape, limit = self._x.tapes[self._x.venue.symbol_of(params)], _limit(params, 500)
+        first = whole(params, "fromId")
+        found = [p for p in tape.prints if first is None or p.last >= first]
+        return [tape.trade(p) for p in (found[-limit:] if first is None else found[:limit])]
+
+    def agg_trades(self, params: Params) -> Any:
+        """Tell aggregate trades, oldest first; only the last thousand are kept."""
+        tape, limit = self._x.tapes[self._x.venue.symbol_of(params)], _limit(params, 500)
+        first, start, end = whole(params, "fromId"), whole(params, "startTime"), whole(params, "endTime")
+        found = [
+            p
+            for p in tape.prints
+            if (first is None or p.number >= first)
+            and (start is None or p.at_ms >= start)
+            and (end is None or p.at_ms <= end)
+        ]
+        return [tape.row(p) for p in (found[-limit:] if first is None and start is None else found[:limit])]
+
+    def open_interest(self, params: Params) -> Any:
+        """Tell the open interest: the user's own, there is nobody else."""
+        symbol, now = self._x.venue.symbol_of(params), self._x.clock.now_ms()
+        return {
+            "openInterest": f"{abs(self._x.venue.account.positions[symbol].qty):f}",
+            "symbol": symbol,
+            "time": now,
+        }
 
     def premium_index(self, params: Params) -> Any:
         """Tell mark and funding."""
@@ -98,8 +142,8 @@ class PublicApi:
         return [
             {
                 "symbol": symbol,
-                "adjustedFundingRateCap": "0.02000000",
-                "adjustedFundingRateFloor": "-0.02000000",
+                "adjustedFundingRateCap": "0.00300000",
+                "adjustedFundingRateFloor": "-0.00300000",
                 "fundingIntervalHours": hours[symbol],
                 "disclaimer": False,
                 "updateTime": now,
@@ -155,33 +199,8 @@ class PublicApi:
 
     def day_ticker(self, params: Params) -> Any:
         """Tell the last 24 hours."""
-        return self._each(params, self._day)
-
-    def _day(self, symbol: str) -> Any:
-        now, rules, last = self._x.clock.now_ms(), self._x.venue.rules[symbol], self._x.venue.mark(symbol)
-        bar = self._x.candles[symbol].day(now)
-        opened = bar.open if bar is not None else float(last)
-        change = float(last) - opened
-        digits, lots = rules.price_digits, rules.qty_digits
-        volume, quote = (bar.volume, bar.quote) if bar is not None else (0.0, 0.0)
-        return {
-            "symbol": symbol,
-            "priceChange": f"{change:.{digits}f}",
-            "priceChangePercent": f"{100 * change / opened:.3f}",
-            "weightedAvgPrice": f"{quote / volume if volume else float(last):.{digits}f}",
-            "lastPrice": f"{last:f}",
-            "lastQty": "0",
-            "openPrice": write(opened, digits),
-            "highPrice": write(bar.high if bar is not None else float(last), digits),
-            "lowPrice": write(bar.low if bar is not None else float(last), digits),
-            "volume": f"{volume:.{lots}f}",
-            "quoteVolume": f"{quote:.2f}",
-            "openTime": now - 86_400_000,
-            "closeTime": now,
-            "firstId": 0,
-            "lastId": 0,
-            "count": bar.trades if bar is not None else 0,
-        }
+        now = self._x.clock.now_ms()
+        return self._each(params, lambda s: day_row(self._x.venue, self._x.candles[s], s, at_ms=now))
 
     def _each(self, params: Params, one: Any) -> Any:
         if params.get("symbol"):
@@ -197,3 +216,10 @@ def whole(params: Params, name: str) -> int | None:
     if not text.isdigit():
         raise Refused(-1100, name)
     return int(text)
+
+
+def _limit(params: Params, default: int) -> int:
+    limit = whole(params, "limit") or default
+    if not 1 <= limit <= 1000:
+        raise Refused(-1130, "limit")
+    return limit

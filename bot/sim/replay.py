@@ -12,6 +12,7 @@ from bot.sim.candles import Candles
 from bot.sim.path import DAY_MS, day_ticks
 
 MINUTE_MS: Final = 60_000
+AT_ONCE: Final = 2_048
 MINUTE: Final = -1  # in place of a symbol's number
 
 # time, symbol's number, price, lots, seller, bid, bid lots, ask, ask lots, trades, time and price of the bar's next tick
@@ -44,4 +45,6 @@ def replay(
         rows = np.concatenate([minutes, *parts], axis=1)
         keep = (rows[0] >= from_ms) & ((rows[0] < to_ms) | ((rows[1] == MINUTE) & (rows[0] == to_ms)))
         rows = rows[:, keep]
-        yield from rows[:, np.lexsort((rows[1], rows[0]))].T.tolist()
+        rows = rows[:, np.lexsort((rows[1], rows[0]))].T
+        for first in range(0, len(rows), AT_ONCE):  # a day at once would make its first instant wait
+            yield from rows[first : first + AT_ONCE].tolist()

@@ -1,8 +1,9 @@
 """The exchange's WebSocket side: `/market`, `/public` and `/private`, raw and combined, subscriptions in the URL or by message.
 
 A stream asked for on the wrong path is accepted and stays silent, as are the legacy root paths and names that do not exist
-(venue notes 2.2). Frames go out through `deliver`, which the exchange's heap calls; what a socket writes is counted in the
-stepped replay, unless its client said `X-Stepped: 0` or `?stepped=0` (a spectator).
+(venue notes 2.2). A connection lives 24 hours if the exchange says so, takes 10 messages a second and 1,024 streams.
+Frames go out through `deliver`, which the exchange's heap calls; what a socket writes is counted in the stepped replay,
+unless its client said `X-Stepped: 0` or `?stepped=0` (a spectator).
 """
 
 import asyncio
@@ -15,13 +16,17 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from bot.core.activity import Activity
-from bot.sim.faults import Faults
+from bot.sim.fault_kinds import SOCKET
+from bot.sim.faults import Fault, Faults
+from bot.sim.gate import Gate
 
 LOG = logging.getLogger(__name__)
 CATEGORIES: Final = ("market", "public", "private")
 SERVER_PING_S: Final = 180.0
 TOO_SLOW_BYTES: Final = 8 << 20  # a client this far behind is cut off, as at the real exchange
 FOR_EVER: Final = 1 << 62
+MAX_STREAMS: Final = 1_024
+MAX_MESSAGES: Final = 10  # a second, of the wall: a client floods by the wall
 
 
 class Frame(NamedTuple):
@@ -56,6 +61,9 @@ class Socket:
     sent_until_ms: int = 0  # frames of a socket arrive in order
     silent_until_ms: int = 0
     held: Frame | None = None
+    half_open: bool = False  # takes what comes and answers nothing, not even pings
+    number: int = 0  # in order of opening
+    talked: tuple[int, int] = (0, 0)  # second, and messages in it
 
 
 class Hub:
@@ -67,11 +75,13 @@ class Hub:
         self.sockets: list[Socket] = []
         self.index: dict[str, list[Socket]] = {}
         self.version = 0
+        self._opened = 0
         self.now_ms: Callable[[], int] = lambda: 0
-        self.close_faulty: Callable[[list[Socket], int], Awaitable[None]] | None = None
-        self.expire_key: Callable[[], None] = lambda: None
-        self.gate = asyncio.Event()  # closed while an outage lasts
-        self.gate.set()
+        self.strike: Callable[[Socket, Fault], Awaitable[None]] | None = None  # carries out a fault on a socket
+        self.later: Callable[[int, Callable[[], None]], None] = lambda ms, action: action()
+        self.changed: Callable[[], None] = lambda: None  # a socket has been registered
+        self.gate = Gate()
+        self.entering = 0  # handshakes between the gate and the list of sockets
 
     def reindex(self) -> None:
         """Rebuild the table of listeners."""
@@ -94,20 +104,38 @@ class Hub:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection for as long as it lasts."""
-        await self.gate.wait()
+        await self.gate.wait(request.raw_path)
         socket = self._open(request)
         if socket is None:
             return web.Response(status=404)
-        await socket.ws.prepare(request)
+        if len(socket.streams) > MAX_STREAMS:
+            return web.Response(status=400, text=f"more than {MAX_STREAMS} streams")
+        self.entering += 1
+        try:
+            await socket.ws.prepare(request)
+        except ConnectionError:
+            return web.Response(status=400)  # it has given up waiting
+        finally:
+            self.entering -= 1
         if request.transport is not None:
             request.transport.set_write_buffer_limits(high=2 * TOO_SLOW_BYTES)
             socket.transport = request.transport
+        self._opened += 1
+        socket.number = self._opened
         self.sockets.append(socket)
         self.reindex()
+        self.changed()
         try:
             async for message in socket.ws:
-                if message.type == WSMsgType.TEXT:
-                    self._talk(socket, message.data)
+                if socket.half_open:
+                    continue
+                if message.type == WSMsgType.PING:
+                    await socket.ws.pong(message.data)
+                elif message.type == WSMsgType.TEXT:
+                    if self._floods(socket):
+                        await socket.ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"Too many requests")
+                    else:
+                        self._talk(socket, message.data)
         finally:
             if socket in self.sockets:
                 self.sockets.remove(socket)
@@ -127,7 +155,7 @@ class Hub:
             names += [query["listenKey"]]
         stepped = request.headers.get("X-Stepped", query.get("stepped", "1"))
         events = frozenset(part for part in query.get("events", "").split("/") if part)
-        ws = web.WebSocketResponse(compress=False, heartbeat=SERVER_PING_S, max_msg_size=1 << 20)
+        ws = web.WebSocketResponse(compress=False, heartbeat=SERVER_PING_S, autoping=False, max_msg_size=1 << 20)
         return Socket(
             ws,
             category,
@@ -137,6 +165,12 @@ class Hub:
             dict.fromkeys(names),
             events,
         )
+
+    def _floods(self, socket: Socket) -> bool:
+        second = int(asyncio.get_running_loop().time())
+        number = socket.talked[1] + 1 if socket.talked[0] == second else 1
+        socket.talked = second, number
+        return number > MAX_MESSAGES
 
     def _talk(self, socket: Socket, text: str) -> None:
         """Answer SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS."""
@@ -148,7 +182,9 @@ class Hub:
             return
         reply: dict[str, Any] = {"result": None, "id": number}
         wanted = [name for name in params if isinstance(name, str)] if isinstance(params, list) else []
-        if method == "SUBSCRIBE":
+        if method == "SUBSCRIBE" and len(socket.streams.keys() | set(wanted)) > MAX_STREAMS:
+            reply = {"error": {"code": 2, "msg": f"Invalid request: more than {MAX_STREAMS} streams"}, "id": number}
+        elif method == "SUBSCRIBE":
             socket.streams |= dict.fromkeys(wanted)
             self.reindex()
         elif method == "UNSUBSCRIBE":
@@ -166,7 +202,7 @@ class Hub:
 
     async def deliver(self, socket: Socket, frames: list[Frame]) -> None:
         """Write frames to a socket, through the faults that are on."""
-        if self.now_ms() < socket.silent_until_ms:
+        if self.now_ms() < socket.silent_until_ms or socket.half_open:
             return
         if not self._faults.on_frames:
             self._write(socket, [_wrapped(socket, frame) for frame in frames])
@@ -181,21 +217,18 @@ class Hub:
         if kind == "reorder_events" and held is None:
             socket.held = frame
             return
-        if kind not in ("drop_event", "close_sockets", "silent_stream"):
+        if fault is None or kind in ("reorder_events", "duplicate_event"):
             self._send(socket, frame)
         if kind == "duplicate_event":
             self._send(socket, frame)
+        elif kind == "delay_event" and fault is not None:
+            self.later(fault.span_ms, lambda: self._send(socket, frame))
         if held is not None:
             self._send(socket, held)
-        if fault is not None:
-            match kind:
-                case "close_sockets":
-                    if self.close_faulty is not None:
-                        await self.close_faulty([socket], fault.ms)
-                case "silent_stream":
-                    socket.silent_until_ms = self.now_ms() + fault.ms if fault.ms else FOR_EVER
-                case "listen_key_expired":
-                    self.expire_key()
+        if fault is not None and fault.kind.on == SOCKET and self.strike is not None:
+            if kind == "listen_key_expired":
+                self._send(socket, frame)
+            await self.strike(socket, fault)
 
     def _send(self, socket: Socket, frame: Frame) -> None:
         self._write(socket, [_wrapped(socket, frame)])
@@ -216,7 +249,7 @@ class Hub:
     async def close(self) -> None:
         """Close all sockets as a server that goes away does."""
         sockets = list(self.sockets)
-        self.gate.set()
+        self.gate.open()
         await asyncio.gather(*(self.close_socket(socket) for socket in sockets), return_exceptions=True)
 
     async def close_socket(self, socket: Socket) -> None:

@@ -1,0 +1,70 @@
+"""What a well-formed order still has to stand up to: the symbol's status, the price band, the position and the margin."""
+
+from typing import TYPE_CHECKING
+
+from bot.sim import entry
+from bot.sim.account import ZERO
+from bot.sim.errors import Refused
+from bot.sim.filters import number
+from bot.sim.orders import Order
+
+if TYPE_CHECKING:
+    from bot.sim.venue import Venue
+
+
+def check(venue: "Venue", order: Order) -> None:
+    """Refuse what the price band, the smallest notional, the position or the margin do not allow."""
+    rules, book, p = venue.rules[order.symbol], venue.books[order.symbol], venue.account.positions[order.symbol]
+    mark = venue.mark(order.symbol)
+    market = order.type == "MARKET"
+    if rules.status != "TRADING":
+        raise Refused(-4108)
+    if not market:
+        rules.check_band(rules.price(order.price), mark, buy=order.buy)
+    if order.reduce_only:
+        if p.sign != -order.sign:
+            raise Refused(-2022)
+        return
+    touch = book.ask if order.buy else book.bid
+    notional = rules.notional(order.left * (touch if market else order.price))
+    if (rules.qty(order.lots) * mark if market else notional) < rules.min_notional:
+        raise Refused(-4164, f"{rules.min_notional:f}")
+    growth = venue.order_margin(order.symbol, order) - venue.order_margin(order.symbol)
+    if growth > 0:
+        if growth > venue.account.available(venue.marks(), venue.reserved()):
+            raise Refused(-2019)
+        held = abs(p.notional(mark)) if p.sign == order.sign else ZERO
+        if held + notional > rules.cap(p.leverage):
+            raise Refused(-2027)
+
+
+def check_amendment(venue: "Venue", order: Order, params: dict[str, str]) -> tuple[int, int]:
+    """Return the lots and the price in ticks that an order is to be amended to, or refuse them."""
+    rules = venue.rules[order.symbol]
+    quantity, price = number(params, "quantity", required=True), number(params, "price", required=True)
+    assert quantity is not None
+    assert price is not None
+    lots, ticks = rules.lots(quantity), rules.ticks(price)
+    rules.check_band(price, venue.mark(order.symbol), buy=order.buy)
+    if not order.reduce_only:
+        if rules.notional(lots * ticks) < rules.min_notional:
+            raise Refused(-4164, f"{rules.min_notional:f}")
+        before = venue.order_margin(order.symbol)
+        kept, order.lots, order.price = (order.lots, order.price), lots, ticks
+        growth = venue.order_margin(order.symbol) - before
+        order.lots, order.price = kept
+        if growth > venue.account.available(venue.marks(), venue.reserved()):
+            raise Refused(-2019)
+    return lots, ticks
+
+
+def matched_price(venue: "Venue", wanted: entry.Wanted) -> int:
+    """Return the price of a priceMatch order: the book is one level deep, further levels are a tick apart each."""
+    book, level = venue.books[wanted.symbol], entry.PRICE_MATCHES[wanted.price_match] - 1
+    opposite = wanted.price_match.startswith("OPPONENT")
+    touch, lots = (book.ask, book.ask_lots) if wanted.buy == opposite else (book.bid, book.bid_lots)
+    if lots <= 0:
+        raise Refused(-5041)
+    away = level if wanted.buy == opposite else -level
+    every = venue.rules[wanted.symbol].tick_every
+    return max(every, touch // every * every + away * every)

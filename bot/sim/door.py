@@ -1,0 +1,102 @@
+"""The door: one port for REST, streams, the WebSocket API and the operators' side (`/sim/state`, `/sim/faults`)."""
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from bot.core.errors import BotError
+from bot.sim.calls import Call, Reply
+from bot.sim.errors import Refused
+from bot.sim.faults import parse
+from bot.sim.wsapi import PATH, WsApi
+
+if TYPE_CHECKING:
+    from bot.sim.server import Exchange
+
+
+class Door:
+    """Takes connections and turns them into calls.
+
+    Parameters
+    ----------
+    handler : callable
+        Takes every connection; usually ends in `serve`.
+    """
+
+    def __init__(self, exchange: "Exchange", handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        self._x, self._handler = exchange, handler
+        self._api = WsApi(exchange)
+        self._runner: web.AppRunner | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen; return the port."""
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_route("*", "/{path:.*}", self._handler)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            self._runner = None
+            if error.errno == errno.EADDRINUSE:
+                raise BotError(f"port {port} on {host} is in use: choose another one") from error
+            raise BotError(f"the exchange cannot listen on {host}:{port}: {error.strerror}") from error
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Close all connections, then the door."""
+        await self._api.close()
+        await self._x.hub.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one connection: a request, a stream or the WebSocket API."""
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await (self._api if request.path == PATH else self._x.hub).handle(request)
+        body = (await request.read()).decode("utf-8", "replace")
+        call = Call(
+            request.method,
+            request.path,
+            request.rel_url.raw_query_string,
+            body,
+            request.headers.get("X-MBX-APIKEY", ""),
+            counted=self._x.stepped and request.headers.get("X-Stepped") == "1",
+        )
+        if call.path.startswith("/sim/"):
+            return _response(await self._operate(call))
+        reply = await self._x.traffic.serve(call)
+        if reply.cut:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # nobody is there to read it
+        return _response(reply)
+
+    async def _operate(self, call: Call) -> Reply:
+        """Answer tests and operators: at once, whatever the clock does."""
+        x = self._x
+        if (call.method, call.path) == ("GET", "/sim/state"):
+            return Reply(200, x.state(live_only=call.params.get("only") == "live"))
+        if call.path == "/sim/faults" and call.method in ("GET", "POST"):
+            if call.method == "POST":
+                try:
+                    await x.set_faults(parse(orjson.loads(call.body)))
+                except orjson.JSONDecodeError as error:
+                    return Reply(400, {"code": -1130, "msg": f"not JSON: {error}"})
+                except Refused as refused:
+                    return Reply(400, refused.body())
+            return Reply(200, {"faults": [fault.report() for fault in x.faults.active]})
+        return Reply(404, Refused(-5000, call.path, call.method).body())
+
+
+def _response(reply: Reply) -> web.Response:
+    if reply.text is not None:
+        return web.Response(status=reply.status, text=reply.text, content_type="text/html", headers=reply.headers)
+    return web.Response(
+        status=reply.status, body=reply.body(), content_type="application/json", charset="utf-8", headers=reply.headers
+    )
