@@ -74,6 +74,7 @@ def _imports(source: bytes) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bot."):
             names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)  # `from bot.structure import pac`
     return names
 
 

@@ -1,0 +1,301 @@
+"""The single checks of `doctor`: each returns its finding, with the way out beside it; a `BotError` in one is a finding too."""
+
+import fcntl
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from bot.app.connection import Connection
+from bot.config import Config
+from bot.core.events import SessionStarted
+from bot.execution import wire
+from bot.execution.clock import DAY_MS
+from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe, translate
+from bot.journal import Journal
+from bot.market.events_calendar import load_calendar
+from bot.market.paths import data_folder, project_file
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+SKEW_WARN_MS: Final = 1_000  # the bot measures and corrects it; a machine that is off by more has no time service
+SKEW_FAIL_MS: Final = 60_000
+DISK_WARN: Final = 2 << 30
+DISK_FAIL: Final = 200 << 20
+SLOW_DISK_MS: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `hint` is the way out where there is something to do."""
+
+    name: str
+    status: str
+    text: str
+    hint: str = ""
+
+
+def ok(name: str, text: str) -> Check:
+    return Check(name, OK, text)
+
+
+def warn(name: str, text: str, hint: str) -> Check:
+    return Check(name, WARN, text, hint)
+
+
+def failed(name: str, text: str, hint: str) -> Check:
+    return Check(name, FAIL, text, hint)
+
+
+@dataclass(slots=True)
+class Bench:
+    """What the checks of a line share."""
+
+    config: Config
+    line: Connection
+    session: SessionStarted | None = None
+    flat: bool | None = None
+    replay: bool = False
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.config.data.symbols
+
+    @property
+    def leverage(self) -> int:
+        """The leverage that the venue's first stage trades with."""
+        stage = self.config.risk.stage
+        steps = self.config.risk.leverage_ramp
+        full = stage == "full" or (stage == "auto" and self.line.venue == "sim")
+        return steps[-1] if full else steps[0]
+
+
+# This machine ----------------------------------------------------------------------------------------------------------
+
+
+async def settings(config: Config) -> Check:
+    """Say what is traded; that the configuration is valid is known by now."""
+    risk = config.risk
+    return ok(
+        "settings",
+        f"{', '.join(config.data.symbols)}; risk {risk.risk_fraction:.2%} a trade ({risk.dry_run_fraction:.2%} in dry run), "
+        f"leverage {'/'.join(map(str, risk.leverage_ramp))}",
+    )
+
+
+async def calendar(config: Config) -> Check:
+    """Read the event calendar."""
+    name = "calendar"
+    path = project_file(config.events.file)
+    now_ms = time.time() * 1000
+    ahead = [event for event in load_calendar(path) if event.ms > now_ms]
+    if not ahead:
+        return warn(name, f"{path.name} names no event to come: no blackout will apply", "bring events.csv up to date")
+    return ok(name, f"{len(ahead)} events ahead")
+
+
+async def alerts(config: Config) -> Check:
+    """Say whether anybody will be told."""
+    from bot.report.notify import BadAddress, addresses
+
+    try:
+        found, webhook = addresses()
+    except BadAddress as error:
+        return failed("alerts", str(error), "mend BOT_NOTIFY_URLS, then try `bot notify --test`")
+    if not found and not webhook:
+        return warn(
+            "alerts", "nobody is told of alerts", "set BOT_NOTIFY_URLS in the environment, try `bot notify --test`"
+        )
+    return ok(
+        "alerts", f"{len(found)} addresses{' and a webhook' if webhook else ''}, from level {config.notify.level}"
+    )
+
+
+async def disk(config: Config) -> Check:
+    """Write, and wait for the disk as the journal does."""
+    folder = data_folder()
+    probe = folder / f".doctor-{os.getpid()}"
+    hint = "free some space, or set BOT_DATA to another folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        with probe.open("wb") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        took_ms = (time.perf_counter() - began) * 1000
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return failed("disk", f"{folder} cannot be written: {error.strerror}", hint)
+    finally:
+        probe.unlink(missing_ok=True)
+    text = f"{free / (1 << 30):.1f} GiB free in {folder}, a write reaches the disk in {took_ms:.1f} ms"
+    if free < DISK_FAIL:
+        return failed("disk", text, hint)
+    if free < DISK_WARN or took_ms > SLOW_DISK_MS:
+        return warn("disk", text, hint)
+    return ok("disk", text)
+
+
+async def journal(config: Config, held_here: bool) -> Check:
+    """See whether the journal can be read, and whether another bot holds it."""
+    path = data_folder() / "bot.db"
+    if not path.is_file():
+        return ok("journal", f"none yet; {path.name} will be made in {path.parent}")
+    with Journal(path, read_only=True) as found:
+        sessions = found.sessions()
+    text = f"{len(sessions)} sessions, {path.stat().st_size / (1 << 20):.1f} MiB"
+    if not held_here and (holder := lock_holder(path.with_name("bot.db.lock"))):
+        return warn("journal", f"{text}; a bot runs on it (pid {holder})", "nothing to do if that is your bot")
+    return ok("journal", text)
+
+
+def lock_holder(lock: Path) -> str:
+    """Return who holds a lock file; empty when nobody does."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(handle)
+    return ""
+
+
+# The exchange and the account ------------------------------------------------------------------------------------------
+
+
+async def clock_skew(bench: Bench) -> Check:
+    """Measure the exchange's clock against this machine's."""
+    began = time.perf_counter()
+    offset = await bench.line.gateway.synchronise()
+    trip_ms = (time.perf_counter() - began) * 1000 / 5
+    if bench.line.clock.replay or abs(bench.line.clock.offset_ms) > DAY_MS:
+        bench.replay = True
+        return ok("clock", f"the exchange replays history; a request takes {trip_ms:.0f} ms")
+    text = f"the exchange is {offset:+.0f} ms from this machine; a request takes {trip_ms:.0f} ms"
+    hint = "switch the machine's time service on (timedatectl set-ntp true)"
+    if abs(offset) > SKEW_FAIL_MS:
+        return failed("clock", text, hint)
+    return warn("clock", text, hint) if abs(offset) > SKEW_WARN_MS else ok("clock", text)
+
+
+async def keys(bench: Bench) -> Check:
+    """Ask the account's settings with the key."""
+    hint = "check BINANCE_API_KEY and _SECRET, the key's futures permission and its address list"
+    try:
+        account = await bench.line.gateway.account_config()
+    except ReadFailed as error:
+        return failed("keys", str(error), hint)
+    if not wire.truth(account, "canTrade"):
+        return failed("keys", "the account may not trade", "enable futures for the key, or ask the exchange why")
+    return ok("keys", "accepted; the account may trade")
+
+
+async def permissions(bench: Bench) -> Check:
+    """Ask what the key may do beyond trading."""
+    name, line = "permissions", bench.line
+    page = "look at the key on the exchange's API page: no withdrawals, only this machine's address"
+    if not line.addresses.permissions_url:
+        return warn(name, "this venue does not tell what the key may do", page)
+    line.client.MARGIN_API_URL = f"{line.addresses.permissions_url.rstrip('/')}/sapi"
+    try:
+        told: dict[str, Any] = await line.client.get_account_api_permissions()
+    except Exception as error:
+        outcome = translate(error)
+        if isinstance(outcome, Rejected) and outcome.code in NOT_PERMITTED:
+            return failed(name, describe(error), "check the key and its address list")
+        return warn(name, f"the exchange does not tell what the key may do: {describe(error)}", page)
+    if not told.get("enableFutures", False):
+        return failed(name, "the key may not trade futures", "enable futures for the key on the exchange's API page")
+    doubts = []
+    if told.get("enableWithdrawals"):
+        doubts.append("the key may withdraw money")
+    if told.get("enableInternalTransfer") or told.get("permitsUniversalTransfer"):
+        doubts.append("the key may move money to other accounts")
+    if not told.get("ipRestrict"):
+        doubts.append("the key works from any address")
+    if doubts:
+        return warn(
+            name, "; ".join(doubts), "make a key that can only read and trade futures, from this machine's address"
+        )
+    return ok(name, "reads and trades futures, from listed addresses only, without withdrawals")
+
+
+async def position_mode(bench: Bench) -> Check:
+    """Read one-way or hedge mode, single- or multi-assets mode."""
+    account = await bench.line.gateway.account_config()
+    wrong = [
+        words
+        for field_name, words in (("dualSidePosition", "hedge mode"), ("multiAssetsMargin", "multi-assets mode"))
+        if wire.truth(account, field_name)
+    ]
+    if wrong:
+        text = f"the account is in {' and '.join(wrong)}"
+        return warn(
+            "position mode", text, "`run` switches it at its start; that needs the account flat, without orders"
+        )
+    return ok("position mode", "one-way, single asset")
+
+
+async def margins(bench: Bench) -> Check:
+    """Read margin type and leverage of each symbol."""
+    found = {symbol: await bench.line.gateway.symbol_config(symbol) for symbol in bench.symbols}
+    text = ", ".join(
+        f"{symbol} {str(wire.need(c, 'marginType')).lower()} {wire.integer(c, 'leverage')}x"
+        for symbol, c in found.items()
+    )
+    crossed = [s for s, c in found.items() if not str(wire.need(c, "marginType")).upper().startswith("ISOLATED")]
+    other = [s for s, c in found.items() if wire.integer(c, "leverage") != bench.leverage]
+    if crossed or other:
+        change = f"`run` sets isolated margin and {bench.leverage}x at its start; that needs {', '.join(crossed or other)} flat"
+        return warn("margin and leverage", text, change)
+    return ok("margin and leverage", text)
+
+
+async def instruments(bench: Bench) -> Check:
+    """Read the filters and see whether the wallet can carry the smallest trade."""
+    session = bench.session = await bench.line.gateway.load_session(bench.symbols, venue=bench.line.venue)
+    halted = [i.symbol for i in session.instruments if not i.trading]
+    if halted:
+        return failed("instruments", f"{', '.join(halted)} not in normal trading", "wait, or change data.symbols")
+    room = session.wallet * bench.leverage * Decimal(str(bench.config.risk.margin_use))
+    texts, small = [], []
+    for instrument in session.instruments:
+        price = (await bench.line.gateway.quote(instrument.symbol)).ask
+        least = max(instrument.min_notional, instrument.min_qty * price)
+        texts.append(f"{instrument.symbol} tick {instrument.tick:f} lot {instrument.lot:f} from {least:.0f} USDT")
+        if least > room:
+            small.append(instrument.symbol)
+    text = f"wallet {session.wallet:.2f} USDT; {'; '.join(texts)}"
+    if bench.symbols[0] in small:
+        return failed(
+            "instruments", text, f"the wallet cannot carry the smallest {bench.symbols[0]} trade: transfer funds"
+        )
+    if small:
+        return warn("instruments", text, f"hedge legs in {', '.join(small)} will be skipped: the wallet is too small")
+    return ok("instruments", text)
+
+
+async def positions(bench: Bench) -> Check:
+    """Look for positions and orders, and whether each position has a stop."""
+    gateway = bench.line.gateway
+    held, orders = await gateway.positions(), await gateway.open_orders(bench.symbols)
+    mine = [p for p in held if p.symbol in bench.symbols]
+    bench.flat = not mine
+    if not held and not orders:
+        return ok("positions", "flat, no orders")
+    stops = {o.symbol for o in orders if o.algo and (o.close_position or o.reduce_only)}
+    text = ", ".join(f"{p.symbol} {p.qty:+f}" for p in held) or "flat"
+    text += f"; {len(orders)} orders"
+    naked = [p.symbol for p in mine if p.symbol not in stops]
+    if naked:
+        return warn(
+            "positions", f"{text}; {', '.join(naked)} has no stop", "start the bot, which guards it, or `bot flatten`"
+        )
+    return warn("positions", text, "the bot adopts what it knows and guards the rest; `bot flatten` closes it")

@@ -1,0 +1,72 @@
+"""A line to a venue without a bot on it: what `doctor` and `flatten` work with.
+
+The same client, gateway, request budget and sockets as the bot's own, on the same addresses; nothing is journalled
+and nothing is decided. `addresses` is the one place that knows which settings name which venue.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from bot.app.setup import secrets_for
+from bot.config import Config
+from bot.core.errors import ConfigError
+from bot.execution.client import HardenedBSM, LocalClient
+from bot.execution.clock import WallClock
+from bot.execution.gateway import Gateway
+from bot.execution.limits import Limits
+from bot.execution.tasks import Tasks
+
+REAL: Final = ("testnet", "live")  # venues that exist without us
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a venue is; `permissions_url` may be empty."""
+
+    rest_url: str
+    stream_url: str
+    permissions_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open line."""
+
+    venue: str
+    addresses: Addresses
+    clock: WallClock
+    tasks: Tasks
+    limits: Limits
+    client: LocalClient
+    gateway: Gateway
+    sockets: HardenedBSM
+
+
+def addresses(config: Config, venue: str) -> Addresses:
+    """Return the addresses of a venue that exists without us."""
+    if venue == "testnet":
+        place = config.venue.testnet
+        return Addresses(place.rest_url, place.stream_url, place.permissions_url)
+    if venue == "live":
+        live = config.venue.live
+        return Addresses(live.rest_url, live.stream_url, live.permissions_url)
+    raise ConfigError(f"--venue {venue} has no address of its own: it lives inside `run`")
+
+
+@asynccontextmanager
+async def connected(venue: str, at: Addresses, keys: tuple[str, str] | None = None) -> AsyncIterator[Connection]:
+    """Open a line to a venue; `keys` None takes them from the environment."""
+    key, secret = keys if keys is not None else secrets_for(venue)
+    clock = WallClock()
+    tasks = Tasks(clock)
+    limits = Limits(tasks)
+    client = LocalClient(key, secret, rest_url=at.rest_url, stream_url=at.stream_url, tasks=tasks, limits=limits)
+    try:
+        sockets = HardenedBSM(client, tasks=tasks)
+        yield Connection(venue, at, clock, tasks, limits, client, Gateway(client, tasks, limits), sockets)
+    finally:
+        limits.close()
+        await tasks.close()
+        await client.close_connection()

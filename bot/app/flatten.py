@@ -1,0 +1,217 @@
+"""`flatten`: out of everything, in the order that leaves nothing bare, and not believed before the exchange confirms it.
+
+A running bot is asked through its page and does it itself, because it knows what it holds; afterwards the exchange is
+asked whether it is so (a bot that does not answer or does not get there in time is not waited for: the exchange is
+dealt with directly). With none running: entries are cancelled first, so that nothing is added; positions are closed
+reduce-only at market while their stops still stand; then every order goes, conditional ones too; then positions and
+orders are read again, until there are none or patience ends. A reduce-only order that is sent twice cannot turn a
+position around, so an unknown outcome costs nothing but another look.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bot.app.checks import lock_holder
+from bot.app.connection import REAL, Connection, addresses, connected
+from bot.config import Config
+from bot.core.errors import BotError, ConfigError
+from bot.core.intents import CancelOrder, PlaceOrder
+from bot.core.types import Instrument, OrderReport, OrderSide, OrderType, PositionReport
+from bot.execution.outcomes import Accepted, ReadFailed
+from bot.journal import Journal
+from bot.market.paths import data_folder
+from bot.report import operator
+
+ROUNDS: Final = 8
+PAUSE_S: Final = (0.3, 0.7, 1.5, 3.0, 3.0, 3.0, 3.0)
+BOT_PATIENCE_S: Final = 20.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the exchange holds for us."""
+
+    positions: tuple[PositionReport, ...]
+    orders: tuple[OrderReport, ...]
+    others: tuple[str, ...] = ()  # symbols with a position that the bot does not trade
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is neither position nor order in the bot's symbols."""
+        return not self.positions and not self.orders
+
+    def words(self) -> str:
+        """Return the standing in words."""
+        held = ", ".join(f"{p.symbol} {p.qty:+f}" for p in self.positions) or "no position"
+        return f"{held}; {len(self.orders)} orders"
+
+
+async def standing(line: Connection, symbols: tuple[str, ...]) -> Standing:
+    """Read positions and orders."""
+    held = await line.gateway.positions()
+    orders = await line.gateway.open_orders(symbols)
+    mine = tuple(p for p in held if p.symbol in symbols)
+    return Standing(mine, orders, tuple(p.symbol for p in held if p.symbol not in symbols))
+
+
+async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
+    """Close everything directly; return how it stands at the end.
+
+    Raises
+    ------
+    BotError
+        The exchange could not be read.
+    """
+    symbols = config.data.symbols
+    await line.gateway.synchronise()
+    rules = {i.symbol: i for i in (await line.gateway.load_session(symbols, venue=line.venue)).instruments}
+    now = await standing(line, symbols)
+    say(f"found: {now.words()}")
+    for attempt in range(ROUNDS):
+        if now.flat:
+            return now
+        try:
+            await _once(line, now, rules, attempt=attempt, say=say)
+            now = await standing(line, symbols)
+        except ReadFailed as error:
+            say(f"{error}; trying again")
+        if attempt < len(PAUSE_S) and not now.flat:
+            await asyncio.sleep(PAUSE_S[attempt])
+            now = await standing(line, symbols)
+    return now
+
+
+async def _once(line: Connection, now: Standing, rules: dict[str, Instrument], *, attempt: int, say: Say) -> None:
+    """Cancel entries, close positions, cancel the rest: each step for all symbols at once."""
+    entries = [o for o in now.orders if not o.algo and not o.reduce_only]
+    await asyncio.gather(*(_cancel(line, order, say) for order in entries))
+    held = await line.gateway.positions(line_symbols(rules)) if entries else now.positions  # an entry may have filled
+    closings = [order for p in held for order in closing_orders(p, rules[p.symbol], attempt=attempt)]
+    await asyncio.gather(*(_close(line, order, say) for order in closings))
+    left = {p.symbol for p in await line.gateway.positions(line_symbols(rules))}
+    for symbol in rules:
+        if symbol in left:
+            continue  # its stops stay until it is flat
+        if any(o.symbol == symbol for o in now.orders) or any(p.symbol == symbol for p in held):
+            for outcome in await line.gateway.cancel_all(symbol):
+                if not isinstance(outcome, Accepted):
+                    say(f"cancelling all orders of {symbol}: {outcome}")
+
+
+def line_symbols(rules: dict[str, Instrument]) -> tuple[str, ...]:
+    """Return the symbols that are dealt with."""
+    return tuple(rules)
+
+
+def closing_orders(position: PositionReport, instrument: Instrument, *, attempt: int) -> list[PlaceOrder]:
+    """Return the reduce-only market orders that close a position, none larger than the exchange takes."""
+    side = OrderSide.SELL if position.qty > 0 else OrderSide.BUY
+    left, orders = abs(position.qty), list[PlaceOrder]()
+    while left > 0:
+        part = min(left, instrument.market_max_qty)
+        own_id = f"flat-{int(time.time() * 1000)}-{attempt}-{len(orders)}-{position.symbol[:6]}"
+        orders.append(PlaceOrder(own_id, position.symbol, side, OrderType.MARKET, part, reduce_only=True))
+        left -= part
+    return orders
+
+
+async def _cancel(line: Connection, order: OrderReport, say: Say) -> None:
+    outcome = await line.gateway.cancel(CancelOrder(order.client_id, order.symbol))
+    words = "cancelled" if isinstance(outcome, Accepted) else f"not cancelled: {outcome}"
+    say(f"entry {order.client_id} of {order.symbol} {words}")
+
+
+async def _close(line: Connection, order: PlaceOrder, say: Say) -> None:
+    outcome = await line.gateway.place(order)
+    words = "sent" if isinstance(outcome, Accepted) else f"not certain: {outcome}"
+    say(f"{order.side.value} {order.qty:f} {order.symbol} reduce-only at market {words}")
+
+
+def venue_of(venue: str | None, bot: dict[str, Any] | None) -> str:
+    """Return the venue that is meant: as named, else the running bot's, else that of the journal's last open session."""
+    if venue is not None:
+        return venue
+    if bot is not None:
+        return str(bot["venue"])
+    path = data_folder() / "bot.db"
+    if path.is_file():
+        with Journal(path, read_only=True) as journal:
+            for session in reversed(journal.sessions()):
+                if session["venue"] in REAL and session["ended_ms"] is None:
+                    return str(session["venue"])
+    raise ConfigError("no bot is running and the journal names no venue: say --venue testnet or --venue live")
+
+
+async def through_bot(bot: dict[str, Any], say: Say) -> bool:
+    """Have the running bot flatten; return whether it says that it is flat."""
+    await asyncio.to_thread(operator.ask, bot, "/api/command", {"name": "stop_entries"})
+    await asyncio.to_thread(operator.ask, bot, "/api/command", {"name": "flatten"})
+    say(f"the running bot (pid {bot['pid']}, {bot['venue']}) has been told")
+    end = time.monotonic() + BOT_PATIENCE_S
+    while time.monotonic() < end:
+        await asyncio.sleep(0.4)
+        if _is_flat(await asyncio.to_thread(operator.ask, bot, "/api/status")):
+            return True
+    return False
+
+
+def _is_flat(status: dict[str, Any]) -> bool:
+    """Whether the bot's page tells of no position, no trade and nothing unexplained."""
+    held = status.get("positions") or {}
+    return (
+        not any(float(qty or 0) for qty in held.values()) and not status.get("trade") and not status.get("unexplained")
+    )
+
+
+async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Callable[[str], bool]) -> int:
+    """Get out of everything; return the exit code: 0 flat and verified, 1 not."""
+    bot = await asyncio.to_thread(operator.running_bot)
+    name = venue_of(venue, bot)
+    asked = False
+    if bot is not None and bot["venue"] == name:
+        if not confirm(f"Have the running bot on {name} close every position and cancel every order?"):
+            raise BotError("nothing was done")
+        asked = True
+        try:
+            flat = await through_bot(bot, say)
+        except BotError as error:
+            flat = False
+            say(f"{error}")
+        if name not in REAL:
+            return verdict(flat, "the running bot", name, say)
+        say("the bot says it is flat: asking the exchange" if flat else "the bot is not flat: closing at the exchange")
+    if name not in REAL:
+        say(f"no bot runs on {name}, whose exchange lives inside the bot: there is nothing to close")
+        return 0
+    at = addresses(config, name)
+    if not asked and (holder := lock_holder(data_folder() / "bot.db.lock")):
+        say(
+            f"a bot without a page holds the journal (pid {holder}): it goes on trading unless you stop it "
+            f"(kill {holder}); closing at the exchange"
+        )
+    async with connected(name, at) as line:
+        if not asked:
+            await line.gateway.synchronise()
+            found = await standing(line, config.data.symbols)
+            question = f"{name} at {at.rest_url} holds {found.words()}. Close every position and cancel every order?"
+            if not found.flat and not confirm(question):
+                raise BotError("nothing was done")
+        end = await flatten_venue(config, line, say)
+    if end.others:
+        say(f"not touched, because the bot does not trade them: {', '.join(end.others)}")
+    return verdict(end.flat, end.words(), name, say)
+
+
+def verdict(flat: bool, what: str, venue: str, say: Say) -> int:
+    """Say the last sentence and return the exit code."""
+    if flat:
+        say(f"{venue} is flat: no position, no order")
+        return 0
+    raise BotError(
+        f"{venue} is NOT verified flat ({what}): run it again, or close by hand on the exchange's own page; "
+        "stops that protect an open position were left in place"
+    )

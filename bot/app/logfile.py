@@ -1,0 +1,46 @@
+"""Log files by the day: what the terminal shows is kept in `BOT_DATA/logs/bot-DATE.log` for `jobs.log_days` days."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TextIO
+
+
+class DailyFile:
+    """Appends to the file of the day; a full or broken disk does not stop a bot that holds a position."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._day = ""
+        self._file: TextIO | None = None
+        self.lost = 0  # lines that could not be written
+
+    def write(self, text: str) -> None:
+        """Append a text."""
+        try:
+            day = datetime.now(UTC).strftime("%Y-%m-%d")
+            if day != self._day or self._file is None:
+                self.close()
+                self._folder.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self._folder / f"bot-{day}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                self._file, self._day = os.fdopen(handle, "a", encoding="utf-8"), day
+            self._file.write(text)
+            self._file.flush()
+        except OSError:
+            self.lost += 1
+            self._file = None
+
+    def close(self) -> None:
+        """Close the day's file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def forget_old_logs(folder: Path, keep_days: int) -> int:
+    """Remove log files older than `keep_days`; return how many."""
+    oldest = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y-%m-%d")
+    old = [path for path in folder.glob("bot-*.log") if path.stem.removeprefix("bot-") < oldest]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)

@@ -1,0 +1,209 @@
+"""Binance's bulk archive: one zip of klines or funding per symbol and month or day, each with its SHA-256 beside it.
+
+Layout (venue notes 6): `data/futures/um/monthly/klines/BTCUSDT/3m/BTCUSDT-3m-2023-01.zip`, the same under `daily`, and
+`monthly/fundingRate`. A month appears on the first Monday of the next one, a day one or two days later; what does not exist
+(yet) answers 404 and is had over REST. A zip counts only when its checksum agrees; archives are sometimes published anew while
+one reads, so a mismatch is tried again before it is given up.
+"""
+
+import asyncio
+import hashlib
+import io
+import zipfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import numpy as np
+
+from bot.core.errors import BotError, DataError
+from bot.core.klines import Klines
+from bot.market.funding import FundingRates
+from bot.market.store import MICROSECONDS_FROM, first_fault, read_raw, row_words
+
+DAY_MS: Final = 86_400_000
+RETRIES_S: Final = (0.5, 1.0, 2.0)
+MONTH_DELAY_DAYS: Final = 7  # the first Monday of the next month is at most the 7th
+DAY_DELAY_DAYS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One zip of the archive: a month (`2023-01`) or a day (`2023-01-09`) of a series, [from_ms, to_ms)."""
+
+    symbol: str
+    series: str  # an interval, or "fundingRate"
+    name: str
+    from_ms: int
+    to_ms: int
+
+    @property
+    def stem(self) -> str:
+        """The archive's own file name without its ending."""
+        return f"{self.symbol}-{self.series}-{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where the archive keeps it."""
+        period = "monthly" if len(self.name) == 7 else "daily"
+        if self.series == "fundingRate":
+            return f"data/futures/um/{period}/fundingRate/{self.symbol}/{self.stem}.zip"
+        return f"data/futures/um/{period}/klines/{self.symbol}/{self.series}/{self.stem}.zip"
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1000
+
+
+def _next_month(first: datetime) -> datetime:
+    return (first.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+
+def plan(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> list[Part]:
+    """Return the zips that cover [from_ms, to_ms) as far as the archive can have them by `now_ms`, oldest first.
+
+    >>> [p.name for p in plan("X", "3m", 1672531200000, 1675382400000, now_ms=1675641600000)]
+    ['2023-01-01', '2023-01-02', '2023-01-03']
+    """
+    parts: list[Part] = []
+    month = datetime.fromtimestamp(from_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = datetime.fromtimestamp(to_ms / 1000, UTC)
+    while month < end:
+        following = _next_month(month)
+        if _ms(following) + MONTH_DELAY_DAYS * DAY_MS <= now_ms:
+            parts.append(Part(symbol, series, month.strftime("%Y-%m"), _ms(month), _ms(following)))
+        elif series != "fundingRate":
+            parts += days(symbol, series, max(_ms(month), from_ms), min(_ms(following), to_ms), now_ms=now_ms)
+        month = following
+    return parts
+
+
+def days(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> list[Part]:
+    """Return the daily zips that cover [from_ms, to_ms)."""
+    first = from_ms - from_ms % DAY_MS
+    return [
+        Part(symbol, series, datetime.fromtimestamp(day / 1000, UTC).strftime("%Y-%m-%d"), day, day + DAY_MS)
+        for day in range(first, to_ms, DAY_MS)
+        if day + (1 + DAY_DELAY_DAYS) * DAY_MS <= now_ms
+    ]
+
+
+class Archive:
+    """Fetches zips and checks them.
+
+    Parameters
+    ----------
+    url
+        Base, such as `https://data.binance.vision`.
+    sleep
+        Waits between tries, in seconds.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._sleep = sleep
+
+    async def fetch(self, part: Part) -> bytes | None:
+        """Return the CSV inside a zip whose checksum agrees; None when the archive does not have it.
+
+        Raises
+        ------
+        DataError
+            It is there and stays wrong: the caller takes these bars over REST and says so.
+        """
+        fault = ""
+        for pause in (*RETRIES_S, None):
+            body = await self._get(f"{self._url}/{part.path}")
+            told = None if body is None else await self._get(f"{self._url}/{part.path}.CHECKSUM")
+            if body is None:
+                return None
+            if told is None:
+                fault = "it has no checksum"
+            else:
+                wanted = told.decode("ascii", "replace").split()[:1]
+                if wanted == [hashlib.sha256(body).hexdigest()]:
+                    return _unzip(body, part)
+                fault = "its checksum does not agree"
+            if pause is not None:
+                await self._sleep(pause)
+        raise DataError(f"{part.stem}.zip of the archive is not used: {fault}")
+
+    async def _get(self, url: str) -> bytes | None:
+        """Return a body, None for 404; patient with anything that may pass."""
+        problem = ""
+        for pause in (*RETRIES_S, None):
+            try:
+                async with self._session.get(url) as reply:
+                    if reply.status == 404:
+                        return None
+                    if reply.status == 200:
+                        return await reply.read()
+                    problem = f"HTTP {reply.status}"
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                problem = type(error).__name__
+            if pause is not None:
+                await self._sleep(pause)
+        raise BotError(f"the archive does not answer ({problem} for {url}); what has been fetched is kept: try again")
+
+
+def _unzip(body: bytes, part: Part) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".csv")]
+            if len(names) != 1:
+                raise DataError(f"{part.stem}.zip holds {len(names)} CSV files in place of one")
+            return archive.read(names[0])
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{part.stem}.zip is no zip file: {error}") from None
+
+
+def klines_of(csv: bytes, part: Part, folder: Path) -> Klines:
+    """Return the bars of an archive's CSV, checked; `DataError` names the first row that cannot be.
+
+    `folder` holds the text for a moment, because the reader of kline files reads files.
+    """
+    path = folder / f"{part.stem}.csv"
+    path.write_bytes(csv)
+    try:
+        klines = read_raw(path)
+    finally:
+        path.unlink(missing_ok=True)
+    fault = first_fault(klines)
+    if fault is not None:
+        raise DataError(f"{part.stem}.zip: {row_words(klines.open_ms, fault[0])}: {fault[1]}")
+    if len(klines) and not (part.from_ms <= klines.open_ms[0] and klines.open_ms[-1] < part.to_ms):
+        raise DataError(f"{part.stem}.zip holds bars of another time than its name says")
+    return klines
+
+
+def funding_of(csv: bytes, part: Part) -> FundingRates:
+    """Return the settlements of an archive's funding CSV (calc_time, funding_interval_hours, last_funding_rate)."""
+    times, rates = [], []
+    for row, line in enumerate(csv.decode("utf-8-sig").splitlines(), start=1):
+        words = line.split(",")
+        if not line.strip() or (row == 1 and not words[0].strip().isdigit()):
+            continue
+        try:
+            times.append(int(words[0]))
+            rates.append(float(words[-1]))
+        except (ValueError, IndexError):
+            raise DataError(f"{part.stem}.zip: row {row} is no settlement: {line[:80]!r}") from None
+    stamps = np.array(times, np.int64)
+    stamps = np.where(stamps > MICROSECONDS_FROM, stamps // 1000, stamps)
+    return FundingRates(part.symbol, on_the_minute(stamps), np.array(rates))
+
+
+def on_the_minute(times: np.ndarray) -> np.ndarray:
+    """Return settlement times without the few ms by which they are told late.
+
+    >>> on_the_minute(np.array([1789459200005, 1789459230000])).tolist()
+    [1789459200000, 1789459230000]
+    """
+    jitter = times % 60_000
+    return np.where(jitter < 1_000, times - jitter, times)

@@ -1,0 +1,288 @@
+"""History into `data/klines/`: months and days from the bulk archive, the rest over REST, nothing twice, nothing half.
+
+What a folder holds already is not fetched again. Every piece is checked when it arrives (checksum, order, grid, impossible
+bars) and put aside whole in `.download/`, so an interrupted download goes on where it was; the series' own file is replaced at
+the end in one step. A piece of the archive that is missing or wrong is had over REST, with a warning. What nobody has is
+reported as a gap: exchanges have had outages, and files without a hole would be made up.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import numpy as np
+
+from bot.core.errors import DataError
+from bot.core.klines import COLUMNS, Klines, empty_klines, gaps, interval_ms, interval_name, make_klines
+from bot.market.archive import Archive, Part, days, funding_of, klines_of, plan
+from bot.market.funding import FundingRates, no_funding, read_funding, write_funding
+from bot.market.history import History
+from bot.market.store import first_fault, format_time, read_file, read_raw, row_words, write
+
+PARALLEL: Final = 6  # the archive asks for no more
+REST_BARS: Final = 1_000  # fewer missing bars than this are one request: no zip for them
+CHUNK_BARS: Final = 20_000  # REST pieces that are put aside
+FUNDING_STEP_MS: Final = 8 * 3_600_000
+ASIDE: Final = ".download"
+Advance = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class SeriesReport:
+    """What became of one file."""
+
+    file: str
+    rows: int = 0
+    new: int = 0
+    from_ms: int = 0
+    to_ms: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # first missing bar's time, bars
+    warnings: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Return the report as one line."""
+        span = f", {format_time(self.from_ms)} to {format_time(self.to_ms)}" if self.rows else ""
+        bars = sum(n for _, n in self.gaps)
+        held = f"{len(self.gaps)} gaps of {bars} bars, the first at {format_time(self.gaps[0][0])}" if bars else "whole"
+        return f"{self.file}: {self.rows} rows ({self.new} new){span}: {held}"
+
+
+class Download:
+    """Fetches series into a folder.
+
+    Parameters
+    ----------
+    advance
+        Told how many bars have been dealt with since the last call.
+    """
+
+    def __init__(
+        self, folder: Path, archive: Archive, history: History, *, now_ms: int, advance: Advance = lambda bars: None
+    ) -> None:
+        self._folder = folder
+        self._aside = folder / ASIDE
+        self._archive, self._history = archive, history
+        self._now_ms = now_ms
+        self._advance = advance
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    # Klines ------------------------------------------------------------------------------------------------------------
+
+    async def klines(self, symbol: str, interval: str, from_ms: int, to_ms: int) -> SeriesReport:
+        """Bring `SYMBOL-INTERVAL.parquet` up to [from_ms, to_ms) and report; a wrong file that is there stays as it is."""
+        length = interval_ms(interval)
+        path = self._folder / f"{symbol}-{interval}.parquet"
+        report = SeriesReport(path.name)
+        held = read_file(path) if path.is_file() else empty_klines(symbol, length)
+        first = await self._history.first_ms(symbol, length)
+        if first is not None and first > from_ms:
+            report.warnings.append(f"{symbol} {interval} begins at {format_time(first)}")
+        start, stop = _grid(max(from_ms, first or 0), length), _grid(min(to_ms, self._now_ms - length + 1), length)
+        pieces = [held] + await self._from_archive(held, interval, start, stop, report)
+        merged = _merge(pieces, symbol, length)
+        for begin, end in _holes(merged, start, stop):
+            pieces.append(await self._over_rest(symbol, length, begin, end))
+        merged = _merge(pieces, symbol, length)
+        if (fault := first_fault(merged)) is not None:
+            raise DataError(f"{path.name} is not written: {row_words(merged.open_ms, fault[0])}: {fault[1]}")
+        report.rows, report.new = len(merged), len(merged) - len(held)
+        if len(merged):
+            report.from_ms, report.to_ms = int(merged.open_ms[0]), merged.end_ms
+            report.gaps = [(int(merged.open_ms[i - 1]) + length, n) for i, n in gaps(merged)]
+        if report.new:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write(self._folder, merged)
+        self._forget(f"{symbol}-{interval}-*")
+        return report
+
+    async def _from_archive(
+        self, held: Klines, interval: str, start: int, stop: int, report: SeriesReport
+    ) -> list[Klines]:
+        """Fetch the months and days of which enough is missing."""
+        parts = [
+            p for p in plan(held.symbol, interval, start, stop, now_ms=self._now_ms) if _lacks(held, p, start, stop)
+        ]
+        results = await asyncio.gather(*(self._part(part, held, start, stop, report) for part in parts))
+        return [piece.between(start, stop) for found in results for piece in found]
+
+    async def _part(self, part: Part, held: Klines, start: int, stop: int, report: SeriesReport) -> list[Klines]:
+        async with self._slots:
+            piece = await self._fetched(part, held.interval_ms, report)
+        if piece is not None:
+            self._advance(min(part.to_ms, stop) // held.interval_ms - max(part.from_ms, start) // held.interval_ms)
+            return [piece]
+        if len(part.name) > 7:
+            return []
+        single = days(part.symbol, part.series, max(part.from_ms, start), min(part.to_ms, stop), now_ms=self._now_ms)
+        wanted = [day for day in single if _lacks(held, day, start, stop)]
+        found = await asyncio.gather(*(self._part(day, held, start, stop, report) for day in wanted))
+        return [one for part_of in found for one in part_of]
+
+    async def _fetched(self, part: Part, length: int, report: SeriesReport) -> Klines | None:
+        """Return a piece from what was put aside, else from the archive; None when REST has to do it."""
+        aside = self._aside / f"{part.stem}.parquet"
+        if (kept := _kept(aside)) is not None:
+            return kept
+        try:
+            csv = await self._archive.fetch(part)
+            if csv is None:
+                return None
+            self._aside.mkdir(parents=True, exist_ok=True)
+            piece = klines_of(csv, part, self._aside)
+        except DataError as error:
+            report.warnings.append(f"{error}; taken over REST")
+            return None
+        return self._put_aside(aside, piece)
+
+    async def _over_rest(self, symbol: str, length: int, begin: int, end: int) -> Klines:
+        """Fetch a hole over REST, putting whole chunks aside."""
+        pieces = []
+        for first in range(begin, end, CHUNK_BARS * length):
+            last = min(first + CHUNK_BARS * length, end)
+            aside = self._aside / f"{symbol}-{interval_name(length)}-rest-{first}-{last}.parquet"
+            piece = _kept(aside)
+            if piece is None:
+                piece = await self._history.klines(symbol, length, first, last)
+                self._put_aside(aside, piece)
+            pieces.append(piece)
+            self._advance((last - first) // length)
+        return _merge(pieces, symbol, length)
+
+    def _put_aside(self, path: Path, piece: Klines) -> Klines:
+        """Keep a piece until its series is written; the file appears whole or not at all."""
+        scratch = self._aside / path.stem  # `write` names its file by the series
+        scratch.mkdir(parents=True, exist_ok=True)
+        write(scratch, piece).replace(path)
+        scratch.rmdir()
+        return piece
+
+    def _forget(self, pattern: str) -> None:
+        for path in self._aside.glob(f"{pattern}.parquet") if self._aside.is_dir() else ():
+            path.unlink()
+        if self._aside.is_dir() and not any(self._aside.iterdir()):
+            self._aside.rmdir()
+
+    # Funding -----------------------------------------------------------------------------------------------------------
+
+    async def funding(self, symbol: str, from_ms: int, to_ms: int) -> SeriesReport:
+        """Bring `SYMBOL-funding.parquet` up to [from_ms, to_ms)."""
+        path = self._folder / f"{symbol}-funding.parquet"
+        report = SeriesReport(path.name)
+        held = read_funding(path, symbol) if path.is_file() else no_funding(symbol)
+        stop = min(to_ms, self._now_ms)
+        found = [held]
+        for begin, end in _unsettled(held, from_ms, stop):
+            covered = begin
+            for part in plan(symbol, "fundingRate", begin, end, now_ms=self._now_ms):
+                try:
+                    csv = await self._archive.fetch(part)
+                    if csv is not None:
+                        found.append(funding_of(csv, part))
+                        continue
+                except DataError as error:
+                    report.warnings.append(f"{error}; taken over REST")
+                found.append(await self._history.funding(symbol, max(part.from_ms, covered), min(part.to_ms, end)))
+            covered = max([begin, *(p.to_ms for p in plan(symbol, "fundingRate", begin, end, now_ms=self._now_ms))])
+            if covered < end:
+                found.append(await self._history.funding(symbol, covered, end))
+        merged = _merge_funding(found, symbol, from_ms, stop, held)
+        report.rows, report.new = len(merged), len(merged) - len(held)
+        if len(merged):
+            report.from_ms, report.to_ms = int(merged.funding_ms[0]), int(merged.funding_ms[-1])
+        if report.new:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_funding(self._folder, merged)
+        self._advance(1)
+        return report
+
+
+def _grid(ms: int, length: int) -> int:
+    return -(-ms // length) * length
+
+
+def _missing_in(held: Klines, begin: int, end: int) -> int:
+    return max(0, (end - begin) // held.interval_ms - len(held.between(begin, end)))
+
+
+def _lacks(held: Klines, part: Part, start: int, stop: int) -> bool:
+    """Whether a zip is worth fetching for what the folder lacks of it."""
+    return _missing_in(held, max(part.from_ms, start), min(part.to_ms, stop)) > REST_BARS
+
+
+def _kept(path: Path) -> Klines | None:
+    """Return a piece that was put aside by an earlier run."""
+    if not path.is_file():
+        return None
+    try:
+        return read_raw(path)
+    except DataError:
+        path.unlink()  # damaged since: fetched again
+        return None
+
+
+def _merge(pieces: Sequence[Klines], symbol: str, length: int) -> Klines:
+    """Return all bars in order, each once; of two the earlier piece's."""
+    filled = [piece for piece in pieces if len(piece)]
+    if not filled:
+        return empty_klines(symbol, length)
+    columns = {name: np.concatenate([getattr(piece, name) for piece in filled]) for name in COLUMNS}
+    _, index = np.unique(columns["open_ms"], return_index=True)
+    return make_klines(symbol, length, columns={name: column[index] for name, column in columns.items()})
+
+
+def _holes(klines: Klines, start: int, stop: int) -> list[tuple[int, int]]:
+    """Return the spans of [start, stop) without bars."""
+    times = klines.between(start, stop).open_ms
+    edges = np.concatenate(([start - klines.interval_ms], times, [stop]))
+    wide = np.flatnonzero(np.diff(edges) > klines.interval_ms)
+    return [(int(edges[i]) + klines.interval_ms, int(edges[i + 1])) for i in wide]
+
+
+def _unsettled(held: FundingRates, from_ms: int, to_ms: int) -> list[tuple[int, int]]:
+    """Return the spans before, within and after what is held in which a settlement must be missing."""
+    edges = [from_ms - 1, *(int(t) for t in held.funding_ms if from_ms <= t < to_ms), to_ms]
+    longest = FUNDING_STEP_MS + 60_000
+    return [(a + 1, b) for a, b in pairwise(edges) if b - a > longest]
+
+
+def _merge_funding(
+    found: Sequence[FundingRates], symbol: str, from_ms: int, to_ms: int, held: FundingRates
+) -> FundingRates:
+    times = np.concatenate([rates.funding_ms for rates in found])
+    rates = np.concatenate([rates.rate for rates in found])
+    wanted = (times >= from_ms) & (times < to_ms)
+    wanted[: len(held)] = True
+    distinct, index = np.unique(times[wanted], return_index=True)
+    return FundingRates(symbol, distinct, rates[wanted][index])
+
+
+async def download(
+    folder: Path,
+    *,
+    symbols: Sequence[str],
+    intervals: Sequence[str],
+    from_ms: int,
+    to_ms: int | None,
+    archive_url: str,
+    rest_url: str,
+    advance: Advance = lambda bars: None,
+    planned: Callable[[int], None] = lambda bars: None,
+) -> list[SeriesReport]:
+    """Fetch klines and funding of all symbols, one file after the other; `planned` is told the bars in sum."""
+    timeout = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=60)
+    connector = aiohttp.TCPConnector(limit=PARALLEL + 2)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        history = History(session, rest_url)
+        now = await history.now_ms()
+        stop = now if to_ms is None else min(to_ms, now)
+        planned(sum(max(0, stop - from_ms) // interval_ms(name) for name in intervals) * len(symbols) + len(symbols))
+        work = Download(folder, Archive(session, archive_url), history, now_ms=now, advance=advance)
+        reports = []
+        for symbol in symbols:
+            reports += [await work.klines(symbol, interval, from_ms, stop) for interval in intervals]
+            reports.append(await work.funding(symbol, from_ms, stop))
+        return reports

@@ -1,0 +1,197 @@
+"""Research by the calendar (strategy 12): processes of low priority whose results are proposed to a person, never applied.
+
+Weekly: walk-forward over the settings of Smart Trail and the blocks; monthly: the 60-day walk-forward and an
+optimisation; quarterly: a Monte-Carlo stress. Each begins with fresh klines and leaves its results, its log and
+`proposed.diff` in `BOT_DATA/proposals/`.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bot.config import Config
+from bot.core.redact import redact
+
+log = logging.getLogger(__name__)
+SECRETS: Final = ("BINANCE_", "BOT_NOTIFY_", "BOT_WEBHOOK_")  # research needs no keys
+TIMEOUT_S: Final = 12 * 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of a research run: `python -m bot ...`."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+def steps_of(kind: str, config: Config, *, klines: Path, out: Path) -> list[Step]:
+    """Return what a research run does: fresh klines first, then what strategy 12 asks for."""
+    symbols = ",".join(config.data.symbols)
+    fetch = Step("download", ("download", "--symbols", symbols, "--intervals", "3m,15m", "--out", str(klines)))
+    folder = ("--klines", str(klines))
+    match kind:
+        case "weekly":
+            space = (
+                "--space",
+                "blocks,indicators",
+            )  # Smart Trail and the blocks of Price Action Concepts are among them
+            return [
+                fetch,
+                Step("walkforward", ("walkforward", *folder, *space, "--out", str(out / "walkforward"), "--json")),
+            ]
+        case "monthly":
+            trials = str(config.jobs.research_trials)
+            walk = ("walkforward", *folder, "--slice", "60d", "--json")
+            return [
+                fetch,
+                Step("walkforward", walk),
+                Step("optimise", ("optimise", *folder, "--trials", trials, "--json")),
+            ]
+        case "quarterly":
+            test = ("backtest", *folder, "--out", str(out / "backtest"), "--json")
+            stress = ("montecarlo", str(out / "backtest" / "trades.parquet"), "--json")
+            return [fetch, Step("backtest", test), Step("montecarlo", stress)]
+    raise ValueError(f"there is no research run {kind!r}")
+
+
+class Research:
+    """Runs research processes one after the other and leaves their results in a folder.
+
+    Parameters
+    ----------
+    common
+        Words put before each command: `--config FILE`, `--profile NAME`.
+    tell
+        Given one sentence when a run has ended.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        folder: Path,
+        klines: Path,
+        today: Callable[[], str],
+        tell: Callable[[str], None],
+        common: Sequence[str] = (),
+    ) -> None:
+        self._config, self._folder, self._klines = config, folder, klines
+        self._today, self._tell, self._common = today, tell, tuple(common)
+        self._process: asyncio.subprocess.Process | None = None
+        self._busy = asyncio.Lock()
+
+    async def run(self, kind: str) -> None:
+        """Do one research run; a step that fails ends it, and the sentence says which."""
+        async with self._busy:
+            out = self._folder / f"{self._today()}-{kind}"
+            out.mkdir(parents=True, exist_ok=True)
+            for step in steps_of(kind, self._config, klines=self._klines, out=out):
+                code = await self._step(step, out)
+                if code:
+                    self._tell(f"{kind} research stopped: {step.name} ended with {code}; see {out / step.name}.log")
+                    return
+            changes = await asyncio.to_thread(self._propose, out)
+            words = f"proposes {len(changes)} changes" if changes else "proposes no change"
+            self._tell(f"{kind} research is done and {words}; nothing was applied: {out}")
+
+    async def _step(self, step: Step, out: Path) -> int:
+        nice = ("nice", "-n", "19") if shutil.which("nice") else ()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
+        with (out / f"{step.name}.json").open("wb") as told, (out / f"{step.name}.log").open("wb") as said:
+            self._process = await asyncio.create_subprocess_exec(
+                *nice,
+                sys.executable,
+                "-m",
+                "bot",
+                *self._common,
+                *step.words,
+                stdout=told,
+                stderr=said,
+                env=environment,
+            )
+            try:
+                return await asyncio.wait_for(self._process.wait(), TIMEOUT_S)
+            except TimeoutError:
+                self._process.kill()
+                return await self._process.wait()
+            except asyncio.CancelledError:
+                if self._process.returncode is None:
+                    self._process.kill()
+                    await self._process.wait()
+                raise
+            finally:
+                self._process = None
+
+    def _propose(self, out: Path) -> list[str]:
+        """Write what the results would change in the settings, as a diff and as overrides; return its lines."""
+        values: dict[str, Any] = {}
+        for path in sorted(out.glob("*.json")):
+            try:
+                result = json.loads(path.read_bytes() or b"null")
+            except ValueError:
+                log.warning("%s is no JSON: nothing is proposed from it", path)
+                continue
+            values |= settings_in(result, self._config)
+        lines = changes_of(self._config, values)
+        if lines:
+            (out / "proposed.diff").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return lines
+
+    async def close(self) -> None:
+        """End a process that runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
+
+def settings_in(result: Any, config: Config) -> dict[str, Any]:
+    """Return the settings (`section.key`) that a research result names as the ones it would choose.
+
+    The winner's of a search; else the last table of settings that the result holds, which for slices through time is the
+    newest one's.
+    """
+    if isinstance(result, Mapping) and isinstance(winner := result.get("winner"), Mapping):
+        result = winner
+    found = [t for t in _tables(result) if t and all(_setting(config, str(name)) is not None for name in t)]
+    return dict(found[-1]) if found else {}
+
+
+def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+        for inner in value.values():
+            yield from _tables(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _tables(inner)
+
+
+def _setting(config: Config, name: str) -> Any:
+    """Return a setting's present value; None if there is no such setting."""
+    if "." not in name:
+        return None
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def changes_of(config: Config, values: Mapping[str, Any]) -> list[str]:
+    """Return a diff of settings, in the words of `--set`.
+
+    >>> changes_of(Config(), {"overlays.smart_trail": 4, "overlays.neo_cloud": 3})
+    ['- overlays.smart_trail=3', '+ overlays.smart_trail=4']
+    """
+    lines = []
+    for name, value in sorted(values.items()):
+        old = _setting(config, name)
+        if old != value:
+            lines += [redact(f"- {name}={old}"), redact(f"+ {name}={value}")]
+    return lines
