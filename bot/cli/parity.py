@@ -1,0 +1,135 @@
+"""Commands that lay this bot beside a TradingView chart: compare, calibrate, pine."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+
+
+@command()
+@click.argument("export", metavar="EXPORT")
+@klines_option()
+@click.option(
+    "--bind", "bind_file", metavar="FILE", help="TOML file that binds columns and alerts by hand; remembered."
+)
+@click.option(
+    "--warm-up", type=click.IntRange(min=0), help="Bars left out at the start (default 600, at most a third)."
+)
+@click.option("--out", metavar="DIR", help="Write compare.html and compare.json into this folder.")
+def compare(export: str, klines: str | None, bind_file: str | None, warm_up: int | None, out: str | None) -> None:
+    """Compare a TradingView export (chart data, list of trades, alerts log) with our values."""
+    from bot.research.parity.compare import compare as run
+    from bot.research.parity.printing import print_comparison
+    from bot.research.parity.writing import write_comparison
+
+    settings = settings_of()
+    found = run(
+        settings.load(),
+        Path(export),
+        klines=Path(klines) if klines else None,
+        bind_file=Path(bind_file) if bind_file else None,
+        warm_up=warm_up,
+    )
+    if out is not None:
+        found.report["page"] = str(write_comparison(Path(out), found))
+    if settings.json:
+        echo_json(_plain(found.report))
+    else:
+        print_comparison(found.report)
+
+
+@command()
+@click.argument("export", metavar="EXPORT")
+@klines_option()
+@click.option("--second", metavar="EXPORT", help="Export of a second symbol that has to agree with every change.")
+@click.option("--bind", "bind_file", metavar="FILE", help="TOML file that binds columns by hand; remembered.")
+@click.option(
+    "--warm-up", type=click.IntRange(min=0), help="Bars left out at the start (default 600, at most a third)."
+)
+@click.option("--name", default="calibrated", show_default=True, help="Name of the profile that is written.")
+@click.option("--out", metavar="FILE", help="Write the profile as TOML, to be added to config.toml.")
+def calibrate(
+    export: str,
+    klines: str | None,
+    second: str | None,
+    bind_file: str | None,
+    warm_up: int | None,
+    name: str,
+    out: str | None,
+) -> None:
+    """Fit open settings to a TradingView export: train on 70 %, accept only what helps the other 30 %."""
+    from bot.report.progress import progress
+    from bot.research.parity.calibrate import calibrate as run
+    from bot.research.parity.printing import print_calibration
+    from bot.research.parity.writing import checked_out, write_text
+
+    settings = settings_of()
+    if out is not None:
+        checked_out(Path(out))
+    with progress("fitting", 100, quiet=settings.quiet or settings.json) as advance:
+        report = run(
+            settings.load(),
+            Path(export),
+            klines=Path(klines) if klines else None,
+            second=Path(second) if second else None,
+            bind_file=Path(bind_file) if bind_file else None,
+            warm_up=warm_up,
+            name=name,
+            advance=advance,
+        )
+    if out is not None:
+        write_text(Path(out), report["profile"])
+    if settings.json:
+        echo_json(_plain(report))
+        return
+    print_calibration(report)
+    click.echo(
+        report["profile"] if out is None else f"profile written to {out}; add it to config.toml, use --profile {name}"
+    )
+
+
+@command()
+@klines_option()
+@click.option("--symbol", metavar="S", help="Default BTCUSDT.")
+@range_options
+@click.option("--out", required=True, metavar="FILE", help="The script to write, such as findings.pine.")
+def pine(klines: str | None, symbol: str | None, from_: str | None, to: str | None, out: str) -> None:
+    """Write a Pine v6 script that draws our blocks, breaks and signals on your own TradingView chart."""
+    from bot.app.chart import tape_of
+    from bot.core.errors import DataMissing
+    from bot.market import store
+    from bot.report.pine import pine as script
+    from bot.research.parity.compare import klines_source
+    from bot.research.parity.writing import checked_out, write_text
+
+    settings = settings_of()
+    config = settings.load()
+    checked_out(Path(out))
+    source = klines_source(Path(klines) if klines else None)
+    if source is None:
+        raise DataMissing(
+            "there are no klines to find anything on: `python -m bot download` gets them, or use --klines DIR"
+        )
+    bars = store.load(source, symbol or config.data.symbols[0], "3m").between(None, time_of(to))
+    from_ms = time_of(from_)
+    if not len(bars.between(from_ms)):
+        raise DataMissing(f"{source} has no bar of {bars.symbol} 3m between --from and --to")
+    found = script(tape_of(config, bars), bars.interval, from_ms=from_ms)
+    write_text(Path(out), found.text)
+    if settings.json:
+        echo_json({"file": out, "symbol": bars.symbol, **found.as_dict()})
+        return
+    more = f", {found.left_out} older ones left out by TradingView's limits" if found.left_out else ""
+    click.echo(
+        f"{out}: {found.blocks} blocks, {found.breaks} breaks, {found.signals} signals of {bars.symbol} 3m{more}; paste it "
+        "into the Pine editor and add it to the 3m chart"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a report with NaN as null and numpy's numbers as Python's."""
+    from bot.report.page import plain
+
+    return plain(value)

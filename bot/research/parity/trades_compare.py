@@ -1,0 +1,148 @@
+"""The list of trades of a chart's strategy against our signals on klines.
+
+The list has no bars and no symbol: both are found by laying its entry prices into the klines' ranges. A strategy's trade
+enters at the open after the signal's bar, or on its close, whichever fits the list better.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bot.config import Config
+from bot.core.errors import DataMissing
+from bot.core.klines import Klines, interval_ms
+from bot.core.types import Side
+from bot.research.parity import align as lay
+from bot.research.parity.ours import BASE, Ours
+from bot.research.parity.score import flags_of
+from bot.research.parity.trades_list import ListedTrade, TradesList
+from bot.research.parity.verdict import bars_list
+
+EXAMPLES: Final = 10
+
+
+def _inside(trades: list[ListedTrade], bars: Klines, shift: int) -> float:
+    """Return the share of entry prices that lie within the range of their bar."""
+    at = np.array([trade.entry_ms - shift for trade in trades], np.int64)
+    rows = lay.positions(bars, at - at % bars.interval_ms)
+    there = rows >= 0
+    if there.sum() < max(1, len(trades) // 2):
+        return -1.0
+    price = np.array([trade.entry_price for trade in trades])
+    slack = 1e-9 * price
+    held = (price >= bars.low[rows] - slack) & (price <= bars.high[rows] + slack) & there
+    return float(held.sum() / there.sum())
+
+
+def _found(listed: TradesList, source: Path) -> tuple[Klines, int, float]:
+    trades = listed.trades
+    found = lay.series_in(source, interval_ms(BASE))
+    lay.refuse_apart(trades[0].entry_ms, trades[-1].entry_ms, found, source, "list of trades")
+    best: tuple[float, int, Klines] | None = None
+    for bars in found:
+        for shift in [0] if listed.zoned else lay.shifts(bars.interval_ms):
+            share = _inside(trades, bars, shift)
+            if best is None or share > best[0] + 0.05:
+                best = (share, shift, bars)
+    if best is None or best[0] < 0.3:
+        names = ", ".join(sorted(bars.symbol for bars in found))
+        raise DataMissing(
+            f"the entry prices of {listed.path} lie in no bar of {source} ({names}): another symbol, or klines of another time"
+        )
+    return best[2], best[1], best[0]
+
+
+def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str, Any]:
+    """Return the report of a list of trades against our signals on klines.
+
+    Raises
+    ------
+    DataMissing
+        No symbol of the klines has the list's prices at its times.
+    """
+    bars, shift, inside = _found(listed, source)
+    step = bars.interval_ms
+    trades = listed.trades
+    known = bars.between(None, trades[-1].entry_ms - shift + step)
+    ours = Ours(known, config, known.open_ms)
+    signals = {
+        side: set(known.open_ms[flags_of(ours.table[f"{side.name.lower()}_signal"], "event")].tolist()) for side in Side
+    }
+    entries = [(t, t.entry_ms - shift - (t.entry_ms - shift) % step) for t in trades if t.side is not None]
+    counts = {lag: sum(at - lag * step in signals[t.side] for t, at in entries if t.side) for lag in (1, 0)}
+    lag = max(counts, key=lambda value: counts[value])
+    matched, near, theirs, used = 0, 0, [], set()
+    for trade, at in entries:
+        side = trade.side or Side.LONG
+        hits = [off for off in (0, -1, 1) if at - (lag + off) * step in signals[side]]
+        if hits:
+            matched, near = matched + (hits[0] == 0), near + (hits[0] != 0)
+            used.add((side, at - (lag + hits[0]) * step))
+        else:
+            theirs.append({"trade": trade.number, "side": side.name, "at_ms": at, "price": trade.entry_price})
+    first = entries[0][1] - lag * step if entries else 0
+    ends = [(t.entry_ms - shift, (t.exit_ms or trades[-1].entry_ms) - shift) for t in trades]
+    mine = [(side, at) for side in Side for at in sorted(signals[side]) if at >= first and (side, at) not in used]
+    busy = [(side, at) for side, at in mine if any(a <= at + step <= z for a, z in ends)]
+    only = [{"side": side.name, "at_ms": at} for side, at in mine if (side, at) not in busy]
+    report: dict[str, Any] = {
+        "export": {
+            "kind": "list of trades",
+            "file": listed.path.name,
+            "trades": len(trades),
+            "symbol": bars.symbol,
+            "shift_minutes": shift / 60_000,
+            "entries_inside_bars": inside,
+            "from_ms": trades[0].entry_ms - shift,
+            "to_ms": trades[-1].entry_ms - shift,
+        },
+        "trades": {
+            "matched": matched,
+            "matched_within_1": near,
+            "only_theirs": len(theirs),
+            "only_theirs_listed": theirs[:EXAMPLES],
+            "only_ours": len(only),
+            "only_ours_listed": only[:EXAMPLES],
+            "ours_while_in_a_trade": len(busy),
+            "side_unknown": len(trades) - len(entries),
+            "enters": "at the open after the signal" if lag else "on the close of the signal's bar",
+        },
+        "notes": listed.notes,
+    }
+    report["verdict"] = _trade_verdict(report, listed, source)
+    return report
+
+
+def _trade_verdict(report: dict[str, Any], listed: TradesList, source: Path) -> list[str]:
+    export, row = report["export"], report["trades"]
+    judged = export["trades"] - row["side_unknown"]
+    inside = f"{100 * export['entries_inside_bars']:.0f} % of the entries lie in their bar"
+    said = [f"{export['trades']} trades, found to be of {export['symbol']}: {inside}"]
+    if export["shift_minutes"]:
+        said.append(
+            f"its times are UTC{export['shift_minutes'] / 60:+g} h: the chart's zone was found by comparing prices"
+        )
+    if export["entries_inside_bars"] < 0.9:
+        market = lay.market_by_place(source)
+        said.append(
+            f"{100 - 100 * export['entries_inside_bars']:.0f} % of the entries lie outside their bar: the list is of another "
+            f"market than these klines{f' ({market})' if market != 'unknown' else ''}, or has slippage set"
+        )
+    if judged and row["matched"] == judged and not row["only_ours"]:
+        said.append(f"100 %: all {judged} entries are our signals, {row['enters']}")
+        return said
+    said.append(
+        f"{row['matched']} of {judged} entries are our signals ({row['enters']}), {row['matched_within_1']} more within a bar; "
+        f"{row['only_theirs']} only on the chart, {row['only_ours']} only here"
+        + (
+            f" ({row['ours_while_in_a_trade']} more while the strategy was in a trade)"
+            if row["ours_while_in_a_trade"]
+            else ""
+        )
+    )
+    for name, words in (("only_theirs", "only on the chart"), ("only_ours", "only here")):
+        times = [one["at_ms"] for one in row[f"{name}_listed"]]
+        if times:
+            said.append(f"{words}: {bars_list(times, row[name])}")
+    return said
