@@ -16,14 +16,18 @@ import numpy as np
 import pytest
 from yarl import URL
 
+from bot.config import Config
 from bot.core.errors import BotError
-from bot.core.events import Fill
+from bot.core.events import Fill, KlineClosed
 from bot.core.intents import Alert
-from bot.core.records import EquityPoint, TradeFill, TradeRecord
-from bot.core.types import OrderSide, Side
+from bot.core.records import Decision, EquityPoint, TradeFill, TradeRecord
+from bot.core.types import Kline, OrderSide, Side
 from bot.report import dashboard as module
+from bot.report.charts import modules
 from bot.report.dashboard import Dashboard, EquityLine
 from bot.report.hub import Hub
+from bot.report.live import Live
+from bot.strategy.kernel import COLUMNS
 
 D = Decimal
 STATIC = Path(module.__file__).with_name("static")
@@ -58,6 +62,7 @@ class Bot:
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.asked = 0
         self.state: dict[str, Any] = {"venue": "sim", "equity": D("1000.5"), "at_ms": 1_700_000_000_000}
+        self.live = Live(Config())
         self.dashboard = self.make()
         self.url = ""
 
@@ -70,6 +75,7 @@ class Bot:
             snapshot=self.snapshot,
             trades=lambda: [trade()],
             command=lambda name, args: self.commands.append((name, args)),
+            live=self.live,
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -180,6 +186,71 @@ async def test_a_browser_that_does_not_read_never_holds_the_bot_up(bot, client, 
     response.close()
 
 
+def close_bars(bot, count, symbol="BTCUSDT"):
+    """Close bars of a quiet market, and tell the hub."""
+    for i in range(count):
+        open_ms = 1_700_000_100_000 + 180_000 * i
+        bar = Kline(symbol, 180_000, open_ms, 100.0, 101.5, 99.5, 100.0 + i / 2, 5.0, 2.5)
+        bot.live.take(KlineClosed(bar.close_ms, bar), np.zeros(len(COLUMNS)))
+    bot.hub.publish()
+
+
+async def test_a_page_gets_the_newest_bars_and_later_what_it_lacks(bot, client):
+    async with client.get(f"{bot.url}/events") as response:
+        stream = frames(response)
+        for _ in range(4):
+            await anext(stream)
+        close_bars(bot, 5)
+        told = dict([await anext(stream) for _ in range(2)])
+
+    async def chart(query: str) -> tuple[int, dict[str, Any]]:
+        async with client.get(f"{bot.url}/api/chart?{query}") as response:
+            return response.status, await response.json()
+
+    status, first = await chart("symbol=BTCUSDT&last=3")
+    _, rest = await chart(f"symbol=BTCUSDT&after={first['time'][0] * 1000}")
+
+    assert told["bars"]["BTCUSDT"] == bot.live.newest()["BTCUSDT"]
+    assert (status, first["close"], first["first"]) == (200, [101.0, 101.5, 102.0], 2)
+    assert (rest["close"], rest["first"]) == ([101.5, 102.0], 3)
+    assert (await chart("symbol=DOGE"))[0] == 404
+    assert (await chart("symbol=BTCUSDT&last=x"))[0] == 400
+
+
+async def test_a_bar_is_shown_as_it_was_decided(bot, client):
+    close_bars(bot, 3)
+    flags = (True, False, True, True, False, True)
+    values = {"om_hyperwave": 31.2, "om_signal": 30.1, "so_trail": 101.0, "so_trail_dir": 1.0}
+    decision = Decision(9, 1_700_000_280_000, flags, (False,) * 6, 0, "no_signal", "4 of six long", values)
+    bot.live._decision = lambda open_ms: decision if open_ms == decision.open_ms else None
+
+    async with client.get(f"{bot.url}/api/bar?open_ms={decision.open_ms}") as response:
+        seen = await response.json()
+    async with client.get(f"{bot.url}/api/bar?open_ms=7") as response:
+        missing = response.status, await response.json()
+    async with client.get(f"{bot.url}/api/bar") as response:
+        assert response.status == 400
+
+    lights = seen["sides"]["long"]["lights"]
+    assert [light["on"] for light in lights] == list(flags)
+    assert lights[2]["number"] == "HW 31.2 > 30.1: crossed"
+    assert lights[5]["number"] == "▲ close 100.5 < 101.0"
+    assert seen["verdict"]["reason"] == "4 of six long"
+    assert missing == (404, {"error": "nothing was decided on that bar in this session"})
+
+
+async def test_the_state_says_how_long_each_condition_has_not_held(bot, client):
+    close_bars(bot, 4)
+
+    async with client.get(f"{bot.url}/api/status") as response:
+        seen = await response.json()
+
+    light = seen["sides"]["long"]["lights"][0]
+    assert (light["since"], light["strip"]) == (None, "0000")
+    assert seen["funnel"]["bars"] == 4
+    assert seen["funnel"]["long"]["alone"] == [0] * 6
+
+
 async def test_commands_need_the_token_and_a_known_name(bot, client):
     async def say(body: Any, token: str | None) -> tuple[int, dict[str, Any]]:
         headers = {} if token is None else {"X-Token": token}
@@ -215,7 +286,7 @@ async def test_only_the_pages_own_files_are_served_with_strict_headers(bot, clie
     async with client.get(f"{bot.url}/") as response:
         page = await response.text()
         policy = response.headers["Content-Security-Policy"]
-    local = set(re.findall(r'(?:src|href)="([^"]+)"', page))
+    local = set(re.findall(r'(?:src|href)="(/[^"]+)"', page))
 
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -233,8 +304,10 @@ async def test_only_the_pages_own_files_are_served_with_strict_headers(bot, clie
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_holds_nothing_inline():
-    for path in STATIC.iterdir():
+    credit = 'href="https://www.tradingview.com/"'  # the link that the chart library's licence asks for
+    for path in (STATIC / name for name in ("index.html", "style.css", "chart.css", "icon.svg", *modules("app.js"))):
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")  # the name of SVG, not an address
+        text = text.replace(credit, "")
         assert not re.search(r"https?://|//cdn", text), path.name
         assert "innerHTML" not in text
         assert "eval(" not in text
@@ -248,12 +321,9 @@ def test_the_page_loads_nothing_from_elsewhere_and_holds_nothing_inline():
 def test_the_page_has_every_element_that_its_modules_ask_for():
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     ids = set(re.findall(r'id="([\w-]+)"', page))
-    asked = {
-        name for path in STATIC.glob("*.js") for name in re.findall(r'byId\("([\w-]+)"\)', path.read_text("utf-8"))
-    }
-    imports = {
-        name for path in STATIC.glob("*.js") for name in re.findall(r'from "/([\w.]+)"', path.read_text("utf-8"))
-    }
+    texts = [(STATIC / name).read_text("utf-8") for name in modules("app.js")]
+    asked = {name for text in texts for name in re.findall(r'byId\("([\w-]+)"\)', text)}
+    imports = {name for text in texts for name in re.findall(r'from "/([\w.]+)"', text)}
     commands = set(re.findall(r'data-command="(\w+)"', page))
 
     assert asked <= ids

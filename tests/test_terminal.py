@@ -119,7 +119,7 @@ def test_the_picture_shows_venue_lights_with_numbers_position_and_news():
         "SHORT 0/6",
         "SMC ▲ PAC ▲",
         "59,900.0-59,950.5 · 71 %",
-        "34.6 signal 31.2",
+        "HW 34.6 > 31.2",
         "overflow down",
         "▼ rating 3",
         "▼ line 60,100.0",

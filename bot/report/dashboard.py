@@ -1,9 +1,10 @@
-"""The bot on a page: twelve lights, the position in R, trades and the equity line, live in any browser on this machine.
+"""The bot on a page: the chart as it grows, twelve lights, the position in R, trades and what happened, in any browser here.
 
-The page is served by the bot itself, from the files in `static/`, with nothing loaded from elsewhere. State comes by
-server-sent events: at most four a second, made once for all browsers, and a browser that does not read is dropped; the
-bot never waits for one. Looking needs no password, because the server listens on this machine only and answers only to its own
-name; doing (flatten, stop entries, arm) needs the token from the file in the data folder.
+The page is served by the bot itself, from the files in `static/` and the chart library of the package `lwcharts`, with nothing
+loaded from elsewhere. State comes by server-sent events: at most four a second, made once for all browsers, and a browser
+that does not read is dropped; the bot never waits for one. Events name each symbol's newest bar, and a page asks for what it
+lacks of the symbol that it shows. Looking needs no password, because the server listens on this machine only and answers
+only to its own name; doing (flatten, stop entries, arm) needs the token that the bot prints at its start.
 """
 
 import asyncio
@@ -22,7 +23,10 @@ from aiohttp import web
 
 from bot.core.errors import BotError
 from bot.core.records import EquityPoint, TradeRecord
+from bot.report.browser import Browser, EquityLine
+from bot.report.charts import LIBRARY, library, modules
 from bot.report.hub import Hub
+from bot.report.live import Live
 from bot.report.tables import trade_row
 from bot.report.view import line, view, weight
 
@@ -32,12 +36,11 @@ COMMANDS: Final = frozenset({"arm", "stop_entries", "start_entries", "flatten", 
 STATIC: Final = Path(__file__).with_name("static")
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FRAME_S: Final = 0.25  # between two frames to a browser
-SILENCE_S: Final = 10.0  # a comment keeps proxies and browsers from giving up on a quiet stream
 STUCK_S: Final = 10.0  # a browser that takes longer to read a frame is dropped
 MAX_BROWSERS: Final = 16
-QUEUE: Final = 40  # frames that wait for a browser: ten seconds
 NEWS: Final = 50
-EQUITY_POINTS: Final = 2000
+CHART_BARS: Final = 1_500  # of a symbol that a page is given at first
+MOST_BARS: Final = 20_000
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -64,58 +67,6 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, default=_default, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
-class EquityLine:
-    """Equity samples for a drawing: when full, every other one is dropped, so that the whole session stays in view."""
-
-    def __init__(self, capacity: int = EQUITY_POINTS) -> None:
-        self._capacity = capacity
-        self._step = 1
-        self._skipped = 0
-        self.points: list[tuple[int, float]] = []
-
-    def add(self, at_ms: int, equity: float) -> None:
-        """Take a sample, if it is its turn."""
-        self._skipped += 1
-        if self._skipped < self._step:
-            return
-        self._skipped = 0
-        self.points.append((at_ms, equity))
-        if len(self.points) >= self._capacity:
-            del self.points[1::2]
-            self._step *= 2
-
-
-class Browser:
-    """One browser's short queue of frames; one that lets it fill up is given up and may connect again."""
-
-    def __init__(self) -> None:
-        self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=QUEUE)
-        self._lost = False
-
-    def offer(self, frame: bytes) -> None:
-        """Hand over a frame; never waits."""
-        if self._lost or not frame:
-            return
-        if self._frames.full():
-            self.close()
-        else:
-            self._frames.put_nowait(frame)
-
-    def close(self) -> None:
-        """End the stream once the frame that is being sent is through."""
-        self._lost = True
-        while not self._frames.empty():
-            self._frames.get_nowait()
-        self._frames.put_nowait(None)
-
-    async def next(self) -> bytes | None:
-        """Wait for a frame, or for the moment to give a sign of life; None at the end."""
-        try:
-            return await asyncio.wait_for(self._frames.get(), SILENCE_S)
-        except TimeoutError:
-            return b": nothing new\n\n"
-
-
 class Dashboard:
     """The dashboard's server.
 
@@ -133,6 +84,8 @@ class Dashboard:
         Gives the trades so far, as `TradeRecord` or plain rows, oldest first.
     command
         Puts an operator's command on the bot's queue: name and arguments.
+    live
+        The tapes that the chart is drawn from; without them the page has no chart.
     """
 
     def __init__(
@@ -145,20 +98,25 @@ class Dashboard:
         snapshot: Callable[[], Mapping[str, Any]],
         trades: Callable[[], Sequence[TradeRecord | Mapping[str, Any]]],
         command: Callable[[str, dict[str, Any]], None],
+        live: Live | None = None,
     ) -> None:
+        self._live = live
+        self._newest: dict[str, int] = {}
         self._hub, self._host, self._port, self._token = hub, host, port, token
         self._snapshot, self._trades, self._command = snapshot, trades, command
         self._equity = EquityLine()
         self._news: deque[dict[str, str]] = deque(maxlen=NEWS)
         self._runner: web.AppRunner | None = None
+        self._registry: Any = None  # of the metrics, made when they are first asked for
         self._collector: asyncio.Task[None] | None = None
         self._browsers: set[Browser] = set()
         self._frame: tuple[int, bytes] = (-1, b"")  # the hub's version and the state that was encoded at it
+        pages = ("index.html", "style.css", "chart.css", "icon.svg", *modules("app.js"))
         self._files = {
-            f"/{'' if path.name == 'index.html' else path.name}": (TYPES[path.suffix], path.read_bytes())
-            for path in sorted(STATIC.iterdir())
-            if path.suffix in TYPES
+            f"/{'' if name == 'index.html' else name}": (TYPES[Path(name).suffix], (STATIC / name).read_bytes())
+            for name in pages
         }
+        self._files[f"/{LIBRARY}"] = (TYPES[".js"], library().encode())
 
     async def start(self) -> int:
         """Listen, and return the port."""
@@ -170,7 +128,10 @@ class Dashboard:
                 web.get("/api/status", self._status),
                 web.get("/api/trades", self._trade_rows),
                 web.get("/api/equity", self._equity_points),
+                web.get("/api/chart", self._chart),
+                web.get("/api/bar", self._bar),
                 web.get("/health", self._health),
+                web.get("/metrics", self._metrics),
                 web.post("/api/command", self._do),
             ]
         )
@@ -216,7 +177,7 @@ class Dashboard:
         subscription = self._hub.subscribe(keep=10_000)
         try:
             while not subscription.closed:
-                await subscription.wait()
+                await subscription.wait(0.0 if self._behind() else None)
                 try:
                     frame = self._changes(subscription.take())
                 except Exception:  # watching must not end with one odd snapshot; the log says what it was
@@ -228,6 +189,10 @@ class Dashboard:
         finally:
             subscription.close()
 
+    def _behind(self) -> bool:
+        """Follow the drawings some bars further while somebody looks; whether there are more to follow."""
+        return bool(self._browsers) and self._live is not None and not self._live.follow()
+
     def _changes(self, items: list[Any]) -> bytes:
         points = [(item.at_ms, float(item.equity)) for item in items if isinstance(item, EquityPoint)]
         for point in points:
@@ -238,6 +203,9 @@ class Dashboard:
             return b""  # nobody looks: the engine is not asked
         closed = [trade_row(item) for item in items if isinstance(item, TradeRecord)]
         parts: list[tuple[str, Any]] = [("point", points[-1:]), ("trade", closed), ("news", news[-NEWS:])]
+        if self._live is not None and (newest := self._live.newest()) != self._newest:
+            self._newest = newest
+            parts.append(("bars", newest))
         return _event("status", self._state()) + b"".join(_event(name, dumps(part)) for name, part in parts if part)
 
     @web.middleware
@@ -266,8 +234,13 @@ class Dashboard:
     def _state(self) -> bytes:
         """Return the encoded state, made anew only when something has changed: one snapshot for all browsers."""
         if self._frame[0] != self._hub.version or not self._frame[1]:
-            self._frame = (self._hub.version, dumps(view(self._snapshot())))
+            self._frame = (self._hub.version, dumps(view(self._seen())))
         return self._frame[1]
+
+    def _seen(self) -> Mapping[str, Any]:
+        """Return the engine's snapshot with what the tapes add to it."""
+        snapshot = self._snapshot()
+        return snapshot if self._live is None else {**snapshot, **self._live.told()}
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.Response(body=self._state(), content_type="application/json")
@@ -284,6 +257,45 @@ class Dashboard:
 
     async def _equity_points(self, request: web.Request) -> web.Response:
         return _json(self._equity.points)
+
+    async def _chart(self, request: web.Request) -> web.Response:
+        """Answer with a symbol's chart: its newest bars, or those after a bar that the page has."""
+        if self._live is None:
+            return _json({"error": "this bot keeps no chart"}, status=404)
+        try:
+            last = min(max(1, int(request.query.get("last", str(CHART_BARS)))), MOST_BARS)
+            after = request.query.get("after")
+            after_ms = None if after is None else int(after)
+        except ValueError:
+            return _json({"error": "last and after are whole numbers: bars, and epoch ms"}, status=400)
+        symbol = request.query.get("symbol", "")
+        followed = self._live.follow()
+        while not followed:
+            await asyncio.sleep(0)  # other work comes in between
+            followed = self._live.follow()
+        found = self._live.chart(symbol, last=last, after_ms=after_ms)
+        if found is None:
+            return _json({"error": f"there is no chart of {symbol!r}"}, status=404)
+        return _json(found)
+
+    async def _bar(self, request: web.Request) -> web.Response:
+        """Answer with a bar as it was decided, in the form of the state."""
+        try:
+            open_ms = int(request.query.get("open_ms", ""))
+        except ValueError:
+            return _json({"error": "open_ms is a whole number: epoch ms of the bar's open"}, status=400)
+        found = self._live.bar(open_ms) if self._live is not None else None
+        if found is None:
+            return _json({"error": "nothing was decided on that bar in this session"}, status=404)
+        seen = view(found)
+        return _json({"sides": seen["sides"], "verdict": seen["verdict"], "values": found["decision"]["values"]})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        from bot.report.metrics_page import CONTENT_TYPE, metrics, registry_of
+
+        if self._registry is None:
+            self._registry = registry_of(self._snapshot)
+        return web.Response(body=metrics(self._registry), headers={"Content-Type": CONTENT_TYPE})
 
     async def _health(self, request: web.Request) -> web.Response:
         seen = view(self._snapshot())

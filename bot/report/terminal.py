@@ -193,6 +193,9 @@ def _money_panel(seen: Mapping[str, Any]) -> RenderableType:
         _row(
             table, row["name"], Text(row["text"], style="bold red" if row["hit"] else ""), "rests" if row["hit"] else ""
         )
+    ledger = seen.get("ledger")
+    if ledger:
+        _row(table, "repaint", Text(ledger["text"], style="bold red" if ledger["rewritten"] else ""), "")
     for name, value in list(seen["counters"].items())[:4]:
         number = figure(value)
         _row(table, name.replace("_", " "), str(value) if number is None else f"{number:,g}", "")

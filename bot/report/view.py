@@ -53,6 +53,7 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
     limits = _mapping(snapshot.get("limits"))
     trade = _mapping(snapshot.get("trade"))
     venue = str(snapshot.get("venue") or "")
+    recent = _mapping(snapshot.get("recent"))
     symbols = _list(snapshot.get("symbols"))
     symbol = str(symbols[0]) if symbols else "BTCUSDT"
     equity, peak = figure(snapshot.get("equity")), figure(snapshot.get("peak"))
@@ -66,7 +67,7 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "lag_ms": figure(snapshot.get("lag_ms")),
         "symbol": symbol,
         "price": figure(_mapping(snapshot.get("prices")).get(symbol)),
-        "sides": {side: _side(decision, side) for side in ("long", "short")},
+        "sides": {side: _side(decision, side, recent, snapshot.get("close")) for side in ("long", "short")},
         "verdict": {
             "open_ms": _instant(decision.get("open_ms")),
             "signal": figure(decision.get("signal")),
@@ -75,6 +76,8 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         },
         "trade": _trade(trade),
         "legs": [_leg(_mapping(leg)) for leg in _list(trade.get("legs"))],
+        "positions": {str(k): _text(v) for k, v in _mapping(snapshot.get("positions")).items()},
+        "unexplained": {str(k): _text(v) for k, v in _mapping(snapshot.get("unexplained")).items()},
         "money": {
             "wallet": figure(snapshot.get("wallet")),
             "equity": equity,
@@ -92,7 +95,46 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, int | float | str)
         },
         "feeds_lost": [str(name) for name in _list(limits.get("feeds_lost"))],
+        "symbols": [str(name) for name in symbols] or [symbol],
+        "source": _text(snapshot.get("source")),
+        "speed": figure(snapshot.get("speed")),
+        "streams": _streams(snapshot),
+        "times": _times(snapshot),
+        "funnel": snapshot.get("funnel"),
+        "ledger": snapshot.get("ledger"),
+        "parity": {
+            "checked": figure(snapshot.get("bars_cross_checked")),
+            "mismatched": figure(snapshot.get("bars_mismatched")),
+        },
     }
+
+
+def _streams(snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row a stream of each feed: its age and lag in ms, and whether the feed is heard."""
+    rows = []
+    for feed, told in _mapping(snapshot.get("feeds")).items():
+        if not isinstance(told, Mapping) or "lost" not in told:
+            continue
+        streams = _mapping(told.get("streams")) or {str(feed): {}}
+        for name, lag in streams.items():
+            values = _mapping(lag)
+            row = {key: figure(values.get(key)) for key in ("age_ms", "last_ms", "p50_ms", "p99_ms")}
+            rows.append({"name": str(name), "heard": not told["lost"], **row})
+    return rows
+
+
+def _times(snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row a measured time: bars closing late, a decision to its order, positions without a stop."""
+    late = _mapping(_mapping(snapshot.get("feeds")).get("close_lag"))
+    measured = [(f"{symbol} bar closes late by", told) for symbol, told in late.items()]
+    measured.append(("bar to order", snapshot.get("decision_times")))
+    measured += [(f"{symbol} without a stop", told) for symbol, told in _mapping(snapshot.get("naked")).items()]
+    rows = []
+    for name, told in measured:
+        row = {key: figure(_mapping(told).get(key)) for key in ("p50_ms", "p99_ms", "max_ms")}
+        if row["max_ms"] is not None:
+            rows.append({"name": name, **row})
+    return rows
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -112,50 +154,101 @@ def _instant(value: Any) -> int | None:
     return int(number) if number is not None and 0 < number < LAST_MS else None
 
 
-def _side(decision: Mapping[str, Any], side: str) -> dict[str, Any]:
+def _side(decision: Mapping[str, Any], side: str, recent: Mapping[str, Any], close: Any) -> dict[str, Any]:
     lit = _mapping(decision.get(side))
-    values = _mapping(decision.get("values"))
-    lights = [
-        {
-            "name": name,
-            "label": LABELS[name],
-            "on": bool(lit[name]) if name in lit else None,
-            "number": evidence(values, side, name),
-        }
-        for name in CONDITIONS
-    ]
+    values = {"close": close, **_mapping(decision.get("values"))}
+    lights = []
+    for name in CONDITIONS:
+        on = bool(lit[name]) if name in lit else None
+        past = _mapping(recent.get(f"{side}_{name}"))
+        lights.append(
+            {
+                "name": name,
+                "label": LABELS[name],
+                "on": on,
+                "number": evidence(values, side, name, on=on),
+                "since": past.get("since"),
+                "strip": _text(past.get("strip")),
+            }
+        )
     return {"lights": lights, "count": sum(light["on"] is True for light in lights)}
 
 
-def evidence(values: Mapping[str, Any], side: str, name: str) -> str:
-    """Return the number behind a light, in a few characters, from the columns of `signals` in a decision's values."""
+def evidence(values: Mapping[str, Any], side: str, name: str, *, on: bool | None = None) -> str:
+    """Return the number behind a light, and what it lacks, from the columns of `signals` in a decision's values."""
     told = values.get(f"{side}_{name}_evidence")
     if isinstance(told, str):
         return told
-    match name:
-        case "htf":
-            return _join(("SMC", _arrow(values, "htf_smc_trend")), ("PAC", _arrow(values, "htf_pac_trend")))
-        case "ob":
-            bottom, top = figure(values.get(f"{side}_ob_bottom")), figure(values.get(f"{side}_ob_top"))
-            if bottom is None or top is None:
-                return ""
-            dominance = _plain(values.get(f"{side}_ob_dominance"), ".0f")
-            return f"{bottom:,.1f}-{top:,.1f}" + (f" · {dominance} %" if dominance else "")
-        case "hw_cross":
-            return _join(
-                ("", _plain(values.get("om_hyperwave"), ".1f")), ("signal", _plain(values.get("om_signal"), ".1f"))
-            )
-        case "no_overflow":
-            up, down = values.get("om_overflow_up"), values.get("om_overflow_down")
-            if up is None and down is None:
-                return ""
-            sides = [word for word, flag in (("up", up), ("down", down)) if figure(flag)]
-            return "overflow " + " and ".join(sides) if sides else "none"
-        case "conf":
-            return _join(("", _arrow(values, "so_state")), ("rating", _plain(values.get("so_rating"), ".0f")))
-        case "trail":
-            return _join(("", _arrow(values, "so_trail_dir")), ("line", _plain(values.get("so_trail"), ",.1f")))
-    return ""
+    return {
+        "htf": _htf_words,
+        "ob": _block_words,
+        "hw_cross": _wave_words,
+        "no_overflow": _flow_words,
+        "conf": _confirmation_words,
+        "trail": _trail_words,
+    }[name](values, side, on)
+
+
+def _htf_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    text = _join(("SMC", _arrow(values, "htf_smc_trend")), ("PAC", _arrow(values, "htf_pac_trend")))
+    return f"{text}: needs {_wanted(side)}" if text and on is False else text
+
+
+def _block_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    bottom, top = figure(values.get(f"{side}_ob_bottom")), figure(values.get(f"{side}_ob_top"))
+    if bottom is not None and top is not None:
+        dominance = _plain(values.get(f"{side}_ob_dominance"), ".0f")
+        return f"{bottom:,.1f}-{top:,.1f}" + (f" · {dominance} %" if dominance else "")
+    near = _plain(values.get("pac_demand_top" if side == "long" else "pac_supply_bottom"), ",.1f")
+    return f"nearest {near}: needs a touch" if near and on is False else ""
+
+
+def _wave_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    wave, line_ = figure(values.get("om_hyperwave")), figure(values.get("om_signal"))
+    if wave is None or line_ is None:
+        return "" if wave is None else f"HW {wave:.1f}"
+    sign = "<" if wave < line_ else ">"
+    text = f"HW {wave:.1f} {sign} {line_:.1f}"
+    if on is not False:
+        return f"{text}: crossed" if on else text
+    half = "below" if side == "long" else "above"
+    if (wave >= 50) if side == "long" else (wave <= 50):
+        return f"{text}: needs cross {half} 50"
+    crossed = wave > line_ if side == "long" else wave < line_
+    return f"{text}: crossed before, needs a new cross" if crossed else f"{text}: needs cross"
+
+
+def _flow_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    up, down = values.get("om_overflow_up"), values.get("om_overflow_down")
+    if up is None and down is None:
+        return ""
+    sides = [word for word, flag in (("up", up), ("down", down)) if figure(flag)]
+    flow = _plain(values.get("om_money_flow"), ".1f")
+    lower, upper = (_plain(values.get(f"om_{name}"), ".1f") for name in ("lower", "upper"))
+    text = "overflow " + " and ".join(sides) if sides else "none"
+    return text + (f" · MF {flow} ({lower} to {upper})" if flow and lower and upper else "")
+
+
+def _confirmation_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    text = _join(("", _arrow(values, "so_state")), ("rating", _plain(values.get("so_rating"), ".0f")))
+    if not text or on is not False:
+        return text
+    state = figure(values.get("so_state")) or 0.0
+    agrees = state > 0 if side == "long" else state < 0
+    return f"{text}: rating, strength or age" if agrees else f"{text}: needs {_wanted(side)}"
+
+
+def _trail_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
+    text = _join(("", _arrow(values, "so_trail_dir")), ("line", _plain(values.get("so_trail"), ",.1f")))
+    close, trail = figure(values.get("close")), figure(values.get("so_trail"))
+    if close is not None and trail is not None:
+        sign = "<" if close < trail else ">"
+        text = f"{_arrow(values, 'so_trail_dir')} close {close:,.1f} {sign} {trail:,.1f}"
+    return f"{text}: needs {_wanted(side)}" if text and on is False else text
+
+
+def _wanted(side: str) -> str:
+    return "▲" if side == "long" else "▼"
 
 
 def _plain(value: Any, form: str) -> str:
@@ -200,6 +293,11 @@ def _trade(trade: Mapping[str, Any]) -> dict[str, Any] | None:
         "pnl": figure(trade.get("pnl")),
         "opened_ms": _instant(trade.get("opened_ms")),
         "naked_ms": figure(trade.get("naked_ms")),
+        "stop0": _level(trade.get("plan_stop")),
+        "covered": figure(trade.get("covered")),
+        "net_beta": figure(trade.get("net_beta")),
+        "signal_ms": _instant(trade.get("signal_ms")),
+        "cost_r": figure(trade.get("expected_cost_r")),
     }
 
 
@@ -217,6 +315,7 @@ def _leg(leg: Mapping[str, Any]) -> dict[str, Any]:
         "entry": _level(leg.get("average")),
         "stop": _level(leg.get("stop")),
         "beta": figure(leg.get("beta")),
+        "r2": figure(leg.get("r2")),
         "note": " ".join(part for part in (_text(leg.get("state")), _text(leg.get("note"))) if part),
     }
 

@@ -2,11 +2,20 @@
 
 import { byId } from "/format.js";
 import { wireCommands } from "/commands.js";
-import { addEquity, addNews, addTrades, setEquity, setNews, setTrades } from "/history.js";
+import { addEquity, addNews, addTrades, setEquity, setNews, setTrades, wireTrades } from "/history.js";
+import { onBars, onState, showBar, startChart } from "/live_chart.js";
+import { showTruth } from "/panels.js";
+import { showPosition } from "/position.js";
 import { showState, trouble } from "/state.js";
 
 const handlers = {
-  status: showState,
+  status(seen) {
+    showState(seen);
+    showPosition(seen);
+    showTruth(seen);
+    onState(seen);
+  },
+  bars: onBars,
   trades: setTrades,
   trade: addTrades,
   equity: setEquity,
@@ -25,12 +34,15 @@ function newsOf() {
 }
 
 wireCommands();
+wireTrades(showBar);
+startChart();
 const events = new EventSource("/events");
 events.addEventListener("open", () => { handlers.news = newsOf(); });
 for (const kind of Object.keys(handlers)) {
   events.addEventListener(kind, (event) => handlers[kind](JSON.parse(event.data)));
 }
 events.addEventListener("error", () => {
-  byId("banner").classList.add("lost");
+  byId("banner").dataset.venue = "lost";
+  byId("mode").textContent = "NOT CONNECTED";
   trouble(["No connection to the bot: what is shown here is old. Trying again."]);
 });

@@ -1,31 +1,50 @@
-// Operator's commands: a token, and for flatten a second press.
+// Operator's commands: read-only without a token; flatten is asked again in a dialog that names what will be closed.
 
-import { byId } from "/format.js";
+import { byId, element, number, plain } from "/format.js";
 
-const SURE_MS = 4000;
+const STORE = "bot-token";
 
 export function wireCommands() {
+  const token = byId("token");
+  token.value = given();
+  token.addEventListener("input", rights);
+  rights();
   for (const button of document.querySelectorAll("button[data-command]")) {
-    const words = button.textContent;
-    let sureUntil = 0;
-    button.addEventListener("click", async () => {
-      if (button.dataset.command === "flatten" && Date.now() > sureUntil) {
-        sureUntil = Date.now() + SURE_MS;
-        button.textContent = "Press again to close everything";
-        button.classList.add("sure");
-        setTimeout(() => calm(button, words), SURE_MS);
-        return;
-      }
-      sureUntil = 0;
-      calm(button, words);
-      await send(button.dataset.command);
-    });
+    button.addEventListener("click", () => (button.dataset.command === "flatten" ? ask() : send(button.dataset.command)));
   }
+  byId("sure-no").addEventListener("click", () => byId("sure").close());
+  byId("sure-yes").addEventListener("click", () => {
+    byId("sure").close();
+    send("flatten");
+  });
 }
 
-function calm(button, words) {
-  button.textContent = words;
-  button.classList.remove("sure");
+// The address that the bot prints carries the token after the #: that part never reaches a server or a log.
+function given() {
+  const found = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (found) {
+    history.replaceState(null, "", location.pathname);
+    sessionStorage.setItem(STORE, found);
+  }
+  return found ?? sessionStorage.getItem(STORE) ?? "";
+}
+
+function rights() {
+  const value = byId("token").value.trim();
+  sessionStorage.setItem(STORE, value);
+  for (const button of document.querySelectorAll("button[data-command]")) button.disabled = !value;
+  byId("rights").textContent = value ? "" : "read-only";
+}
+
+async function ask() {
+  const response = await fetch("/api/status").catch(() => null);
+  const seen = response && response.ok ? await response.json() : null;
+  byId("sure-mode").textContent = seen ? seen.mode : "The bot did not answer: what it holds is not known.";
+  const rows = [];
+  if (seen && seen.trade) rows.push(`${seen.trade.side} ${plain(seen.trade.qty)} ${seen.symbol} at ${number(seen.trade.entry, 1)}, now ${number(seen.trade.r, 2, true)} R`);
+  for (const leg of seen ? seen.legs : []) if (leg.qty !== null) rows.push(`hedge ${leg.side} ${plain(leg.qty)} ${leg.symbol}`);
+  byId("sure-what").replaceChildren(...(rows.length ? rows : ["No position of this bot is open; its orders are cancelled."]).map((text) => element("li", text)));
+  byId("sure").showModal();
 }
 
 async function send(name) {

@@ -11,9 +11,21 @@ let trades = [];
 let points = [];
 let news = [];
 
+let watchers = [];
+let onPress = () => {};
+
+export function onTrades(watcher) {
+  watchers.push(watcher);
+}
+
+export function wireTrades(press) {
+  onPress = press;
+}
+
 export function setTrades(rows) {
   trades = rows.filter((row) => row.qty > 0).slice(-MOST_TRADES);
   drawTrades();
+  for (const watcher of watchers) watcher(trades);
 }
 
 export function addTrades(rows) {
@@ -23,13 +35,19 @@ export function addTrades(rows) {
 
 function drawTrades() {
   byId("trades-count").textContent = trades.length ? String(trades.length) : "";
+  byId("trades-none").hidden = trades.length > 0;
   byId("trades").replaceChildren(...trades.slice().reverse().map((row) => {
     const line = document.createElement("tr");
     const cells = [
-      utc(row.closed_ms), row.side, row.exit_reason, plain(row.qty), number(row.entry_price, 1), number(row.exit_price, 1),
-      number(row.r_multiple, 2, true), number(row.alpha_r, 2, true), number(row.hedge_r, 2, true), number(row.fees),
+      utc(row.closed_ms), row.side, row.exit_reason, number(row.r_multiple, 2, true), number(row.alpha_r, 2, true), number(row.hedge_r, 2, true),
+      plain(row.qty), number(row.entry_price, 1), number(row.exit_price, 1), number(row.fees), number(row.naked_ms, 0), number(row.net_beta),
     ];
-    line.append(...cells.map((text, i) => element("td", text, i === 6 ? (row.r_multiple < 0 ? "bad" : "good") : "")));
+    line.append(...cells.map((text, i) => element("td", text, i === 3 ? (row.r_multiple < 0 ? "bad" : "good") : "")));
+    const open = element("button", cells[0], "link");
+    open.type = "button";
+    open.title = "Show the bar of its signal as it was";
+    line.firstChild.replaceChildren(open);
+    line.addEventListener("click", () => onPress(row));
     return line;
   }));
 }

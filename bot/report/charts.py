@@ -1,0 +1,138 @@
+"""A chart as one file that needs nothing else: open it in any browser, send it to anybody, look at it offline.
+
+The page is made of the very modules that the dashboard serves, put together in order; the drawing library (Lightweight Charts,
+Apache 2.0, by TradingView) comes from the installed package `lwcharts` and keeps its licence text at its head.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bot.core.errors import BotError, ConfigError
+
+STATIC: Final = Path(__file__).with_name("static")
+ENTRY: Final = "file_page.js"
+LIBRARY: Final = "lightweight-charts.js"  # its name on the dashboard
+CREDIT: Final = (
+    'Charts drawn with <a href="https://www.tradingview.com/">TradingView</a> Lightweight Charts™, '
+    "Copyright © TradingView, Inc., Apache License 2.0."
+)
+_IMPORT: Final = re.compile(r'^import .*? from "/([\w.]+)";\n', re.MULTILINE)
+_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main class="file">
+<h1>{title}</h1>
+<div id="chart"></div>
+<p class="credit">{note}</p>
+<p class="credit">{credit}</p>
+</main>
+<noscript>This chart needs JavaScript.</noscript>
+<script type="application/json" id="chart-data">{data}</script>
+<script>{library}</script>
+<script type="module">
+{script}
+</script>
+</body>
+</html>
+"""
+
+
+@functools.cache
+def library() -> str:
+    """Return the drawing library, with its licence text at its head.
+
+    Raises
+    ------
+    BotError
+        The package `lwcharts` does not hold it.
+    """
+    try:
+        found = resources.files("lwcharts") / "vendor" / "lightweight-charts.standalone.production.js"
+        return re.sub(r"^//# sourceMappingURL=.*\n?", "", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    except (ModuleNotFoundError, OSError) as error:
+        raise BotError(
+            f"the package lwcharts with the chart library is not installed: {error}; run make setup"
+        ) from None
+
+
+def modules(entry: str = ENTRY) -> list[str]:
+    """Return the names of the page's modules that `entry` needs, each after those it imports."""
+    done: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        for needed in _IMPORT.findall((STATIC / name).read_text(encoding="utf-8")):
+            visit(needed)
+        done.append(name)
+
+    visit(entry)
+    return done
+
+
+def bundle(entry: str = ENTRY) -> str:
+    """Return the modules that `entry` needs as one script, without imports and exports; their names are distinct."""
+    parts = []
+    for name in modules(entry):
+        text = _IMPORT.sub("", (STATIC / name).read_text(encoding="utf-8"))
+        parts.append(re.sub(r"^export (?=const|class|function|async)", "", text, flags=re.MULTILINE))
+    return "\n".join(parts)
+
+
+def inline_json(value: Any) -> str:
+    """Return JSON that may stand inside a script element."""
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def page(
+    charts: Sequence[Mapping[str, Any]], *, title: str, note: str, trades: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Return a self-contained page with a tab for each payload of `chart_data.Tape`."""
+    style = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("style.css", "chart.css"))
+    return _PAGE.format(
+        policy=_POLICY,
+        title=escape(title),
+        note=escape(note),
+        credit=CREDIT,
+        style=style,
+        data=inline_json({"charts": list(charts), "trades": list(trades)}),
+        library=library().replace("</script", "<\\/script"),
+        script=bundle().replace("</script", "<\\/script"),
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        Its folder does not exist or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,201 @@
+"""The repaint ledger: what was seen when it was decided, against what the same bars say later.
+
+A chart may look right because it was redrawn. Every value and condition that stood when a bar was decided is therefore stored
+as it was, for all symbols, and computed again later by a second set of kernels that begins at the session's recorded first
+bar (two runs agree only from the same start, strategy 1). Both must agree to the last bit. The figure is "0 of N closed bars
+rewritten"; the first miss names the bar and the column, raises an alert and stops entries.
+
+A bar that was closed early is judged on the confirmed bar: that is the one taken here. After a restart the stored values are
+those of the process before, so that the comparison also says whether a restart changed anything.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+import numpy as np
+import orjson
+
+from bot.config import Config
+from bot.core.errors import DataError
+from bot.core.events import KlineClosed
+from bot.report.tables import utc
+from bot.strategy.features import Features
+from bot.strategy.kernel import COLUMNS
+
+VERSION: Final = 1
+AT_ONCE: Final = 1_024  # bars of a symbol that one check computes again: about 20 ms while it catches up with history
+FOLDER: Final = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A closed bar whose values came out differently."""
+
+    symbol: str
+    open_ms: int
+    column: str
+    stored: float
+    found: float
+    columns: int  # how many differ
+
+    def __str__(self) -> str:
+        """Return the sentence for the person."""
+        more = f" and {self.columns - 1} more" if self.columns > 1 else ""
+        return (
+            f"{self.symbol} bar {utc(self.open_ms)} was rewritten: {self.column}{more} was {self.stored!r} when decided, "
+            f"computed again it is {self.found!r}"
+        )
+
+
+class Book:
+    """The stored rows of one symbol: a file that only grows, one record a bar (open time, then every column).
+
+    A file of other columns is refused; a record that a crash cut short is cut off.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.stored: dict[int, np.ndarray] = {}  # rows of an earlier process, by open time, until they are judged
+        self._file: BinaryIO | None = None
+        self._size = 8 * (1 + len(COLUMNS))
+
+    def open(self) -> None:
+        """Read what an earlier process left, and be ready to add to it."""
+        if self.path is None:
+            return
+        head = orjson.dumps({"version": VERSION, "columns": COLUMNS}) + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        held = self.path.read_bytes() if self.path.is_file() else b""
+        if held and not held.startswith(head):
+            raise DataError(f"{self.path} holds columns of another version: move it away to start a new ledger")
+        count = max(len(held) - len(head), 0) // self._size
+        records = np.frombuffer(held, np.float64, count * (1 + len(COLUMNS)), len(head)) if count else np.empty(0)
+        for record in records.reshape(count, 1 + len(COLUMNS)):
+            self.stored[int(record[0])] = record[1:]
+        self._file = self.path.open("r+b" if held else "w+b")
+        if not held:
+            self._file.write(head)
+        self._file.truncate(len(head) + count * self._size)
+        self._file.seek(0, os.SEEK_END)
+
+    def add(self, open_ms: int, values: np.ndarray) -> None:
+        """Store a row as it was decided."""
+        if self._file is not None:
+            self._file.write(np.float64(open_ms).tobytes() + values.tobytes())
+
+    def flush(self) -> None:
+        """Hand what was added to the system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Ledger:
+    """Stores the rows of all symbols as they were decided, and judges them.
+
+    Parameters
+    ----------
+    folder
+        Where the books stand, one a session and symbol; None keeps nothing on disk.
+    """
+
+    def __init__(
+        self, config: Config, *, folder: Path | None = None, session: int = 0, model: Mapping[str, Any] | None = None
+    ) -> None:
+        symbols = config.data.symbols
+        self._again = Features(config, model=model)
+        self._waiting: dict[str, deque[tuple[KlineClosed, np.ndarray | None]]] = {s: deque() for s in symbols}
+        self._last = dict.fromkeys(symbols, -1)
+        self._books = {s: Book(folder / f"{session}-{s}.rows" if folder else None) for s in symbols}
+        self._columns = np.array(COLUMNS)
+        self.bars = 0  # closed bars stored
+        self.judged = 0
+        self.rewritten = 0
+        self.first: Miss | None = None
+        for book in self._books.values():
+            book.open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self, event: KlineClosed, values: np.ndarray | None) -> None:
+        """Take a closed bar and its row as the decision saw it; None for a refused bar. History warms up only."""
+        bar = event.kline
+        if bar.symbol not in self._waiting or event.early or bar.open_ms <= self._last[bar.symbol]:
+            return
+        self._last[bar.symbol] = bar.open_ms
+        if event.history or values is None:
+            self._waiting[bar.symbol].append((event, None))
+            return
+        book = self._books[bar.symbol]
+        earlier = book.stored.pop(bar.open_ms, None)
+        if earlier is None:
+            book.add(bar.open_ms, values)
+        self.bars += 1
+        self._waiting[bar.symbol].append((event, values if earlier is None else earlier))
+
+    def check(self, at_once: int | None = AT_ONCE) -> Miss | None:
+        """Compute waiting bars again, all but the newest of each symbol; return the first miss that this found."""
+        before = self.first
+        for symbol, waiting in self._waiting.items():
+            self._books[symbol].flush()
+            keep = 0 if at_once is None else 1
+            for _ in range(max(len(waiting) - keep, 0) if at_once is None else min(len(waiting) - keep, at_once)):
+                self._judge(*waiting.popleft())
+        return self.first if before is None else None
+
+    def _judge(self, event: KlineClosed, values: np.ndarray | None) -> None:
+        row = self._again.step(event)
+        if values is None or row is None:
+            return
+        self.judged += 1
+        if row.values.tobytes() == values.tobytes():
+            return
+        same = (row.values == values) | (np.isnan(row.values) & np.isnan(values))
+        if same.all():  # zeros of either sign, NaN of any kind
+            return
+        self.rewritten += 1
+        at = int(np.flatnonzero(~same)[0])
+        if self.first is None:
+            bar = event.kline
+            stored, found = float(values[at]), float(row.values[at])
+            self.first = Miss(bar.symbol, bar.open_ms, COLUMNS[at], stored, found, int((~same).sum()))
+
+    def finish(self) -> Miss | None:
+        """Judge every bar that waits, the newest too."""
+        return self.check(None)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures: bars stored, bars computed again, bars rewritten, and the first miss in words."""
+        return {
+            "bars": self.bars,
+            "judged": self.judged,
+            "rewritten": self.rewritten,
+            "first": str(self.first) if self.first else None,
+            "text": f"{self.rewritten} of {self.judged} closed bars rewritten",
+        }
+
+    def close(self) -> None:
+        """Close the books."""
+        for book in self._books.values():
+            book.close()
+
+
+def forget(folder: Path, sessions: Iterable[int]) -> int:
+    """Remove the books of these sessions; return how many files went."""
+    gone = [path for session in sessions for path in folder.glob(f"{session}-*.rows")]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return len(gone)

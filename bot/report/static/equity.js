@@ -1,0 +1,28 @@
+// Equity and drawdown of a report, drawn by the time chart library; follows the system's light or dark.
+"use strict";
+
+(() => {
+  const box = document.getElementById("equity-chart");
+  const held = document.getElementById("equity");
+  if (!box || !held || typeof LightweightCharts === "undefined") return;
+  const data = JSON.parse(held.textContent);
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const chart = LightweightCharts.createChart(box, { autoSize: true, layout: { attributionLogo: true }, timeScale: { timeVisible: true, borderVisible: false }, rightPriceScale: { borderVisible: false } });
+  const line = chart.addSeries(LightweightCharts.AreaSeries, { lineWidth: 2, priceLineVisible: false, title: "USDT" });
+  const fall = chart.addSeries(LightweightCharts.AreaSeries, { lineWidth: 1, priceLineVisible: false, invertFilledArea: true, priceFormat: { type: "custom", formatter: (v) => `${v.toFixed(1)} %`, minMove: 0.01 } }, 1);
+  line.setData(data.time.map((time, i) => ({ time, value: data.equity[i] })));
+  fall.setData(data.time.map((time, i) => ({ time, value: data.fall[i] })));
+  const panes = chart.panes();
+  if (panes.length > 1) { panes[0].setStretchFactor(3); panes[1].setStretchFactor(1); }
+  const dress = () => {
+    chart.applyOptions({
+      layout: { background: { type: "solid", color: colour("panel") }, textColor: colour("quiet"), panes: { separatorColor: colour("line") } },
+      grid: { vertLines: { color: colour("line") }, horzLines: { color: colour("line") } },
+    });
+    line.applyOptions({ lineColor: colour("accent"), topColor: `${colour("accent")}44`, bottomColor: `${colour("accent")}05` });
+    fall.applyOptions({ lineColor: colour("bad"), topColor: `${colour("bad")}22`, bottomColor: `${colour("bad")}55` });
+  };
+  dress();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
+  chart.timeScale().fitContent();
+})();
