@@ -1,0 +1,101 @@
+"""`report.html`: would it have made money? One file that answers with numbers, figures and every assumption.
+
+The order is that of the questions a person asks: what came out, does it keep what was claimed, how did the account
+move, where did the result come from (months, exits, excursions, hedge, costs), why are there so few trades, was it
+more than luck, and what had to be assumed to say all this.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bot.config import Config
+from bot.report import backtest_money as money
+from bot.report import backtest_parts as parts
+from bot.report import backtest_why as why
+from bot.report import metrics
+from bot.report.backtest_parts import Beside
+from bot.report.funnel import funnel
+from bot.report.page import Page, lightweight_charts, static, text
+from bot.report.session import claims
+from bot.report.tables import utc
+
+if TYPE_CHECKING:
+    from bot.research.result import Result
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, by dotted name."""
+
+    def walk(value: Mapping[str, Any], other: Mapping[str, Any], path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            name = f"{path}{key}"
+            if isinstance(item, Mapping):
+                found |= walk(item, other[key], f"{name}.")
+            elif item != other[key]:
+                found[name] = item
+        return found
+
+    return walk(config.model_dump(), Config().model_dump(), "")
+
+
+def report_figures(result: "Result") -> dict[str, Any]:
+    """Return the figures of a result with the recipe's claims beside them and the funnel."""
+    figures = metrics.summary_figures(result)
+    figures["trades_end_of_data"] = int((~result.table()["judged"]).sum())
+    figures["claims"] = claims(figures)
+    figures["funnel"] = funnel_of(result)
+    return figures
+
+
+def funnel_of(result: "Result") -> dict[str, Any]:
+    """Return the funnel of a result (`report.funnel`)."""
+    from bot.core.types import Side
+    from bot.strategy import tags
+
+    wanted = [name for name, on in result.config.strategy.gates.model_dump().items() if on]
+    names = {"long": tags.NAMES[Side.LONG], "short": tags.NAMES[Side.SHORT]}
+    return funnel(result.grid, names=names, gate_names=tags.GATES, wanted=wanted, days=result.days)
+
+
+def build_page(result: "Result", beside: Beside | None = None) -> Page:
+    """Return the report as a page, not written yet."""
+    beside = beside or Beside()
+    figures = report_figures(result)
+    columns = result.table()
+    span = f"{utc(result.from_ms)[:10]} to {utc(result.to_ms)[:10]}"
+    page = Page(f"Back-test {result.config.data.symbols[0]}, {result.profile}, {span}")
+    kind, sentences = parts.verdict(figures, beside)
+    lines = [f"<p><strong>{text(sentences[0])}</strong></p>", *(f"<p>{text(line)}</p>" for line in sentences[1:])]
+    page.head = f'<div class="verdict {kind}">{"".join(lines)}</div>'
+    page.foot = text(
+        "Past results say little about future ones. R is what a trade risked; gross is before fees, spread, "
+        "slippage and funding. Intervals are 95 % bootstraps with a fixed seed."
+    )
+    parts.overview(page, figures)
+    parts.equity(page, result, (lightweight_charts(), static("equity.js")))
+    parts.claims(page, figures["claims"])
+    parts.monthly(page, result)
+    parts.distribution(page, columns)
+    parts.excursions(page, columns)
+    money.costs(page, columns, figures)
+    money.hedge(page, columns, figures, beside)
+    money.chance(page, beside)
+    why.funnel(page, figures["funnel"])
+    why.near_misses(page, result)
+    why.by_time(page, result)
+    why.trades(page, columns)
+    why.assumptions(page, result, changed_settings(result.config))
+    return page
+
+
+def write_page(result: "Result", path: Path, beside: Beside | None = None) -> None:
+    """Write `report.html`, whole or not at all.
+
+    Parameters
+    ----------
+    beside
+        The same range without hedge, with the literal hedge, at other fees, and random entries (`research.beside`).
+    """
+    build_page(result, beside).write(path)

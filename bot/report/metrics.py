@@ -1,0 +1,280 @@
+"""What a finished back-test amounts to: every figure with the interval that says how far it can be trusted.
+
+R is what a trade risked. *Gross* is what the same fills had made at the middle of the book without any fee, *net* is
+what was left. A trade that only the end of the data closed is money but no verdict: it is left out of win rate and
+profit factor (strategy 10). Intervals are 95 % percentile bootstraps with a fixed seed: the same trades give the same
+interval. Every figure is None where there is nothing to measure.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bot.report.tables import DAY_MS, max_drawdown, max_drawdown_r, wilson
+
+if TYPE_CHECKING:
+    from bot.research.result import EquityLine, Result
+
+Columns = Mapping[str, np.ndarray]
+COST_PARTS: Final = ("fees", "spread", "slippage", "funding", "hedge")
+RESAMPLES: Final = 10_000
+SEED: Final = 7
+
+
+def profit_factor(results: np.ndarray) -> float | None:
+    """Return what was won over what was lost; None without a loss.
+
+    >>> profit_factor(np.array([2.0, -1.0, 1.0, -0.5]))
+    2.0
+    """
+    lost = float(-results[results < 0].sum())
+    return float(results[results > 0].sum()) / lost if lost > 0 else None
+
+
+def share_won(results: np.ndarray) -> float | None:
+    """Return the share of results above 0."""
+    return float(np.mean(results > 0)) if len(results) else None
+
+
+def interval(
+    values: np.ndarray,
+    statistic: str = "mean",
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Return the bootstrap interval of the mean, or of the profit factor, of `values`; None below two of them.
+
+    Parameters
+    ----------
+    statistic
+        `mean` or `profit_factor`. A resample without a loss counts as an infinite factor.
+    """
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    found = []
+    for part in np.array_split(np.arange(resamples), max(1, math.ceil(resamples * len(values) / 4_000_000))):
+        drawn = values[rng.integers(0, len(values), (len(part), len(values)))]
+        if statistic == "mean":
+            found.append(drawn.mean(axis=1))
+        else:
+            won, lost = np.maximum(drawn, 0).sum(axis=1), np.maximum(-drawn, 0).sum(axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found.append(np.where(lost > 0, won / lost, np.inf))
+    edge = (1 - level) / 2
+    # An order statistic instead of an interpolation: an infinite factor must not become not-a-number.
+    low, high = np.quantile(np.concatenate(found), [edge, 1 - edge], method="nearest")
+    return float(low), float(high)
+
+
+def daily(at_ms: np.ndarray, values: np.ndarray, *, from_ms: int, to_ms: int) -> np.ndarray:
+    """Return the sum of `values` by UTC day from the first to the last day of the range; 0 on days without any."""
+    first, last = from_ms // DAY_MS, max(from_ms, to_ms - 1) // DAY_MS
+    days = np.clip(at_ms // DAY_MS - first, 0, last - first)
+    return np.bincount(days, weights=values, minlength=last - first + 1)
+
+
+def daily_equity(line: "EquityLine", *, initial: float, from_ms: int, to_ms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (end of each UTC day in ms, equity there), the last day cut at the end of the range."""
+    ends = np.arange(from_ms // DAY_MS + 1, max(from_ms, to_ms - 1) // DAY_MS + 2) * DAY_MS
+    ends[-1] = min(int(ends[-1]), to_ms)
+    return ends, line.at(ends, initial)
+
+
+def sharpe_daily(equity: np.ndarray, initial: float) -> float | None:
+    """Return mean over deviation of the daily returns, times the root of 365; None without change."""
+    values = np.concatenate(([initial], equity))
+    if len(values) < 3 or (values[:-1] <= 0).any():
+        return None
+    returns = np.diff(values) / values[:-1]
+    deviation = float(np.std(returns, ddof=1))
+    return float(np.mean(returns)) / deviation * math.sqrt(365) if deviation > 0 else None
+
+
+def drawdown(line: "EquityLine", initial: float) -> dict[str, float]:
+    """Return the deepest fall from the peak, in quote and as a fraction, and the days of the longest one."""
+    equity = np.concatenate(([initial], line.equity))
+    peak = np.maximum.accumulate(equity)
+    fall = peak - equity
+    times = np.concatenate((line.at_ms[:1], line.at_ms)) if len(line.at_ms) else np.zeros(1, np.int64)
+    at_peak = times[np.maximum.accumulate(np.where(equity >= peak, np.arange(len(equity)), 0))]
+    return {
+        "quote": float(fall.max()),
+        "fraction": max_drawdown(equity.tolist()),
+        "longest_days": float((times - at_peak).max()) / DAY_MS,
+    }
+
+
+def of_results(net: np.ndarray, gross: np.ndarray, judged: np.ndarray) -> dict[str, Any]:
+    """Return the figures of a list of R multiples: what a table row about any group of trades shows."""
+    counted = net[judged]
+    return {
+        "trades": len(net),
+        "win_rate": share_won(counted),
+        "win_rate_95": wilson(int(np.sum(counted > 0)), len(counted)),
+        "profit_factor_r": profit_factor(counted),
+        "profit_factor_r_95": interval(counted, "profit_factor"),
+        "expectancy_r": float(net.mean()) if len(net) else None,
+        "expectancy_r_95": interval(net),
+        "gross_expectancy_r": float(gross.mean()) if len(gross) else None,
+        "gross_expectancy_r_95": interval(gross),
+        "gross_profit_factor_r": profit_factor(gross[judged]),
+        "total_r": float(net.sum()),
+        "max_drawdown_r": max_drawdown_r(net.tolist()),
+    }
+
+
+def costs(table: Columns) -> dict[str, float | None]:
+    """Return the mean cost of a trade by part and in all, R."""
+    found: dict[str, float | None] = {}
+    for name in COST_PARTS:
+        column = table[f"cost_{name}_r"]
+        found[name] = float(column.mean()) if len(column) else None
+    found["total"] = float(table["cost_r"].mean()) if len(table["cost_r"]) else None
+    return found
+
+
+def excursions(table: Columns) -> dict[str, Any]:
+    """Return how far trades went for and against, R: means and quartiles, and how many reached each whole level."""
+    best, worst = table["max_favourable_r"], table["max_adverse_r"]
+    if not len(best):
+        return {"favourable": None, "adverse": None, "reached": {}}
+    return {
+        "favourable": {"mean": float(best.mean()), "quartiles": np.quantile(best, (0.25, 0.5, 0.75)).tolist()},
+        "adverse": {"mean": float(worst.mean()), "quartiles": np.quantile(worst, (0.25, 0.5, 0.75)).tolist()},
+        "reached": {f"{level:g} R": float(np.mean(best >= level)) for level in (0.5, 1.0, 1.5, 2.0, 3.0)},
+    }
+
+
+def groups(table: Columns, keys: Sequence[Any], wanted: Sequence[Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the figures of the trades by a key of each trade; `wanted` fixes the order and keeps empty groups."""
+    labels = np.array([str(key) for key in keys], object)
+    order = [str(w) for w in wanted] if wanted is not None else sorted(set(labels.tolist()))
+    result = {}
+    for name in order:
+        chosen = labels == name
+        figures = of_results(table["net_r"][chosen], table["gross_r"][chosen], table["judged"][chosen])
+        figures["cost_r"] = float(table["cost_r"][chosen].mean()) if chosen.any() else None
+        result[name] = figures
+    return result
+
+
+def months(table: Columns, equity_at: Callable[[np.ndarray], np.ndarray], *, from_ms: int, to_ms: int) -> list[dict]:
+    """Return one row a calendar month of the range: trades, R and return of the equity."""
+    start = np.array([from_ms], "datetime64[ms]").astype("datetime64[M]")[0]
+    rows = []
+    while int(start.astype("datetime64[ms]").astype(np.int64)) < to_ms:
+        end = start + np.timedelta64(1, "M")
+        low = max(from_ms, int(start.astype("datetime64[ms]").astype(np.int64)))
+        high = min(to_ms, int(end.astype("datetime64[ms]").astype(np.int64)))
+        chosen = (table["closed_ms"] >= low) & (table["closed_ms"] < high)
+        # Samples at the very start of a month still belong to the month before.
+        before, after = equity_at(np.array([low, high]))
+        net = table["net_r"][chosen]
+        rows.append(
+            {
+                "month": str(start),
+                "days": (high - low) / DAY_MS,
+                "trades": int(chosen.sum()),
+                "win_rate": share_won(net[table["judged"][chosen]]),
+                "profit_factor_r": profit_factor(net[table["judged"][chosen]]),
+                "total_r": float(net.sum()),
+                "return": float(after / before - 1) if before > 0 else None,
+            }
+        )
+        start = end
+    return rows
+
+
+VOLATILITIES: Final = ("calm", "middle", "wild")
+TRENDS: Final = ("with the day's move", "quiet day", "against the day's move")
+
+
+def regimes(result: "Result") -> dict[str, list[str]]:
+    """Return two regimes of each trade, as known at its signal.
+
+    Volatility: ATR14 over price against the terciles of the bars *before* the signal's day (all bars on the first
+    day). Trend: the last 24 hours' move beyond 1 % with or against the trade's side.
+    """
+    grid, table = result.grid, result.table()
+    at = np.clip(np.searchsorted(grid.open_ms + 180_000, table["signal_ms"]), 0, max(0, len(grid) - 1))
+    width = grid.atr14 / grid.close
+    known = np.isfinite(width)
+    volatility, trend = [], []
+    cuts: dict[int, np.ndarray] = {}
+    for index, side in zip(at.tolist(), table["side"].tolist(), strict=True):
+        day = int(grid.open_ms[index]) // DAY_MS
+        if day not in cuts:
+            seen = width[: int(np.searchsorted(grid.open_ms, day * DAY_MS))]
+            seen = seen[np.isfinite(seen)]
+            cuts[day] = np.quantile(seen if len(seen) >= 480 else width[known], (1 / 3, 2 / 3))
+        volatility.append(VOLATILITIES[int(np.searchsorted(cuts[day], width[index]))])
+        before = max(0, index - 480)
+        move = side * (grid.close[index] / grid.close[before] - 1)
+        trend.append(TRENDS[0 if move > 0.01 else 2 if move < -0.01 else 1])
+    return {"volatility": volatility, "trend": trend}
+
+
+def needed_costs(gross_r: float, parts: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return what each part of the costs would have to fall to, alone, for the mean trade to break even.
+
+    `factor` is the share of today's cost that may remain; None where even 0 would not do. With a gross result at or
+    below 0 no cost can fall far enough: `possible` is false for all.
+    """
+    known = {name: float(parts[name] or 0.0) for name in COST_PARTS}
+    net = gross_r - sum(known.values())
+    found: dict[str, Any] = {"net_r": net, "gross_r": gross_r, "parts": {}}
+    for name, cost in [*known.items(), ("all together", sum(known.values()))]:
+        allowed = cost + net
+        possible = cost > 0 and allowed >= 0
+        found["parts"][name] = {
+            "today_r": cost,
+            "needed_r": min(allowed, cost) if possible else None,
+            "factor": min(1.0, allowed / cost) if possible else None,
+            "left_at_zero_r": net + max(cost, 0.0),
+        }
+    return found
+
+
+def summary_figures(result: "Result") -> dict[str, Any]:
+    """Return every figure of a back-test by name, plain JSON values; assumptions and claims are the caller's."""
+    table = result.table()
+    net, gross, judged = table["net_r"], table["gross_r"], table["judged"]
+    fall = drawdown(result.equity, result.initial_equity)
+    _, equity = daily_equity(result.equity, initial=result.initial_equity, from_ms=result.from_ms, to_ms=result.to_ms)
+    quote = table["pnl"]
+    figures = of_results(net, gross, judged)
+    figures |= {
+        "profit_factor": profit_factor(quote[judged]),
+        "max_drawdown": fall["fraction"],
+        "max_drawdown_quote": fall["quote"],
+        "longest_drawdown_days": fall["longest_days"],
+        "day_drawdown_r": float(max(0.0, -result.equity.day_r.min())) if len(result.equity.day_r) else None,
+        "sharpe_daily": sharpe_daily(equity, result.initial_equity),
+        "avg_cost_r": costs(table)["total"],
+        "cost_parts_r": costs(table),
+        "pnl": float(quote.sum()),
+        "fees": float(table["fees"].sum()),
+        "funding": float(table["funding"].sum()),
+        "alpha_r": float(table["alpha_r"].sum()),
+        "hedge_r": float(table["hedge_r"].sum()),
+        "excursions": excursions(table),
+        "signals": result.signals,
+        "signals_per_day": result.signals / result.days if result.days > 0 else None,
+        "trades_per_day": len(net) / result.days if result.days > 0 else None,
+        "days": result.days,
+        "initial_equity": result.initial_equity,
+        "final_equity": result.final_equity,
+        "return": result.final_equity / result.initial_equity - 1,
+        "median_stop_distance": float(np.median(table["stop_distance"])) if len(net) else None,
+        "median_break_even_stop": float(np.median(table["break_even_stop"])) if len(net) else None,
+    }
+    if result.days >= 1 and result.final_equity > 0:
+        growth = result.final_equity / result.initial_equity
+        figures["day_return"] = growth ** (1 / result.days) - 1
+        figures["month_return"] = growth ** (22 / result.days) - 1 if result.days >= 22 else None
+    return figures
