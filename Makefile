@@ -5,9 +5,11 @@ PY := $(VENV)/bin/python
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 BENCH_STAMP := $(VENV)/.bench-installed
+PINE_STAMP := $(VENV)/.pinets-installed
+BROWSER_STAMP := $(VENV)/.browser-installed
 ARGS ?=
 
-.PHONY: all setup run test check bench nightly coverage clean
+.PHONY: all setup run test check bench nightly coverage clean browser pictures findings
 all: check test
 
 $(PY):
@@ -31,7 +33,28 @@ setup: $(RUN_STAMP)
 run: $(RUN_STAMP)
 	@$(PY) -m bot run $(ARGS)
 
-test: $(DEV_STAMP)
+# PineTS runs our Pine script in tests (AGPL-3.0: a tool beside the project, never shipped); without npm that test is skipped.
+$(PINE_STAMP): | $(PY)
+	@if ! command -v npm >/dev/null 2>&1; then echo "npm is not installed: the test of the Pine script is skipped"; \
+	elif npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/pinets pinets@0.9.34 >/dev/null 2>&1; then touch $@; \
+	else echo "pinets could not be installed: the test of the Pine script is skipped"; fi
+
+# The browser of the page's tests: Debian's own packages, installed where that may be done (root and apt-get). Without them
+# those tests are skipped with the reason, and fail when CI=true.
+$(BROWSER_STAMP): | $(PY)
+	@if command -v chromedriver >/dev/null 2>&1 && command -v chromium >/dev/null 2>&1; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then echo "installing chromium for the page's tests (once)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null && touch $@ \
+		|| echo "chromium could not be installed: the page's tests cannot run"; \
+	else echo "chromium and chromium-driver are missing and this is not root with apt-get: the page's tests cannot run"; fi
+
+browser: $(BROWSER_STAMP)
+
+# The pictures of the README, taken from a replay of the synthetic market.
+pictures: $(DEV_STAMP) $(BROWSER_STAMP)
+	$(PY) -m tests.pictures
+
+test: $(DEV_STAMP) $(PINE_STAMP) $(BROWSER_STAMP)
 	$(PY) -m pytest $(ARGS)
 
 check: $(DEV_STAMP)
@@ -50,6 +73,10 @@ bench: $(BENCH_STAMP)
 	$(PY) -m bench $(ARGS)
 
 # The long tests, 5,000 examples a property, and the kernels as plain Python with every line counted (about two hours on two cores).
+# Every number of docs/findings.md, measured anew on the klines beside the project (about ten minutes on two cores).
+findings: $(RUN_STAMP)
+	$(PY) -m bot.research.findings --klines ../shared/klines $(ARGS)
+
 nightly: $(DEV_STAMP)
 	$(PY) -m pytest -m nightly --timeout 14400 $(ARGS)
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -m "hypothesis and not nightly" -n 2 --timeout 14400 $(ARGS)

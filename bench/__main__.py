@@ -8,13 +8,14 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import clock, ours, peers
+from bench import clock, engines, ours, peers
 from bench.markets import common_bars, synthetic_bars
 from bot.config import Config
 from bot.core.klines import Klines
@@ -32,8 +33,14 @@ MEANINGS = {
     "live_step_us_p99": "the same, 99th percentile",
     "suite_step_us_p50": "one bar of all families, one interval, from Python",
     "suite_step_us_p99": "the same, 99th percentile",
+    "decision_ms_p50": "closed kline's frame read to its order's bytes written, exchange in another process (target p99 < 5)",
+    "decision_ms_p99": "the same, 99th percentile",
     "cold_compile_s": "process start to all kernels compiled, empty cache",
     "warm_start_s": "process start to first decision possible: cached kernels, history of three symbols stepped",
+    "backtest_bars_per_s": "back-test of the whole strategy with hedge, indicators of three symbols included, one core",
+    "backtest_cached_bars_per_s": "the same with the indicators' results given",
+    "backtest_suite_bound": "batch_bars_per_s / 3.6: what stepping every column of three symbols alone would allow",
+    "backtest_rss_mb": "memory of a process that makes and back-tests 200,000 bars of three symbols",
     "peak_rss_mb": "memory of a process that makes and steps 200,000 bars",
 }
 
@@ -65,6 +72,13 @@ def latency(count: int) -> dict[str, float]:
     }
 
 
+def decisions(count: int) -> dict[str, float]:
+    """Return the percentiles in ms of closed bar to order over `count` decisions, in a process of its own."""
+    command = [sys.executable, "-m", "bench.latency", "--decisions", str(count)]
+    done = subprocess.run(command, cwd=clock.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return {name: float(value) for name, value in json.loads(done.stdout[done.stdout.index("{") :]).items()}
+
+
 def side_by_side(bars: Klines, config: Config, repeats: int, slow_repeats: int = 3) -> dict[str, float]:
     """Return ns a bar of our suite and families and of the peers, all on the same bars."""
     many = 50
@@ -81,6 +95,21 @@ def same_flags(bars: Klines, config: Config) -> dict[str, int]:
     """Return how many signals the bars give: evidence that what was measured is the real work."""
     rows = np.concatenate([rows.copy() for _, rows in batch_chunks(bars, config)])
     return {side: int(rows[:, k.COLUMNS.index(f"{side}_signal")].sum()) for side in ("long", "short")}
+
+
+def backtests(config: Config, suite: float, *, quick: bool) -> dict[str, Any]:
+    """Return the back-test's speed beside other engines', its growth and its memory; `suite` in bars a second."""
+    table = engines.side_by_side(20_000 if quick else 100_000, config, 1 if quick else 3)
+    speed = table["bars_per_s"]
+    lengths = (10_000, 50_000) if quick else (10_000, 100_000, 1_000_000)
+    return {
+        "backtests": table,
+        "backtest_bars_per_s": speed["ours, whole strategy"],
+        "backtest_cached_bars_per_s": speed["ours, indicators given"],
+        "backtest_suite_bound": suite / engines.SUITES_PER_BAR,
+        "backtest_growth_bars_per_s": engines.growth(lengths, config),
+        "backtest_rss_mb": engines.memory(20_000 if quick else 200_000),
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -107,9 +136,22 @@ def show(results: dict[str, Any]) -> None:
     print(f"\nside by side, {table['bars']:,} bars ({table['market']})        ns a bar   of the whole suite")
     for name, value in table["ns_per_bar"].items():
         print(f"  {name:46} {value:14,.1f}  {value / suite:12.3f}")
+    if "backtests" in results:
+        show_backtests(results)
     print(
         f"\nload of the machine before the run: {results['machine']['load_before']:.1f} on {results['machine']['cores']} cores"
     )
+
+
+def show_backtests(results: dict[str, Any]) -> None:
+    """Print the back-tests side by side."""
+    table = results["backtests"]
+    mine = f"ours: {table['signals']} signals, {table['trades']} trades"
+    print(f"\nback-tests, {table['bars']:,} bars ({mine})       bars a second")
+    for name, value in table["bars_per_s"].items():
+        print(f"  {name:46} {value:14,.0f}")
+    steps = ", ".join(f"{int(n):,} bars {v:,.0f}" for n, v in results["backtest_growth_bars_per_s"].items())
+    print(f"  ours by length of history: {steps}")
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
@@ -124,6 +166,8 @@ def measure(*, quick: bool) -> dict[str, Any]:
     results |= throughput(bars.part(0, min(200_000, longest)), config, 3 if quick else 7)
     say("live steps")
     results |= latency(COMMON_BARS)
+    say("decisions (an exchange in another process)")
+    results |= decisions(500 if quick else 10_000)
     say("growth")
     lengths = (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000)
     results["growth_ns_per_bar"] = ours.growth(bars, config, lengths, 3)
@@ -135,6 +179,8 @@ def measure(*, quick: bool) -> dict[str, Any]:
         "signals": same_flags(common, config),
         "ns_per_bar": side_by_side(common, config, 5 if quick else 15, 1 if quick else 3),
     }
+    say("back-test")
+    results |= backtests(config, results["batch_bars_per_s"], quick=quick)
     say("memory")
     results["peak_rss_mb"] = ours.memory(200_000)
     if not quick:

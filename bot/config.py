@@ -16,6 +16,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Level = Annotated[int, Field(ge=1, le=5)]
+HOUR_MINUTE = r"^([01]\d|2[0-3]):[0-5]\d$"
 
 
 class Section(BaseModel):
@@ -257,6 +258,7 @@ class VenueTestnet(Section):
 
     rest_url: str = Field("https://demo-fapi.binance.com", description="REST base, without /fapi")
     stream_url: str = Field("wss://fstream.binancefuture.com", description="streams base")
+    permissions_url: str = Field("", description="base of the key's permissions (spot REST); empty = not asked")
 
 
 class VenueLive(Section):
@@ -264,6 +266,9 @@ class VenueLive(Section):
 
     rest_url: str = Field("https://fapi.binance.com", description="REST base, without /fapi")
     stream_url: str = Field("wss://fstream.binance.com", description="streams base")
+    permissions_url: str = Field(
+        "https://api.binance.com", description="base of the key's permissions (spot REST); empty = not asked"
+    )
     armed: bool = Field(False, description="must be true before `run --venue live` starts")
 
 
@@ -283,6 +288,9 @@ class Backtest(Section):
     spread: float = Field(0.0001, ge=0, le=0.01, description="fraction of the price")
     slippage: float = Field(0.0001, ge=0, le=0.01, description="per taker fill, fraction")
     latency_ms: int = Field(80, ge=0, le=60_000, description="ms from decision to order")
+    target_fill: Literal["through", "touch"] = Field(
+        "through", description="a target fills when a bar trades through it, or already at it"
+    )
     soft_stop: Literal["count", "halt", "rearm_next_day"] = Field(
         "count", description="what the soft stop does offline"
     )
@@ -319,9 +327,11 @@ class Dashboard(Section):
 
 
 class Notify(Section):
-    """Where alerts go."""
+    """Alerts; their addresses come from BOT_NOTIFY_URLS and BOT_WEBHOOK_URL."""
 
-    urls: tuple[str, ...] = Field((), description="notification URLs; secrets belong into the environment")
+    level: Literal["info", "warning", "critical"] = Field("warning", description="least level that is sent")
+    repeat_minutes: float = Field(60.0, ge=0, le=10_080, description="the same alert is not sent again sooner")
+    per_hour: int = Field(20, ge=1, le=1000, description="alerts in an hour; critical ones always pass")
 
 
 class Jobs(Section):
@@ -329,6 +339,12 @@ class Jobs(Section):
 
     reconcile_seconds: float = Field(30.0, ge=1, le=3600, description="our book against the venue's")
     clock_seconds: float = Field(300.0, ge=10, le=3600, description="clock synchronisation")
+    sentinel_minutes: float = Field(60.0, ge=1, le=1440, description="the harmless part of doctor while the bot runs")
+    daily: str = Field("00:10", pattern=HOUR_MINUTE, description="daily report and upkeep, UTC")
+    research: bool = Field(False, description="weekly, monthly and quarterly research runs; proposals only")
+    research_at: str = Field("02:00", pattern=HOUR_MINUTE, description="when research runs start, UTC")
+    research_trials: int = Field(200, ge=1, le=100_000, description="trials of the monthly optimisation")
+    log_days: int = Field(30, ge=1, le=3650, description="log files that are kept, days")
 
 
 class Data(Section):
@@ -338,6 +354,9 @@ class Data(Section):
     history_bars: int = Field(5_000, ge=0, le=100_000, description="base bars loaded before the first decision")
     bar_close: Literal["confirmed", "early"] = Field("confirmed", description="who closes a bar")
     max_gap_bars: int = Field(10, ge=0, le=1000, description="longest gap that is filled flat")
+    archive_url: str = Field("https://data.binance.vision", description="bulk archive that `download` reads")
+    history_url: str = Field("https://fapi.binance.com", description="REST base of what the archive lacks")
+    download_days: int = Field(365, ge=1, le=5_000, description="length of `download` without --from, days")
 
     @model_validator(mode="after")
     def _symbols(self) -> "Data":

@@ -25,8 +25,8 @@ from bot.core.events import (
     SessionStarted,
     TimerFired,
 )
-from bot.core.intents import Alert, CancelOrder, CancelTimer, PlaceOrder, RequestSnapshot, SetLeverage, SetTimer
-from bot.core.records import Decision, EquityPoint, TradeRecord
+from bot.core.intents import Alert, CancelOrder, CancelTimer, LookUp, PlaceOrder, RequestSnapshot, SetLeverage, SetTimer
+from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.core.types import (
     Instrument,
     Kline,
@@ -117,6 +117,7 @@ class VenueOrder:
     status: OrderStatus = S.NEW
     filled: D = D(0)
     value: D = D(0)
+    since: int = 0  # when it arrived
 
     @property
     def live(self) -> bool:
@@ -242,7 +243,9 @@ class Harness:
             case RequestSnapshot():
                 if self.snapshots:
                     self.later(self.latency, lambda: self.send(self.snapshot()))
-            case Alert() | Decision() | TradeRecord() | EquityPoint():
+            case LookUp():
+                self.later(self.latency, lambda o=output: self.look_up(o))
+            case Alert() | Decision() | TradeRecord() | EquityPoint() | NakedSpell():
                 pass
             case _:
                 raise AssertionError(output)
@@ -251,11 +254,14 @@ class Harness:
 
     def tell(self, order: VenueOrder, *, code: int = 0, reason: str = "", at: int | None = None) -> None:
         """Queue an update that says how an order stands."""
-        if self.lost_updates:
-            return
+        if not self.lost_updates:
+            self.later(self.latency, self.told(order, code=code, reason=reason, at=at))
+
+    def told(self, order: VenueOrder, *, code: int = 0, reason: str = "", at: int | None = None) -> OrderUpdate:
+        """How an order stands."""
         i = order.intent
         average = order.value / order.filled if order.filled else D(0)
-        update = OrderUpdate(
+        return OrderUpdate(
             at if at is not None else self.now,
             i.client_id,
             i.symbol,
@@ -268,14 +274,13 @@ class Harness:
             code=code,
             reason=reason,
         )
-        self.later(self.latency, update)
 
     def arrive(self, intent: PlaceOrder) -> None:
         role = role_of(intent.client_id)
         behaviour = self.behave.get(f"{role}:{intent.symbol}", self.behave.get(role))
         if isinstance(behaviour, list):
             behaviour = behaviour.pop(0) if behaviour else None
-        order = VenueOrder(intent)
+        order = VenueOrder(intent, since=self.now)
         assert intent.client_id not in self.orders, "an id was sent twice"
         if behaviour == "silent":
             return
@@ -338,6 +343,28 @@ class Harness:
         order.status = S.CANCELED
         self.tell(order)
         self.measure()
+
+    def look_up(self, intent: LookUp) -> None:
+        """Answer what became of an order; one that never arrived is proved absent some seconds after it was sent."""
+        order = self.orders.get(intent.client_id)
+        if order is not None:
+            Harness.later(self, self.latency, self.told(order))  # a reply: it comes, whatever pushes do
+            return
+        gone = VenueOrder(PlaceOrder(intent.client_id, intent.symbol, intent.side, OrderType.MARKET, intent.qty))
+        gone.status = S.EXPIRED if intent.accepted else S.REJECTED
+        wait = max(6_000 - (self.now - intent.sent_ms), 0)
+        update = OrderUpdate(
+            self.now + wait,
+            intent.client_id,
+            intent.symbol,
+            gone.status,
+            intent.side,
+            intent.qty,
+            D(0),
+            D(0),
+            code=-2013,
+        )
+        Harness.later(self, wait + self.latency, update)
 
     def reducible(self, intent: PlaceOrder) -> D:
         return max(-intent.side.sign * self.position[intent.symbol], D(0))
@@ -441,7 +468,7 @@ class Harness:
                 o.intent.reduce_only,
                 o.intent.close_position,
                 o.intent.algo,
-                self.now,
+                o.since or self.now,
             )
             for c, o in self.orders.items()
             if o.live and o.status is not S.TRIGGERED

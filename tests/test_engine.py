@@ -612,7 +612,8 @@ def test_a_difference_in_a_traded_symbol_is_believed_only_when_seen_twice():
     h.send(h.snapshot())
     assert h.engine.portfolio.strays.qty == {}
     assert h.engine.trade.bracket.held == D("0.714")
-    h.run(500)
+    assert h.engine.snapshot()["suspects"] == {BTC: "-0.400"}
+    h.run(2_500)
 
     assert h.engine.trade.bracket.held == D("0.314")
     assert [o.intent.qty for o in h.live("sl")] == [D("0.314")]

@@ -456,7 +456,7 @@ async def test_snapshots_that_are_wanted_at_once_are_read_once_more_and_failures
         assert [type(event) for event in s.events] == [AccountSnapshot]
 
         s.venue.will("GET", "balance", error(-1102, "no"))
-        await s.perform(RequestSnapshot("d"), advance_ms=4_000)
+        await s.perform(RequestSnapshot("d"), advance_ms=400)
         assert len(s.events) == 1
         assert s.alerts[0].level == "warning"
 

@@ -22,7 +22,7 @@ from bot.core.codec import TYPES, decode, encode, pack, unpack
 from bot.core.errors import BotError, DataError, DataMissing, InvariantError
 from bot.core.events import AccountSnapshot, Command, Fill, KlineClosed, OrderUpdate, TimerFired
 from bot.core.intents import Alert, CancelOrder, PlaceOrder, SetTimer
-from bot.core.records import Decision, EquityPoint, TradeFill, TradeRecord
+from bot.core.records import Decision, EquityPoint, NakedSpell, TradeFill, TradeRecord
 from bot.core.types import Kline, OrderReport, OrderSide, OrderStatus, OrderType, Side, TimeInForce
 from bot.journal import Journal
 from tests.engine_harness import Harness, started
@@ -550,7 +550,7 @@ def test_an_engine_replayed_from_the_journal_knows_what_the_first_one_knew(path,
 
         assert again.engine.state_hash() == bot.engine.state_hash()
         assert [o for batch in answers for o in batch] == bot.outputs
-        intents = [o for o in bot.outputs if not isinstance(o, Decision | TradeRecord | EquityPoint)]
+        intents = [o for o in bot.outputs if not isinstance(o, Decision | TradeRecord | EquityPoint | NakedSpell)]
         assert [intent for _, intent in journal.intents(session.id)] == intents
         assert {row["status"] for row in journal.orders(session.id)} >= {"FILLED"}
         assert len(journal.fills(session.id)) == len(bot.fills)
@@ -564,3 +564,83 @@ def test_an_alert_with_any_payload_is_stored(path):
         journal.append_outputs(journal.append_event(TimerFired(1, "x")), [alert])
 
         assert list(journal.intents(session.id)) == [(1, alert)]
+
+
+# Sessions remember
+
+
+def test_a_new_session_takes_over_what_the_last_one_of_its_account_left(path):
+    memory = {"peak": "1234.5", "day_hit": True}
+    with Journal(path) as journal:
+        first = journal.open_session("live", "a", resume=True, config="{}")
+        journal.append_event(TimerFired(1, "x"))
+        journal.end_session(5, memory=memory)
+        second = journal.open_session("live", "a", resume=True)
+        journal.end_session(6)  # it ended before it had anything to remember
+        third = journal.open_session("live", "a", resume=True)
+        other = journal.open_session("live", "b", resume=True)
+        fresh = journal.open_session("sim", "a", resume=False)
+
+    assert (first.memory, first.config) == (None, "{}")
+    assert second.memory == third.memory == memory
+    assert (other.memory, fresh.memory) == (None, None)
+
+
+def test_a_session_has_begun_once_the_account_was_looked_at(path):
+    with Journal(path) as journal:
+        session = journal.open_session("live", "a", resume=True)
+        journal.append_event(TimerFired(1, "x"))
+        before = journal.has_begun(session.id)
+        journal.append_event(AccountSnapshot(2, D(1), (), ()))
+
+        assert (before, journal.has_begun(session.id)) == (False, True)
+
+
+def test_naked_spells_and_measures_are_kept_and_a_corrected_spell_replaces_the_first(path):
+    with Journal(path) as journal:
+        session = journal.open_session("sim", "a", resume=False)
+        spells = [NakedSpell(100, "BTCUSDT", "t1", 40, "alpha"), NakedSpell(90, "ETHUSDT", "t1", 30, "leg")]
+        seq = journal.append_event(TimerFired(1, "x"))
+        journal.append_outputs(seq, [*spells, NakedSpell(100, "BTCUSDT", "t1", 55, "alpha")])
+        journal.measure("decision_ms", 1.5, at_ms=1)
+        journal.measure("decision_ms", 2.5, at_ms=2)
+
+        assert [(s.symbol, s.ms) for s in journal.naked(session.id)] == [("ETHUSDT", 30), ("BTCUSDT", 55)]
+        assert journal.measures(session.id, "decision_ms") == [1.5, 2.5]
+        assert journal.measures(session.id, "nothing") == []
+
+
+def test_intents_may_be_recorded_before_the_records_that_came_with_them(path):
+    harness = started()
+    harness.signal()
+    outputs = next(batch for batch in harness.batches if any(isinstance(o, PlaceOrder) for o in batch))
+    with Journal(path) as journal:
+        session = journal.open_session("sim", "a", resume=False)
+        seq = journal.append_event(TimerFired(1, "x"))
+        journal.append_outputs(seq, outputs, records=False)
+        urgent = (len(list(journal.intents(session.id))), len(list(journal.decisions(session.id))))
+        journal.append_outputs(seq, outputs, intents=False)
+
+        assert urgent == (sum(not isinstance(o, Decision | EquityPoint) for o in outputs), 0)
+        assert len(list(journal.decisions(session.id))) == 1
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(path):
+    with Journal(path) as journal:
+        session = journal.open_session("live", "a", resume=True)
+        journal.append_event(TimerFired(1, "x"))
+    with sqlite3.connect(path) as db:
+        for table in ("naked", "measures"):
+            db.execute(f"DROP TABLE {table}")
+        for column in ("config", "memory", "final"):
+            db.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
+        db.execute("DELETE FROM _sqlite_migrations WHERE name = 'sessions_remember'")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+
+    with Journal(path) as journal:
+        again = journal.open_session("live", "a", resume=True)
+        journal.measure("decision_ms", 1.0, at_ms=1)
+
+        assert (again.id, again.resumed, again.events) == (session.id, True, 1)
+        assert journal.measures(again.id, "decision_ms") == [1.0]

@@ -17,14 +17,17 @@ from bot.core.errors import InvariantError
 from bot.core.events import Command, Event, Funding, KlineClosed, Quotes
 from bot.core.intents import Alert, CancelOrder, Intent, PlaceOrder, SetLeverage
 from bot.core.klines import Aggregator
-from bot.core.records import Decision, EquityPoint, TradeRecord
+from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.core.types import Kline, Quote
-from bot.engine import Engine
+from bot.engine import Engine, Output
 from bot.journal import Journal
 from bot.report.hub import Hub
 
 log = structlog.get_logger("bot")
 HIGHER_MS = 900_000
+URGENT = PlaceOrder | CancelOrder | SetLeverage
+TOLD = Decision | EquityPoint | TradeRecord | NakedSpell | Alert
+AFTERWARDS_S = 0.005  # longer than it takes to send
 QUOTE_PACE_MS = 1_000  # how often quotes are fed while a position or setup is open
 
 
@@ -39,6 +42,8 @@ class Loop:
         Given every alert of the engine.
     activity
         Counts queued events, so that a stepped exchange waits for them.
+    halt
+        Told of the first breach of one of our own rules; from then on events are journalled and nothing else.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Loop:
         perform: Callable[[Intent, int], None],
         told: Callable[[Alert], None],
         activity: Activity,
+        halt: Callable[[InvariantError], None] | None = None,
     ) -> None:
         self.engine = engine
         self.journal = journal
@@ -65,8 +71,13 @@ class Loop:
         self._ours: dict[tuple[str, int], Kline] = {}
         self._theirs: dict[tuple[str, int], Kline] = {}
         self.broken: InvariantError | None = None
+        self.on_bar: Callable[[KlineClosed], None] | None = None  # told of each handled bar, after all that matters
+        self.on_spell: Callable[[NakedSpell], None] | None = None  # told of each time without a whole stop
         self._perform = perform
         self._told = told
+        self._halted = halt
+        self.hasty = False  # whether telling waits until orders are out: in real time, not in a replay
+        self._waiting: deque[tuple[int, Event, list[Output]]] = deque()
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._quotes: dict[str, Quote] = {}
@@ -101,6 +112,7 @@ class Loop:
                 finally:
                     self.activity.end()
             if self._stopping:
+                self._tell_waiting()
                 return
             self._store()
             self._wake.clear()
@@ -134,26 +146,50 @@ class Loop:
     def handle(self, event: Event) -> None:
         """Journal one event, let the engine handle it, journal what it wants, then have it performed."""
         self.last_ms = max(self.last_ms, event.at_ms)
-        if isinstance(event, KlineClosed):
+        if isinstance(event, KlineClosed) and not event.early:
             self._compare_higher(event.kline)
         seq = self.journal.append_event(event)
+        if self.broken is not None:
+            self.hub.publish(event)
+            return
         try:
             outputs = self.engine.handle(event)
         except InvariantError as error:
             self._halt(error)
             return
         self.handled += 1
-        self.journal.append_outputs(seq, outputs)
-        if any(isinstance(output, PlaceOrder | CancelOrder | SetLeverage) for output in outputs):
-            self.journal.commit()  # the order is on record before the exchange can know of it
+        urgent = any(isinstance(output, URGENT) for output in outputs)
+        later = self.hasty and (urgent or bool(self._waiting))
+        self.journal.append_outputs(seq, outputs, records=not later)
+        if urgent or isinstance(event, Command):
+            self.journal.commit()  # the order is on record before the exchange can know of it, a person's word at once
         for output in outputs:
-            match output:
-                case Decision() | EquityPoint() | TradeRecord():
-                    pass
-                case Alert():
-                    self._told(output)
-                case _:
-                    self._perform(output, event.at_ms)
+            if not isinstance(output, TOLD):
+                self._perform(output, event.at_ms)
+        if not later:
+            self._tell(event, outputs)
+            return
+        self._waiting.append((seq, event, outputs))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(AFTERWARDS_S, self._tell_waiting)
+
+    def _tell_waiting(self) -> None:
+        """Record and tell what had to wait until the orders were out."""
+        while self._waiting:
+            seq, event, outputs = self._waiting.popleft()
+            self.journal.append_outputs(seq, outputs, intents=False)
+            self._tell(event, outputs)
+        self._store()
+
+    def _tell(self, event: Event, outputs: list[Output]) -> None:
+        """Let everybody know who only watches."""
+        for output in outputs:
+            if isinstance(output, NakedSpell) and self.on_spell is not None:
+                self.on_spell(output)
+            elif isinstance(output, Alert):
+                self._told(output)
+        if isinstance(event, KlineClosed) and self.on_bar is not None and not event.early:
+            self.on_bar(event)
         self.hub.publish(event, *outputs)
 
     def cross_check(self, bar: Kline) -> None:
@@ -182,9 +218,9 @@ class Loop:
         del self._ours[symbol, open_ms], self._theirs[symbol, open_ms]
 
     def _halt(self, error: InvariantError) -> None:
-        """Our own bug: entries stop; the exchange's stops stay; the person is told. Flattening is asked for once."""
-        log.critical("invariant broken: entries stop, protection stays", error=str(error), at_ms=self.clock.now_ms())
-        first = self.broken is None
+        """Our own bug: the engine is not asked again; whoever `halt` is closes by rule and tells the person."""
+        log.critical("invariant broken: the bot halts", error=str(error), at_ms=self.clock.now_ms())
         self.broken = error
-        if first:
-            self.emit(Command(self.clock.now_ms(), "flatten"))
+        self.journal.commit()
+        if self._halted is not None:
+            self._halted(error)

@@ -20,3 +20,4 @@ class RunOptions:
     quiet: bool = False
     log_format: str = "text"
     profile: str = "alert"
+    debug: bool = False

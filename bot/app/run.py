@@ -5,55 +5,66 @@ streams (their events wait in the queue), compare with the exchange's snapshot, 
 """
 
 import asyncio
+import gc
 import json
 import secrets
 import sys
 from contextlib import AsyncExitStack
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import structlog
 
+from bot.app.connection import Addresses, Connection
+from bot.app.flatten import Standing, flatten_venue
+from bot.app.halt import Halt
 from bot.app.loop import Loop
+from bot.app.measures import Measures
 from bot.app.options import RunOptions
+from bot.app.recovery import Recovery
 from bot.app.setup import compile_kernels, configure_logging, interrupted
-from bot.app.venues import VENUES, Venue
+from bot.app.upkeep import Upkeep, upkeep_of
+from bot.app.venues import VENUES, Venue, preflight
 from bot.config import Config
-from bot.core.errors import BotError, WireError
-from bot.core.events import Command, KlineClosed, LeverageSet
-from bot.core.intents import Alert, RequestSnapshot
-from bot.core.klines import interval_ms
-from bot.core.records import TradeRecord
+from bot.core.errors import BotError, InvariantError, WireError
+from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored, KlineClosed
+from bot.core.intents import Alert, PlaceOrder, RequestSnapshot
+from bot.core.records import Decision, TradeRecord
 from bot.core.types import Kline
-from bot.engine import Engine
+from bot.engine import BASE_MS
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
-from bot.execution.executor import Executor
+from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
+from bot.execution.stamps import Decisions, percentile
 from bot.execution.streams import Streams
 from bot.execution.tasks import Tasks
 from bot.jobs import Repeat
 from bot.journal import Journal, Session
 from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
+from bot.orders.ids import parse
 from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
+from bot.report.ledger import FOLDER, Ledger, Miss, forget
+from bot.report.live import Live
 from bot.report.operator import remove_run_file, write_run_file
 from bot.report.progress import say
 from bot.report.session import render, session_report
 from bot.report.terminal import Terminal
-from bot.research.models import model_for
-from bot.strategy.features import Features
 
 log = structlog.get_logger("bot")
-BASE = "3m"
+REST = "rest"  # what is lost while the exchange wants no requests
 SESSIONS_KEPT = 5  # replays whose event streams stay in the journal
 
 
 async def run_bot(config: Config, options: RunOptions) -> int:
     """Run the bot as the command line said; return the exit code."""
     quiet = options.quiet or options.json
-    configure_logging(options.log_format, quiet=quiet)
+    logs = data_folder() / "logs" if options.venue != "sim" else None
+    configure_logging(options.log_format, quiet=quiet, debug=options.debug, folder=logs)
+    preflight(config, options.venue)
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(data_folder() / "bot.db", sync=config.journal.sync))
         compile_kernels(config, quiet=quiet)
@@ -64,7 +75,7 @@ async def run_bot(config: Config, options: RunOptions) -> int:
         return await bot.run(stack)
 
 
-class Bot:
+class Bot(Recovery):
     """Everything that runs, from `start` to the end of `run`."""
 
     def __init__(self, config: Config, options: RunOptions, venue: Venue, journal: Journal) -> None:
@@ -76,9 +87,10 @@ class Bot:
         self.quiet = options.quiet or options.json
         self.symbols = config.data.symbols
         calendar = tuple((e.ms, e.name, e.impact) for e in load_calendar(project_file(config.events.file)))
-        self.engine = Engine(
-            venue.in_wall_time(config), Features(config, model=model_for(config)), venue=venue.name, calendar=calendar
-        )
+        self.calendar = calendar
+        self.engine = self.new_engine(venue.in_wall_time(config))
+        self.measures = Measures()
+        self.decisions = Decisions(self._decided)
         self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self._failed)
         self.limits = Limits(self.tasks)
         self.client = LocalClient(
@@ -89,8 +101,12 @@ class Bot:
             tasks=self.tasks,
             limits=self.limits,
             headers=venue.headers,
+            decisions=self.decisions,
         )
+        self.limits.on_pause = self._paused
+        self.sockets = HardenedBSM(self.client, tasks=self.tasks)
         self.gateway = Gateway(self.client, self.tasks, self.limits)
+        self.upkeep: Upkeep | None = None
         self.executor: Executor | None = None
         self.streams: Streams | None = None
         self.session: Session | None = None
@@ -104,7 +120,14 @@ class Bot:
             perform=self._perform,
             told=self._log_alert,
             activity=venue.activity,
+            halt=self._broken,
         )
+        self.halt = Halt(self.tasks, close=self._close_everything, tell=self._own_alert)
+        self.loop.on_spell = self.measures.take
+        self.loop.hasty = isinstance(venue.clock, WallClock)
+        self.live = Live(config, decision=self._decision_on)
+        self.ledger: Ledger | None = None
+        self.loop.on_bar = self._bar
         self.terminal: Terminal | None = None
         self._view: asyncio.Task[None] | None = None
         self._jobs: list[Repeat] = []
@@ -114,76 +137,36 @@ class Bot:
     async def start(self) -> None:
         """Bring the engine up to date with journal, klines and exchange; streams are open, nothing of theirs is handled."""
         await self.gateway.synchronise()
-        self.session = self.journal.open_session(
-            self.venue.name, self.venue.account, resume=self.venue.resume, at_ms=self.venue.clock.now_ms()
-        )
-        last_open = self._replay() if self.session.resumed else {}
+        last_open = self.take_up_session()
         self.executor = Executor(
             self.gateway,
             self.tasks,
             self.loop.emit,
             symbols=self.symbols,
             on_alert=self._own_alert,
-            since_ms=self.loop.last_ms or None,
+            on_snapshot=self._audit,
+            since_ms=max(self.loop.last_ms - SNAPSHOT_OVERLAP_MS, 0) or None,
         )
-        await self._prepare()
         self.loop.handle(await self.gateway.load_session(self.symbols, venue=self.venue.name))
-        last_open = await self._catch_up(last_open)
+        await self.prepare()
+        last_open = last_open or await self.load_history()
         self.streams = Streams(
-            HardenedBSM(self.client, tasks=self.tasks),
+            self.sockets,
             self.gateway,
             self.symbols,
             tasks=self.tasks,
             emit=self._from_streams,
-            settings=self.venue.stream_settings(),
+            settings=replace(self.venue.stream_settings(), early=self.config.data.bar_close == "early"),
             last_open_ms=last_open,
             on_cross_check=self._cross_check,
             on_error=self._unreadable,
+            decisions=self.decisions,
         )
-        await self.streams.start()
+        await self.streams.start()  # bars that were missed while away wait in the queue, behind the snapshot
         since_ms = self.executor.since_ms
         self.loop.handle(await self.gateway.snapshot(self.symbols, since_ms))
         for intent in self.engine.resume():
             self._perform(intent, self.venue.clock.now_ms())
-
-    def _replay(self) -> dict[str, int]:
-        """Let a fresh engine handle what the journal holds; return the last bar of each symbol."""
-        assert self.session is not None
-        last_open: dict[str, int] = {}
-        for _, event in self.journal.events(self.session.id):
-            self.engine.handle(event)
-            self.loop.last_ms = max(self.loop.last_ms, event.at_ms)
-            if isinstance(event, KlineClosed):
-                last_open[event.kline.symbol] = event.kline.open_ms
-        say(f"resumed session {self.session.id}: {self.session.events} events replayed", quiet=self.quiet)
-        return last_open
-
-    async def _catch_up(self, last_open: dict[str, int]) -> dict[str, int]:
-        """Feed the closed bars that the engine lacks: history for a new session, what was missed for a resumed one."""
-        step = interval_ms(BASE)
-        now = self.venue.clock.now_ms()
-        found: list[Kline] = []
-        for symbol in self.symbols:
-            start = last_open[symbol] + step if symbol in last_open else now - self.config.data.history_bars * step
-            found += await self.gateway.klines(symbol, BASE, max(start - start % step, 0))
-        order = {symbol: i for i, symbol in enumerate((*self.symbols[1:], self.symbols[0]))}
-        found.sort(key=lambda bar: (bar.open_ms, order[bar.symbol]))
-        resumed = bool(last_open)
-        for bar in found:
-            # Missed bars are lived through (a trail, a CHoCH, the time exit count); history only warms up.
-            at_ms = now if resumed else bar.close_ms
-            self.loop.handle(KlineClosed(at_ms, bar, history=not resumed))
-            last_open[bar.symbol] = bar.open_ms
-        self.journal.commit()
-        say(f"history: {len(found)} bars of {len(self.symbols)} symbols", quiet=self.quiet)
-        return last_open
-
-    async def _prepare(self) -> None:
-        prepared = await self.gateway.prepare(self.symbols, self.engine.limits.leverage)
-        for warning in prepared.warnings:
-            log.warning(warning)
-        for symbol, leverage in prepared.leverage.items():
-            self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, leverage))
 
     # Run ---------------------------------------------------------------------------------------------------------------
 
@@ -191,6 +174,9 @@ class Bot:
         """Handle events until the replay ends or the process is asked to stop; return the exit code."""
         await self._open_views(stack)
         self._start_jobs()
+        # What was loaded stays: without it in view the collector's pauses are short.
+        gc.collect()
+        gc.freeze()
         pump = asyncio.create_task(self.loop.run(), name="loop")
         asked = asyncio.create_task(interrupted(), name="signals")
         broken = asyncio.create_task(self.stopped.wait(), name="failure")
@@ -237,6 +223,7 @@ class Bot:
                 snapshot=self.snapshot,
                 trades=self._last_trades,
                 command=self._command,
+                live=self.live,
             )
             assert self.session is not None
             page.add_equity(self.journal.equity(self.session.id))
@@ -244,7 +231,8 @@ class Bot:
             stack.push_async_callback(page.close)
             write_run_file(data_folder(), port=port, venue=self.venue.name, token=token)
             stack.callback(remove_run_file, data_folder())
-            say(f"dashboard: http://{self.config.dashboard.host}:{port}", quiet=self.quiet)
+            place = f"http://{self.config.dashboard.host}:{port}"
+            say(f"dashboard: {place} (commands: {place}/#token={token})", quiet=self.quiet)
         if self.options.json or self.options.quiet:
             return
         self.terminal = Terminal(self.hub, snapshot=self.snapshot)
@@ -261,8 +249,11 @@ class Bot:
     def _start_jobs(self) -> None:
         clock, jobs = self.venue.clock, self.config.jobs
 
+        # A replay as fast as it goes looks at a flat account less often.
+        idle = 1 if isinstance(clock, WallClock) and not clock.replay else 10
+
         def pace() -> float:
-            return jobs.reconcile_seconds * (1 if self.engine.wants_quotes else 10)
+            return jobs.reconcile_seconds * (1 if self.engine.wants_quotes else idle)
 
         self._jobs.append(Repeat(clock, pace, lambda: self._perform(RequestSnapshot("timetable"), clock.now_ms())))
         if isinstance(clock, WallClock):
@@ -273,6 +264,10 @@ class Bot:
                     self._begin_synchronising,
                 )
             )
+
+        self.upkeep = upkeep_of(self, alert=self._own_alert, command=self._command)
+        if self.upkeep is not None:
+            self.upkeep.start()
 
     def _begin_synchronising(self) -> None:
         self.tasks.spawn(self._synchronise(), name="clock")
@@ -286,10 +281,14 @@ class Bot:
     async def _finish(self, *, ended: bool) -> None:
         """Close the session and print its report when asked to."""
         assert self.session is not None
+        assert self.ledger is not None
         await self._close_terminal()
-        if self.venue.name == "sim":
+        self._told_miss(self.ledger.finish())
+        if not self.venue.resume:
             self.journal.end_session(self.venue.clock.now_ms())
-            self.journal.forget(venue="sim", keep=SESSIONS_KEPT)
+            self.journal.forget(venue=self.venue.name, keep=SESSIONS_KEPT)
+            old = [s["id"] for s in self.journal.sessions() if s["venue"] == self.venue.name][:-SESSIONS_KEPT]
+            forget(data_folder() / FOLDER, old)
         self.journal.commit()
         if not (self.options.once and ended):
             return
@@ -309,26 +308,78 @@ class Bot:
             self.journal.trades(self.session.id),
             decisions=self.journal.decisions(self.session.id),
             equity=equity,
-            meta={**self.venue.meta, "initial_equity": float(equity[0].equity) if equity else None},
+            meta={
+                **self.venue.meta,
+                "ledger": self.ledger.summary() if self.ledger else None,
+                "initial_equity": float(equity[0].equity) if equity else None,
+            },
         )
 
     async def close(self) -> None:
         """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""
         for job in self._jobs:
             job.cancel()
+        if self.upkeep is not None:
+            await self.upkeep.close()
         if self.streams is not None:
             await self.streams.close()
         if self.executor is not None:
             self.executor.close()
+        if self.ledger is not None:
+            self.ledger.close()
         await self.tasks.close()
         await self.client.close_connection()
 
+    def _bar(self, event: KlineClosed) -> None:
+        """Let chart and ledger take a bar that the engine has handled, with the row that it saw."""
+        assert self.ledger is not None
+        bar = event.kline
+        series = self.engine.known.series.get(bar.symbol)
+        row = series.row if series is not None and series.last_open_ms == bar.open_ms else None
+        values = getattr(row, "values", None)
+        self.live.take(event, values)
+        self.ledger.take(event, values)
+        if bar.symbol == self.symbols[0] and not event.history:
+            self._told_miss(self.ledger.check())
+
+    def _told_miss(self, miss: Miss | None) -> None:
+        """Alert the person to the first closed bar that came out differently, and stop entries."""
+        if miss is not None:
+            self._own_alert(Alert("critical", f"{miss}; entries stop"))
+            self._command("stop_entries", {"reason": f"repaint: {miss}"})
+
+    def _decision_on(self, open_ms: int) -> Decision | None:
+        assert self.session is not None
+        return next(self.journal.decisions(self.session.id, from_ms=open_ms, to_ms=open_ms + 1), None)
+
     # Doors -------------------------------------------------------------------------------------------------------------
+
+    def _measured(self) -> dict[str, Any]:
+        """Return what the session report says about the bot itself."""
+        assert self.session is not None
+        decisions = self.journal.measures(self.session.id, "decision_ms")
+        naked = [float(spell.ms) for spell in self.journal.naked(self.session.id)]
+        return {
+            "decision_ms": percentile(decisions, 0.5) if decisions else None,
+            "decision_ms_p99": percentile(decisions, 0.99) if decisions else None,
+            "naked_ms_p50": percentile(naked, 0.5) if naked else None,
+            "naked_ms_p99": percentile(naked, 0.99) if naked else None,
+            "slippage": self.engine.snapshot()["slippage"],
+        }
 
     def snapshot(self) -> dict[str, Any]:
         """Return the engine's state with what only this shell knows."""
+        state = self.engine.snapshot()
+        if self.halt.reason:
+            state["limits"]["entries_off"] = self.halt.reason
         return {
-            **self.engine.snapshot(),
+            **state,
+            **self.measures.view(),
+            "halted": self.halt.reason,
+            "lag_ms": self.streams.lag_ms if self.streams is not None else None,
+            "feeds": self.streams.view() if self.streams is not None else {},
+            "rate_limits": self.limits.view(),
+            "orders_waiting": self.executor.submission.waiting if self.executor is not None else 0,
             "venue": self.venue.name,
             "clock_ms": self.venue.clock.now_ms(),
             "session": self.session.id if self.session else None,
@@ -337,6 +388,8 @@ class Bot:
             "profile": self.options.profile,
             "bars_cross_checked": self.loop.cross_checked,
             "bars_mismatched": self.loop.cross_mismatches,
+            **(self.upkeep.figures() if self.upkeep else {}),
+            "ledger": self.ledger.summary() if self.ledger else None,
         }
 
     def _last_trades(self) -> list[TradeRecord]:
@@ -348,6 +401,10 @@ class Bot:
 
     def _perform(self, intent: Any, at_ms: int) -> None:
         assert self.executor is not None
+        if isinstance(intent, PlaceOrder):
+            parts = parse(intent.client_id)
+            if parts is not None and parts.role == "en" and parts.attempt == 1:
+                self.decisions.expect(intent.client_id, intent.symbol, (parts.sequence - 1) * BASE_MS)
         self.executor.perform(intent, at_ms=at_ms)
 
     def _from_streams(self, event: Any) -> None:
@@ -365,6 +422,46 @@ class Bot:
         if self.terminal is None or self.options.log_format == "json":
             write = {"info": log.info, "warning": log.warning, "critical": log.critical}[alert.level]
             write(alert.text, at_ms=self.venue.clock.now_ms(), **alert.payload)
+
+    def _decided(self, client_id: str, ms: float) -> None:
+        """Record how long it took from the frame of a bar to the bytes of its order."""
+        self.measures.decisions.append(ms)
+        self.journal.measure("decision_ms", ms, at_ms=self.venue.clock.now_ms())
+
+    def _audit(self, snapshot: AccountSnapshot) -> None:
+        if self.streams is not None:
+            self.streams.audit(snapshot)
+
+    def _paused(self, reason: str) -> None:
+        """Stop entries while the exchange wants no requests, and say so."""
+        now = self.venue.clock.now_ms()
+        if not reason:
+            self.loop.emit(FeedRestored(now, REST))
+            return
+        self.loop.emit(FeedLost(now, REST, reason))
+        waiting = self.executor.submission.waiting if self.executor is not None else 0
+        text = f"{reason}: entries stop, stops at the exchange stay; {waiting} protective orders wait for its end"
+        self._own_alert(Alert("critical" if self.limits.banned else "warning", text))
+
+    def _broken(self, error: InvariantError) -> None:
+        """Our own bug: no timer and no intent of the engine counts any more; everything is closed by rule."""
+        if self.executor is not None:
+            self.executor.close()
+        self.halt.start(error)
+
+    async def _close_everything(self) -> Standing:
+        venue = self.venue
+        line = Connection(
+            venue.name,
+            Addresses(venue.rest_url, venue.stream_url),
+            cast(WallClock, venue.clock),
+            self.tasks,
+            self.limits,
+            self.client,
+            self.gateway,
+            self.sockets,
+        )
+        return await flatten_venue(self.config, line, lambda text: log.warning("halted", step=text))
 
     def _cross_check(self, bar: Kline) -> None:
         self.loop.cross_check(bar)

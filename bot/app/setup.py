@@ -12,34 +12,62 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from bot.app.logfile import DailyFile
 from bot.config import Config
 from bot.core.errors import ConfigError
+from bot.core.redact import hide, redact
 from bot.report.progress import say
 
 
 class StandardError:
-    """Standard error as it is now, without ever failing: a terminal that has gone must not stop a bot with a position."""
+    """Standard error as it is now, and the day's log file: no secret passes, and nothing that happens here stops the bot.
+
+    A terminal that has gone must not end a bot with a position; a key must not reach a log, whatever library speaks.
+    """
+
+    def __init__(self) -> None:
+        self.file: DailyFile | None = None
 
     def write(self, text: str) -> None:
+        text = redact(text)
         with suppress(ValueError, OSError):
             sys.stderr.write(text)
+        if self.file is not None:
+            self.file.write(text)
 
     def flush(self) -> None:
         with suppress(ValueError, OSError):
             sys.stderr.flush()
 
 
-def configure_logging(log_format: str, *, quiet: bool) -> None:
-    """Send logs to standard error as text or JSON lines; libraries speak from warnings up."""
+STANDARD_ERROR = StandardError()
+
+
+def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, folder: Path | None = None) -> None:
+    """Send logs to standard error as text or JSON lines; libraries speak from warnings up, with `debug` from everything up.
+
+    Parameters
+    ----------
+    folder
+        Where the day's log files are kept as well; None for nowhere.
+    """
     renderer: Any = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
+    least = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     structlog.configure(
-        processors=[structlog.processors.add_log_level, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, StandardError())),
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, renderer]
+        if log_format == "json"
+        else [structlog.processors.add_log_level, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, STANDARD_ERROR)),
     )
-    logging.basicConfig(level=logging.WARNING, stream=StandardError(), format="%(levelname)s %(name)s: %(message)s")
+    STANDARD_ERROR.file = DailyFile(folder) if folder is not None else None
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        stream=STANDARD_ERROR,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
 
 
 async def interrupted() -> int:
@@ -67,8 +95,10 @@ def _secret(name: str, venue: str) -> str:
             value = Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"{name}_FILE cannot be read: {error.strerror}") from None
+    value = (value or "").strip()
     if not value:
         raise ConfigError(f"--venue {venue} needs {name} in the environment (or {name}_FILE pointing at a file)")
+    hide(value)
     return value
 
 

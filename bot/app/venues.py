@@ -5,20 +5,26 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import structlog
 
+from bot.app.account_lock import account_lock
+from bot.app.connection import REAL
 from bot.app.options import RunOptions
 from bot.app.setup import secrets_for
 from bot.config import Config
 from bot.core.activity import Activity
 from bot.core.clock import Clock
-from bot.core.errors import BotError
+from bot.core.errors import BotError, ConfigError
+from bot.execution.client import is_loopback
 from bot.execution.clock import DAY_MS, WallClock, machine_ms
 from bot.execution.streams import StreamSettings
 from bot.report.progress import say
+
+if TYPE_CHECKING:
+    from bot.sim.paper import PaperExchange
 
 log = structlog.get_logger("bot")
 REPLAY_SILENCE_MS: Final = 600_000  # replayed markets move in steps of up to a base bar, and recordings have holes
@@ -129,6 +135,7 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
     """Point the bot at the test network, or at whatever the configuration names in its place."""
     key, secret = secrets_for(options.venue)
     place = config.venue.testnet
+    stack.enter_context(account_lock(key, place.rest_url))
     speed = await _speed(place.rest_url)
     if speed > 1.0:
         say(f"the exchange replays history at about {speed:.0f}x", quiet=options.quiet or options.json)
@@ -170,7 +177,132 @@ async def _speed(rest_url: str) -> float:
     return max(1.0, (later_exchange - exchange) / max(later_wall - wall, 1.0))
 
 
+def preflight(config: Config, venue: str) -> None:
+    """Refuse what cannot start before anything is opened or compiled: a venue without keys, live without being armed.
+
+    Raises
+    ------
+    ConfigError
+        One sentence with the way out.
+    """
+    if venue == "live" and not config.venue.live.armed:
+        raise ConfigError(
+            "--venue live trades real money and is not armed: read docs/live-checklist.md, then set venue.live.armed = true"
+        )
+    if venue in REAL:
+        secrets_for(venue)
+
+
+async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperExchange", tuple[str, str]]:
+    """Start an embedded exchange that follows the live market; return it, running, and its keys."""
+    from bot.sim.paper import PaperExchange
+    from bot.sim.upstream import look_up
+
+    place = config.venue.paper
+    speed = await _speed(place.rest_url)
+    # Loopback is asked without a proxy, a live exchange through the machine's if it has one.
+    session = aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=15, sock_connect=5), trust_env=not is_loopback(place.rest_url)
+    )
+    stack.push_async_callback(session.close)
+    upstream = await look_up(session, place.rest_url, place.stream_url, config.data.symbols, speed=min(speed, 60.0))
+    keys = secrets.token_hex(16), secrets.token_hex(16)
+    exchange = PaperExchange(
+        session,
+        upstream,
+        wallet=place.wallet,
+        maker_fee=config.venue.sim.maker_fee,
+        taker_fee=config.venue.sim.taker_fee,
+        order_latency_ms=config.sim.order_latency_ms,
+        push_latency_ms=config.sim.push_latency_ms,
+        seed=config.sim.seed,
+        api_key=keys[0],
+        api_secret=keys[1],
+    )
+    stack.push_async_callback(exchange.close)
+    await exchange.listen("127.0.0.1", 0)
+    exchange.start()
+    return exchange, keys
+
+
+async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+    """Trade simulated money on the live market: its data as they are, orders on the embedded exchange."""
+    exchange, keys = await paper_exchange(config, stack)
+    place, quiet = config.venue.paper, options.quiet or options.json
+    say(f"paper: the market of {place.rest_url}, {place.wallet:g} USDT of simulated money", quiet=quiet)
+    return Venue(
+        name="paper",
+        rest_url=f"http://127.0.0.1:{exchange.port}",
+        stream_url=f"ws://127.0.0.1:{exchange.port}",
+        api_key=keys[0],
+        api_secret=keys[1],
+        account="paper",
+        clock=WallClock(),
+        activity=Activity(),
+        resume=False,  # the money is in this process: it begins anew with it
+        meta={"source": f"live market of {place.rest_url}"},
+        speed=exchange.wall_speed,
+    )
+
+
+async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+    """Trade real money: only when armed, with keys, after a passing `doctor`, and after saying what is about to happen.
+
+    Raises
+    ------
+    ConfigError
+        `venue.live.armed` is not true, or there are no keys.
+    DoctorFailed
+        The examination found a reason not to trade.
+    """
+    from bot.app.doctor import examine, must_pass
+
+    place, quiet = config.venue.live, options.quiet or options.json
+    preflight(config, "live")
+    key, secret = secrets_for("live")
+    stack.enter_context(account_lock(key, place.rest_url))
+    say("examining the venue before the first order (doctor)", quiet=quiet)
+    report = await examine(config, "live", quiet=quiet, held_here=True)
+    for check in report.checks:
+        if check.status != "ok":
+            log.warning("doctor", check=check.name, status=check.status, finding=check.text, way_out=check.hint)
+    must_pass(report)
+    speed = await _speed(place.rest_url)
+    for line in intention(config, key):
+        say(line, quiet=quiet)
+    return Venue(
+        name="live",
+        rest_url=place.rest_url,
+        stream_url=place.stream_url,
+        api_key=key,
+        api_secret=secret,
+        account=place.rest_url,
+        clock=WallClock(),
+        activity=Activity(),
+        resume=True,
+        meta={"source": place.rest_url},
+        speed=speed,
+    )
+
+
+def intention(config: Config, key: str) -> list[str]:
+    """Return what a live run is about to do, in plain lines."""
+    risk, symbols = config.risk, config.data.symbols
+    hedge = (
+        f", hedged with {' and '.join(symbols[1:])}" if config.hedge.enabled and len(symbols) > 1 else ", not hedged"
+    )
+    steps = " then ".join(f"{step}x" for step in risk.leverage_ramp)
+    return [
+        f"LIVE: real money at {config.venue.live.rest_url} with the key that ends in …{key[-4:]}",
+        f"LIVE: {symbols[0]}{hedge}; isolated margin, {steps}; {risk.risk_fraction:.2%} of equity at risk in a trade",
+        f"LIVE: entries stop at -{risk.max_day_loss_r:g} R in a day and {risk.soft_stop_r:g} R below the peak; "
+        "`bot flatten` gets out of everything",
+    ]
+
+
 VENUES: Final[dict[str, Callable[[Config, RunOptions, AsyncExitStack], Awaitable[Venue]]]] = {
     "sim": sim,
+    "paper": paper,
     "testnet": testnet,
+    "live": live,
 }

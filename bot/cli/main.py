@@ -2,17 +2,22 @@
 
 import asyncio
 import sys
+import traceback
+from types import TracebackType
 
 import click
 
-from bot.cli import data, operator, run, signals  # noqa: F401 — each registers its commands
+from bot.cli import chart, data, operator, optimise, parity, research, run, signals, venue  # noqa: F401 — each registers its commands
 from bot.cli.base import cli
 from bot.core.errors import BotError
+from bot.core.redact import redact
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its code."""
     debug = "--debug" in (sys.argv if arguments is None else arguments)
+    if debug:
+        sys.excepthook = _traceback
     try:
         cli.main(args=arguments, prog_name="python -m bot", standalone_mode=False)
     except SystemExit:
@@ -38,6 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     raise SystemExit(0)
 
 
+def _traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback without secrets: exceptions of libraries hold the addresses that they were made from."""
+    click.echo(redact("".join(traceback.format_exception(kind, error, trace))).rstrip(), err=True)
+
+
 def _fail(sentence: str, code: int) -> None:
-    click.echo(f"bot: {sentence}", err=True)
+    click.echo(f"bot: {redact(sentence)}", err=True)
     raise SystemExit(code) from None

@@ -11,7 +11,7 @@ from bot.core.errors import ConfigError
 
 @command()
 @click.option(
-    "--venue", type=click.Choice(["sim", "testnet"]), default="sim", show_default=True, help="Where to trade."
+    "--venue", type=click.Choice(["sim", "paper", "testnet", "live"]), default="sim", show_default=True, help="Where to trade."
 )
 @klines_option()
 @range_options
@@ -50,6 +50,7 @@ def run(
         quiet=settings.quiet,
         log_format=settings.log_format,
         profile=settings.profile or "alert",
+        debug=settings.debug,
     )
     raise SystemExit(asyncio.run(run_bot(config, options)))
 
@@ -59,7 +60,7 @@ def run(
 @klines_option()
 @range_options
 @click.option("--speed", default="1", show_default=True, metavar="X", help="Replay seconds per second, at most 60.")
-@click.option("--faults", metavar="FILE", help="JSON list of faults to begin with.")
+@click.option("--faults", metavar="FILE", help="JSON list of faults to begin with (docs/venue-cases.md).")
 def exchange(port: int, klines: str | None, from_: str | None, to: str | None, speed: str, faults: str | None) -> None:
     """Serve the embedded exchange alone, for any Binance futures client."""
     settings = settings_of()

@@ -23,12 +23,17 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True)
 class KlineClosed:
-    """A bar closed. `filled` marks a flat bar put in for a missing one; `history` bars warm up and decide nothing."""
+    """A bar closed. `filled` marks a flat bar put in for a missing one; `history` bars warm up and decide nothing.
+
+    An `early` bar was built from trades and closed by the clock: it is decided upon with a copy of the state, and the
+    exchange's own bar, which comes later, steps the true one.
+    """
 
     at_ms: int
     kline: Kline
     filled: bool = False
     history: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

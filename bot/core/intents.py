@@ -69,6 +69,23 @@ class RequestSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """Find out what became of an order: it is not among the working ones, or its outcome was never heard.
+
+    Answered by an `OrderUpdate`: what the exchange tells, or REJECTED (EXPIRED if it had been `accepted`) with code -2013
+    once it is proved that the exchange knows no such order.
+    """
+
+    client_id: str
+    symbol: str
+    side: OrderSide
+    qty: Decimal
+    sent_ms: int
+    algo: bool = False
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """Tell the person. `level` is info, warning or critical."""
 
@@ -77,4 +94,4 @@ class Alert:
     payload: dict[str, Any] = field(default_factory=dict)
 
 
-Intent = PlaceOrder | CancelOrder | SetTimer | CancelTimer | SetLeverage | RequestSnapshot | Alert
+Intent = PlaceOrder | CancelOrder | SetTimer | CancelTimer | SetLeverage | RequestSnapshot | LookUp | Alert

@@ -88,4 +88,15 @@ class EquityPoint:
     day_r: float
 
 
-Record = Decision | TradeRecord | EquityPoint
+@dataclass(frozen=True, slots=True)
+class NakedSpell:
+    """A time during which a position was not wholly covered by accepted sized stops; told when it is over."""
+
+    at_ms: int  # its end
+    symbol: str
+    trade_id: str
+    ms: int
+    role: str = ""  # alpha or leg
+
+
+Record = Decision | TradeRecord | EquityPoint | NakedSpell

@@ -183,6 +183,7 @@ class PositionReport:
     entry_price: Decimal
     isolated_wallet: Decimal = Decimal(0)
     unrealized: Decimal = Decimal(0)
+    update_ms: int = 0  # when it last changed, by the exchange; 0 = not told
 
 
 @dataclass(frozen=True, slots=True)

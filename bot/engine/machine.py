@@ -7,8 +7,8 @@ nothing for long. Nothing here reads a clock, draws a number or does IO: the sam
 Decisions (strategy 1): once per closed BTC bar, when the legs' bars of the same open are there or `leg_wait_ms` has passed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, assert_never
 
 from bot.config import Config
@@ -32,21 +32,27 @@ from bot.core.events import (
 )
 from bot.core.intents import Alert, CancelTimer, Intent, RequestSnapshot, SetLeverage, SetTimer
 from bot.core.records import Decision, EquityPoint, Record
-from bot.core.types import Denied, Kline, to_decimal
+from bot.core.types import Denied, Kline, OrderStatus, to_decimal
 from bot.engine import view
 from bot.engine.decision import Desk
+from bot.engine.early import Early, EarlyBar, marked
 from bot.engine.known import BASE_MS, Known
 from bot.engine.portfolio import Portfolio
 from bot.hedge.hedger import Hedger
 from bot.orders.ids import ENVIRONMENTS
+from bot.orders.maker_taker import Phase
 from bot.risk.limits import Limits
 from bot.risk.vetoes import CalendarEvent
+from bot.strategy import tags
 from bot.strategy.setup import Row
 from bot.strategy.trade import Trade
 
 LEVERAGE_RETRY_MS: Final = 60_000
 PASSES: Final = 12  # a change may enable the next; more than a handful would be a circle
 REAL_VENUES: Final = ("testnet", "live")  # no entry there before the account has been looked at
+USER: Final = "user"  # the stream of our own orders and fills
+# Keys, permissions, account mode, trading restricted by the exchange: no order that opens can succeed until a person acts.
+FORBIDDEN: Final = frozenset({-1002, -1022, -2014, -2015, -2017, -4060, -4061, -4087, -4088, -4109, -4400, -4401})
 
 Output = Intent | Record
 
@@ -65,6 +71,7 @@ class Pending:
     kline: Kline
     row: Row | None
     deadline_ms: int
+    early: bool = False
 
 
 class Engine:
@@ -98,8 +105,6 @@ class Engine:
         self.legs = config.data.symbols[1:] if config.hedge.enabled else ()
         mode = config.backtest.soft_stop if venue == "backtest" else "halt"
         self.limits = Limits(config.risk, venue, mode)
-        if memory:
-            self.limits.remember(dict(memory))
         self.known = Known(config)
         working = "MARK_PRICE" if config.trade.working_type == "mark" else "CONTRACT_PRICE"
         self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working)
@@ -107,7 +112,13 @@ class Engine:
         self.desk = Desk(self.known, self.portfolio.account, self.limits, self.legs, events)
         self.reconciled = venue not in REAL_VENUES
         self.entries_off = ""
+        if memory:
+            self.remember(memory)
+        self.leaving = ""  # why this process enters nothing more: it is being stopped
+        self.early = Early(self.alpha)
         self.pending: Pending | None = None
+        self.rest: tuple[Any, ...] = ()  # what `_calm` compares with: the state in which everything came to rest
+        self.every_bar_decides = True  # a back-test asks only about bars that signal: the others' answer is known
         self.leverage_asked: dict[str, int] = {}
         self.timers: dict[str, int] = {}
         self.last_decision: Decision | None = None
@@ -135,32 +146,64 @@ class Engine:
         InvariantError
             The event contradicts the book, or a rule of the book is broken: our own bug.
         """
+        return self.handle_all((event,))
+
+    def handle_all(self, events: Sequence[Event]) -> list[Output]:
+        """Book several events of one instant, then go on once: what follows does not depend on their order."""
         out: list[Any] = []
+        going = False
+        for event in events:
+            self.known.now = max(self.known.now, event.at_ms)
+            going = self._book(event, out) or going
+        if going and not self.holding and not (self._calm() and all(type(e) is KlineClosed for e in events)):
+            self._run(events[-1].at_ms, out)
+            self.portfolio.check()
+            self._arm(out)
+            self.rest = self._at_rest()
+        return out
+
+    def _at_rest(self) -> tuple[Any, ...]:
+        """Return what changes whenever an order, a wish or a level reached does."""
+        reached = tuple(t.reached for t in self.trade.bracket.targets) if self.trade is not None else ()
+        return (self.portfolio.ledger.version, self.portfolio.progress(), reached)
+
+    def _calm(self) -> bool:
+        """Whether nothing could act: no order and no wish has changed since all came to rest, and no deadline is reached.
+
+        Then a closed bar alone needs no pass over everything; most bars in a trade are such.
+        """
+        trade, portfolio = self.trade, self.portfolio
+        return (
+            trade is not None
+            and self.pending is None
+            and trade.entry.phase is Phase.DONE
+            and not portfolio.strays.qty
+            and self.now < min(self.timers.values(), default=0)
+            and self.rest == self._at_rest()
+        )
+
+    def _book(self, event: Event, out: list[Any]) -> bool:
+        """Book one event; False if there is nothing to go on with."""
         known, portfolio = self.known, self.portfolio
-        known.now = max(known.now, event.at_ms)
         match event:
             case KlineClosed():
                 self._on_kline(event, out)
-                if event.history or not self.wants_quotes:
-                    return out  # a leg's bar with nothing open: there is nothing to go on with
+                return not event.history and self.wants_quotes  # not: a leg's bar with nothing open
             case Quotes():
                 known.take_quotes(event)
-                if not self.wants_quotes:
-                    return out
+                return self.wants_quotes
             case Funding():
                 known.funding[event.symbol] = event
-                if self.trade is None:
-                    return out
+                return self.trade is not None
             case OrderUpdate():
                 portfolio.on_update(event, out)
+                self._stop_if_forbidden(event, out)
             case CancelRejected():
                 portfolio.on_cancel_rejected(event, out)
             case Fill():
                 portfolio.on_fill(event, out)
             case AccountUpdate():
-                received = portfolio.account.update(event)
-                if self.trade is not None:
-                    self.trade.funding -= received
+                portfolio.on_account(event)
             case AccountSnapshot():
                 portfolio.on_snapshot(event, out)
                 self.reconciled = True
@@ -173,18 +216,19 @@ class Engine:
                 self.timers.pop(event.name, None)
             case FeedLost():
                 known.lost[event.stream] = event.reason
+                if event.stream == USER:
+                    portfolio.deaf_ms = portfolio.deaf_ms or known.now
+                    out.append(RequestSnapshot("user stream lost"))
             case FeedRestored():
                 known.lost.pop(event.stream, None)
-                if event.stream.startswith("user"):
+                if event.stream == USER:
+                    portfolio.deaf_ms = 0
                     out.append(RequestSnapshot("user stream restored"))
             case Command():
                 self._on_command(event, out)
             case _:
                 assert_never(event)
-        self._run(event.at_ms, out)
-        portfolio.check()
-        self._arm(out)
-        return out
+        return True
 
     def resume(self) -> list[Intent]:
         """Return the timers that a replayed state waits for, and a request to look at the account."""
@@ -193,6 +237,14 @@ class Engine:
         self._arm(out)
         out.append(RequestSnapshot("start"))
         return out
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing may be done yet: after a restart with something open, before the account has been looked at.
+
+        What is believed then is old: a stop whose acceptance was not heard would be taken for missing.
+        """
+        return not self.reconciled and not self.portfolio.flat
 
     # Events that are the engine's own
 
@@ -209,6 +261,8 @@ class Engine:
             portfolio.account.base = event.wallet
         elif portfolio.flat:
             portfolio.account.sync(event.wallet)
+        portfolio.resumed_ms, portfolio.deaf_ms, self.leaving = event.at_ms, 0, ""
+        known.lost.clear()  # what the streams of the last session had lost
         self.reconciled = self.venue not in REAL_VENUES
         portfolio.sample(out, point=False)
 
@@ -217,19 +271,49 @@ class Engine:
         series = known.series.get(kline.symbol)
         if series is None or kline.interval_ms != BASE_MS or not series.is_new(kline):
             return
+        if event.early:
+            self._on_early(event, out)
+            return
         row = self.features.step(event)
         series.add(kline, row)
         close = to_decimal(kline.close)
         self.portfolio.account.last[kline.symbol] = close
         known.take_price(kline.symbol, close, kline.close_ms)
-        if event.history or kline.symbol != self.alpha:
+        if event.history:
             return
-        if self.pending is not None:
+        if kline.symbol == self.alpha and self.pending is not None:
             self._decide(self.pending, out)
+        confirmed = self.early.confirm(kline, row, self.portfolio.counters) if self.early.bars else None
+        if kline.symbol != self.alpha:
+            return
         if self.trade is not None:
             self.trade.on_bar(kline, row)
         self.portfolio.sample(out)
-        self.pending = Pending(kline, row, known.now + self.config.entry.leg_wait_ms)
+        if self.early.decision is not None and self.early.decision.open_ms == kline.open_ms:
+            if confirmed is not None:
+                out.append(confirmed)
+                self.last_decision = confirmed
+            return  # this bar has had its one decision
+        if self.every_bar_decides or row is None or tags.signal(row):
+            self.pending = Pending(kline, row, known.now + self.config.entry.leg_wait_ms)
+
+    def _on_early(self, event: KlineClosed, out: list[Any]) -> None:
+        """Look at a bar that is not confirmed yet, on a copy of the state."""
+        kline, peek = event.kline, getattr(self.features, "peek", None)
+        series = self.known.series[kline.symbol]
+        if peek is None or kline.open_ms != series.last_open_ms + BASE_MS:
+            return  # a bar before it is missing: its own confirmation decides
+        row = peek(event)
+        self.early.bars[kline.symbol] = EarlyBar(kline, row)
+        if kline.symbol == self.alpha:
+            if self.pending is not None:
+                self._decide(self.pending, out)
+            self.pending = Pending(kline, row, self.known.now + self.config.entry.leg_wait_ms, early=True)
+
+    def _stop_if_forbidden(self, event: OrderUpdate, out: list[Any]) -> None:
+        if event.status is OrderStatus.REJECTED and event.code in FORBIDDEN and not self.entries_off:
+            self.entries_off = f"the exchange refuses us: {event.code} {event.reason}"
+            out.append(Alert("critical", f"entries are off: {event.code} {event.reason}; check keys and account"))
 
     def _on_command(self, event: Command, out: list[Any]) -> None:
         reason = str(event.args.get("reason", event.name))
@@ -245,10 +329,10 @@ class Engine:
                 self.entries_off = reason
                 self.portfolio.flatten(reason, out)
             case "shutdown":
-                self.entries_off = reason
+                self.leaving = reason
                 self.portfolio.stop_entering(reason)
             case "end_of_data":
-                self.entries_off = reason
+                self.leaving = reason
                 self.portfolio.value_open(out)
             case other:
                 out.append(Alert("warning", f"command {other!r} is not known"))
@@ -292,13 +376,22 @@ class Engine:
 
     def _legs_ready(self, pending: Pending) -> bool:
         series = self.known.series
-        waiting = any(series[s].last_open_ms < pending.kline.open_ms for s in self.legs)
+        open_ms = pending.kline.open_ms
+        waiting = any(
+            series[s].last_open_ms < open_ms and not (pending.early and self.early.has(s, open_ms)) for s in self.legs
+        )
         return not waiting or self.now >= pending.deadline_ms
 
     def _decide(self, pending: Pending, out: list[Any]) -> None:
         """Make the one decision of a closed BTC bar, and enter if it says so."""
         self.pending = None
-        verdict = self.desk.decide(pending.kline, pending.row, self._refusals())
+        if pending.early:
+            with self.early.overlaid(self.known.series):
+                verdict = self.desk.decide(pending.kline, pending.row, self._refusals())
+            verdict = replace(verdict, decision=marked(verdict.decision, self.early.bars))
+            self.early.decision = verdict.decision
+        else:
+            verdict = self.desk.decide(pending.kline, pending.row, self._refusals())
         self.last_decision = verdict.decision
         out.append(verdict.decision)
         self.portfolio.count(f"decision_{verdict.decision.code}")
@@ -312,10 +405,10 @@ class Engine:
         denied = []
         if self.trade is not None:
             denied.append(Denied("trade_open", f"trade {self.trade.trade_id} is {self.trade.stage}"))
-        if self.entries_off:
-            denied.append(Denied("entries_off", f"entries are off: {self.entries_off}"))
-        if self.portfolio.strays.qty:
-            named = ", ".join(self.portfolio.strays.qty)
+        if self.entries_off or self.leaving:
+            denied.append(Denied("entries_off", f"entries are off: {self.entries_off or self.leaving}"))
+        if self.portfolio.strays.qty or self.portfolio.suspects:
+            named = ", ".join({**self.portfolio.strays.qty, **self.portfolio.suspects})
             denied.append(Denied("unexplained", f"position that no trade explains: {named}"))
         if not self.reconciled:
             denied.append(Denied("not_reconciled", "the account has not been looked at yet"))
@@ -351,9 +444,19 @@ class Engine:
         """Whether quotes matter right now: a setup or a position is open, or a decision is due."""
         return self.trade is not None or self.pending is not None or bool(self.portfolio.strays.qty)
 
+    @property
+    def flat(self) -> bool:
+        """Whether nothing is open: no trade, no position, no order that may still do something."""
+        return self.portfolio.flat and not any(o.live for o in self.portfolio.ledger.orders.values())
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take back what `memory` gave, before the first event of a session."""
+        self.limits.remember(dict(memory))
+        self.entries_off = str(memory.get("entries_off", ""))
+
     def memory(self) -> dict[str, Any]:
         """Return what has to survive into the next session, as plain JSON."""
-        return self.limits.memory()
+        return {**self.limits.memory(), "entries_off": self.entries_off}
 
     def state_hash(self) -> str:
         """Return a digest of everything that the engine remembers (the features' kernels apart)."""

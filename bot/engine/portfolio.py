@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from bot.core.errors import InvariantError
-from bot.core.events import AccountSnapshot, CancelRejected, Fill, OrderUpdate
+from bot.core.events import AccountUpdate, CancelRejected, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
 from bot.core.records import EquityPoint, TradeFill
-from bot.core.types import OrderSide, OrderStatus, Side
+from bot.core.types import OrderStatus, Side
+from bot.engine.audit import Audit
 from bot.engine.decision import Order
 from bot.engine.known import Known
 from bot.hedge.hedger import Hedger
@@ -20,21 +21,18 @@ from bot.orders import reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
-from bot.orders.state import EXECUTING, ZERO, Ledger
+from bot.orders.state import ZERO, Ledger
 from bot.orders.strays import Strays
 from bot.risk.account import Account
 from bot.risk.limits import Limits
 from bot.strategy.setup import Row, column
 from bot.strategy.trade import Stage, Trade
 
-SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is looked up
-LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
 END_ROLE: Final = "ed"  # of the fills that value an open position at the end of the data
-DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
 
 
 @dataclass(slots=True)
-class Portfolio:
+class Portfolio(Audit):
     """The bot's side of the account."""
 
     known: Known
@@ -48,10 +46,20 @@ class Portfolio:
     stray_ids: IdMaker = field(init=False)
     trade: Trade | None = None
     hedger: Hedger | None = None
-    suspects: dict[str, Decimal] = field(default_factory=dict)  # differences to the exchange seen once
+    resumed_ms: int = 0  # start of this session: nobody waits for the answers to what was sent before
+    suspects: dict[str, reconcile.Suspect] = field(
+        default_factory=dict
+    )  # differences to the exchange, not yet believed
+    told: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # positions as account messages differ, and when
+    deaf_ms: int = 0  # since when the user stream is lost
+    flatten_ms: int = 0  # when everything was to be closed, until that is verified
+    flatten_told_ms: int = 0
+    slippage_sum: float = 0.0  # of measured taker fills, fractions of the price
+    slippage_fills: int = 0
     adopted: int = 0  # differences taken over, for their trade ids
     doubt_ms: int = 0
     counters: dict[str, int] = field(default_factory=dict)
+    kept: tuple[tuple[Any, ...], list[tuple[int, str]]] | None = None  # doubts
 
     def __post_init__(self) -> None:
         """Account and strays work on the one ledger."""
@@ -95,7 +103,7 @@ class Portfolio:
             parts = parse(event.client_id)
             if live and parts is not None and parts.environment == self.environment:
                 out.append(RequestSnapshot(f"{event.client_id} is not in the book"))
-        elif order.status is OrderStatus.REJECTED and order.code == reconcile.NOT_FOUND and live:
+        elif not order.live and order.code == reconcile.NOT_FOUND and live:
             # Declared absent, and there after all: nobody waits for it any more.
             out.append(CancelOrder(order.client_id, order.symbol, order.algo and event.status is OrderStatus.NEW))
 
@@ -104,6 +112,18 @@ class Portfolio:
         order = self.ledger.find(event.client_id)
         if order is not None and order.live:
             out.append(RequestSnapshot(f"cancel of {event.client_id} refused: {event.code}"))
+
+    def on_account(self, event: AccountUpdate) -> None:
+        """Book what changed the wallet without a trade, and compare the positions that the message tells with ours."""
+        received = self.account.update(event)
+        if self.trade is not None:
+            self.trade.funding -= received
+        for report in event.positions:
+            if report.symbol in self.symbols and event.at_ms >= self.ledger.changed_ms(report.symbol):
+                if report.qty == self.ledger.qty(report.symbol):
+                    self.told.pop(report.symbol, None)
+                else:
+                    self.told[report.symbol] = (report.qty, event.at_ms)
 
     def on_fill(self, event: Fill, out: list[Any]) -> None:
         """Count a fill, once, to whom it belongs."""
@@ -115,7 +135,7 @@ class Portfolio:
         signed = event.side.sign * event.qty
         bracket = self.bracket(event.symbol)
         if order is not None and bracket is not None and any(order is o for o in bracket.orders()):
-            bracket.note_fill(order, event)
+            bracket.note_fill(order, event, out)
             self._book(event, order.role, event.qty)
         elif order is not None and self.strays.owns(order):
             self.strays.add(event.symbol, signed, out, why="guard filled")
@@ -125,6 +145,8 @@ class Portfolio:
             self._foreign(event, bracket, out)
         if order is not None and order.reference and not event.maker:
             drift = event.side.sign * (event.price - order.reference) / order.reference
+            self.slippage_sum += float(drift)
+            self.slippage_fills += 1
             self.limits.on_slippage(float(drift), out)
         self.count("fills")
         self.sample(out)
@@ -153,56 +175,6 @@ class Portfolio:
         self.trade.note_fill(
             TradeFill(event.at_ms, event.symbol, role, event.side.value, qty, event.price, fee, event.maker)
         )
-
-    def on_snapshot(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Make up for what was missed, judge what remains, cancel what nobody owns."""
-        for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
-            self.on_fill(fill, out)
-        for update in reconcile.missed_updates(self.ledger, event):
-            self.on_update(update, out)
-        # What was learnt may end a trade or complete an entry: act before judging positions.
-        self.advance(event.at_ms, out)
-        for bracket in self.brackets():
-            self._overshoot(event, bracket, out)
-        gaps = {s: g for s, g in reconcile.unexplained(self.ledger, event).items() if s in self.symbols}
-        for symbol, gap in gaps.items():
-            self._judge(event, symbol, gap, out)
-        self.suspects = {s: g for s, g in self.suspects.items() if gaps.get(s) == g}
-        for report in reconcile.orphans(self.ledger, event, self.environment).ours:
-            protective = report.close_position or (report.algo and report.reduce_only)
-            if not (protective and report.symbol in self.strays.qty):
-                out.append(CancelOrder(report.client_id, report.symbol, report.algo))
-                out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
-        if not self.strays.qty and not self.suspects:
-            self.strays.leaving = False
-        if self.flat and not any(p.qty for p in event.positions if p.symbol in self.symbols):
-            difference = self.account.sync(event.wallet)
-            if abs(difference) > event.wallet / 1_000:
-                out.append(Alert("warning", f"wallet differed by {difference:.4f}: taken from the exchange"))
-
-    def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> None:
-        """Take over a difference in a position once it cannot be a matter of messages under way."""
-        believed = self.suspects.get(symbol) == gap or self.bracket(symbol) is None
-        if not reconcile.settled_enough(self.ledger, event, symbol) or not believed:
-            self.suspects[symbol] = gap
-            out.append(RequestSnapshot(f"{symbol} differs by {gap}"))
-            return
-        self.suspects.pop(symbol, None)
-        report = next((p for p in event.positions if p.symbol == symbol), None)
-        price = self.account.last.get(symbol) or (report.entry_price if report else ZERO)
-        side = OrderSide.BUY if gap > 0 else OrderSide.SELL
-        self.adopted += 1
-        self.on_fill(Fill(event.at_ms, "external", symbol, side, abs(gap), price, ZERO, False, -self.adopted), out)
-
-    def _overshoot(self, event: AccountSnapshot, bracket: Bracket, out: list[Any]) -> None:
-        """Hand what exits sold beyond the position to the strays.
-
-        For a moment that is only an entry's fill which comes after an exit's; a snapshot that brings no fill tells.
-        """
-        excess = -bracket.held
-        if excess > 0 and reconcile.settled_enough(self.ledger, event, bracket.symbol):
-            bracket.foreign -= excess
-            self.strays.add(bracket.symbol, -bracket.side.sign * excess, out, why="exits sold more than was held")
 
     # What is wanted
 
@@ -248,6 +220,7 @@ class Portfolio:
     def flatten(self, reason: str, out: list[Any]) -> None:
         """Close everything at market, and look for what we do not know of."""
         self.strays.leaving = True
+        self.flatten_ms = self.flatten_ms or self.known.now
         out.append(RequestSnapshot(f"{reason}: is everything closed?"))
         if self.trade is not None:
             self.trade.close(reason)
@@ -360,29 +333,6 @@ class Portfolio:
 
     # Doubts, deadlines, rules
 
-    def doubt(self, out: list[Any]) -> None:
-        """Ask for a snapshot when an order's outcome or a promised fill is overdue."""
-        now = self.known.now
-        overdue = [reason for at, reason in self._doubts() if now >= at]
-        if overdue and now - self.doubt_ms >= DOUBT_PAUSE_MS:
-            self.doubt_ms = now
-            out.append(RequestSnapshot(overdue[0]))
-
-    def _doubts(self) -> list[tuple[int, str]]:
-        due = []
-        for order in self.ledger.orders.values():
-            if order.live and not order.accepted:
-                due.append((order.placed_ms + SLOW_REPLY_MS, f"{order.client_id} has no outcome"))
-            elif order.missing:
-                due.append((order.changed_ms + LATE_FILL_MS, f"a fill of {order.client_id} is missing"))
-            elif order.live and (order.immediate or (order.algo and order.status in EXECUTING)):
-                due.append((order.changed_ms + LATE_FILL_MS, f"{order.client_id} executes and does not end"))
-        for bracket in self.brackets():
-            if bracket.exposed < 0 or bracket.held < 0:
-                changed = max(o.changed_ms for o in bracket.orders())
-                due.append((changed + LATE_FILL_MS, f"{bracket.symbol}: more was sold than bought"))
-        return due
-
     def deadlines(self) -> dict[str, list[int]]:
         """Return the instants at which each part has something to do by itself, passed ones included."""
         due: dict[str, list[int]] = {}
@@ -390,8 +340,8 @@ class Portfolio:
             due["entry"] = self.trade.entry.deadlines()
             due["trade"] = self.trade.deadlines()
             due["hedge"] = self.hedger.deadlines()
-        if self.ledger.orders:
-            doubts = [max(at, self.doubt_ms + DOUBT_PAUSE_MS) for at, _ in self._doubts()]
+        if self.ledger.orders or self.suspects or self.told or self.flatten_ms or self.deaf_ms:
+            doubts = [max(at, self.doubt_ms + self.pause_ms) for at, _ in self.doubts()]
             due["orders"] = [*self.ledger.deadlines(), *doubts]
         if self.strays.qty:
             due["strays"] = self.strays.deadlines()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bot.engine.machine import Engine
 
 # Shared by many or never changing: each is part of the digest once, or not at all.
-_NOT_STATE: Final = frozenset({"config", "features", "desk", "ledger", "ids", "row", "known", "limits"})
+_NOT_STATE: Final = frozenset({"config", "features", "desk", "ledger", "ids", "row", "known", "limits", "kept"})
 
 
 def digest(engine: "Engine") -> str:
@@ -73,7 +73,7 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
             "risk_fraction": limits.fraction,
             "throttle": limits.throttle,
             "mean_slippage": limits.mean_slippage,
-            "entries_off": engine.entries_off,
+            "entries_off": engine.entries_off or engine.leaving,
             "feeds_lost": dict(known.lost),
             "reconciled": engine.reconciled,
         },
@@ -81,6 +81,11 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
         "quotes": {s: {"bid": str(q.bid), "ask": str(q.ask)} for s, (q, _) in sorted(known.quotes.items())},
         "funding": {s: str(f.rate) for s, f in sorted(known.funding.items())},
         "positions": {s: str(h.qty) for s, h in sorted(portfolio.ledger.holdings.items()) if h.qty},
+        "suspects": {s: str(known.gap) for s, known in sorted(portfolio.suspects.items())},
+        "naked_now_ms": {
+            b.symbol: known.now - b.naked_since for b in portfolio.brackets() if b.naked_since is not None
+        },
+        "slippage": portfolio.slippage_sum / portfolio.slippage_fills if portfolio.slippage_fills else None,
         "unexplained": {s: str(q) for s, q in sorted(portfolio.strays.qty.items())},
         "trade": _trade(engine, engine.trade, engine.hedger) if engine.trade else None,
         "decision": _decision(engine.last_decision) if engine.last_decision else None,
@@ -139,6 +144,7 @@ def _trade(engine: "Engine", trade: Trade, hedger: Hedger | None) -> dict[str, A
         "covered": str(bracket.cover),
         "naked_ms": bracket.naked_ms,
         "closing": bracket.exit_reason,
+        "net_beta": hedger.net_beta if hedger and hedger.opened else None,
         "legs": [
             {
                 "symbol": leg.plan.symbol,

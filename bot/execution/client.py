@@ -15,10 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp import ClientRequest
 from binance import AsyncClient, BinanceSocketManager
 
 from bot.execution.limits import Limits
 from bot.execution.sockets import HardenedSocket, HardenedUserSocket
+from bot.execution.stamps import SENDING, Decisions
 from bot.execution.tasks import Tasks
 
 RECV_WINDOW_MS = 5_000
@@ -48,6 +50,8 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
     ----------
     rest_url, stream_url
         Bases without `/fapi` or a path, such as `https://fapi.binance.com` and `wss://fstream.binance.com`.
+    decisions
+        Told when an order's bytes have been handed to the socket.
     headers
         Sent with every request; an exchange in the same process wants `X-Stepped: 1`.
     """
@@ -65,6 +69,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         tasks: Tasks,
         limits: Limits,
         headers: Mapping[str, str] | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         rest, stream = rest_url.rstrip("/"), stream_url.rstrip("/")
         self.API_URL = f"{rest}/api"
@@ -76,6 +81,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         self.rest_url, self.stream_url = rest, stream
         self._activity = tasks.activity
         self._limits = limits
+        self._decisions = decisions
         self._extra_headers = dict(headers or {})
         super().__init__(api_key, api_secret)
 
@@ -83,6 +89,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._read_headers)
         return aiohttp.ClientSession(
+            request_class=ClientRequest if self._decisions is None else _timed(self._decisions),
             connector=aiohttp.TCPConnector(limit=50, keepalive_timeout=30),
             headers=self._get_headers() | self._extra_headers,
             trace_configs=[trace],
@@ -105,6 +112,18 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         """Close everything that the library opens, its unused websocket API included."""
         await super().close_connection()
         await self.ws_future.close()
+
+
+def _timed(decisions: Decisions) -> type[ClientRequest]:
+    """Return a kind of request that tells when an order's bytes have been handed to the socket."""
+
+    class Request(ClientRequest):
+        async def write_bytes(self, *args: Any, **kwargs: Any) -> None:
+            await super().write_bytes(*args, **kwargs)
+            if client_id := SENDING.get():
+                decisions.written(client_id)
+
+    return Request
 
 
 class HardenedBSM(BinanceSocketManager):  # type: ignore[misc]  # the library is untyped

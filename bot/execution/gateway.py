@@ -26,6 +26,7 @@ from bot.execution.outcomes import (
     CLOCK_ERRORS,
     NO_SUCH_ORDER,
     NOT_PERMITTED,
+    TOO_MANY_ORDERS,
     Accepted,
     Outcome,
     ReadFailed,
@@ -33,6 +34,7 @@ from bot.execution.outcomes import (
     Unknown,
     translate,
 )
+from bot.execution.stamps import SENDING
 from bot.execution.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ class Gateway:
             outcome = translate(error)
             headers = getattr(error.response, "headers", {})
             self.limits.observe_refusal(int(error.status_code), headers, str(error.message))
+            if isinstance(outcome, Rejected) and outcome.code == TOO_MANY_ORDERS:
+                self.limits.exhausted()
             return outcome
         except Exception as error:
             return translate(error)
@@ -362,7 +366,9 @@ class Gateway:
         """Send one order; a stop goes to the algo service."""
         lane = Lane.EXIT if wire.is_exit(intent) else Lane.ENTRY
         call = self.client.futures_create_algo_order if intent.algo else self.client.futures_create_order
+        SENDING.set(intent.client_id)  # for this task and those that it starts
         outcome = await self._write(lane, call, wire.place_params(intent))
+        SENDING.set("")
         return self._with_update(outcome, algo=intent.algo)
 
     async def cancel(self, intent: CancelOrder, *, known: PlaceOrder | None = None) -> Outcome:

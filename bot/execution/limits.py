@@ -5,12 +5,13 @@ The exchange tells in every reply how much of the minute's weight (2,400 per add
 entries are refused when four fifths are gone, while exits, cancels and order queries go on.
 
 After HTTP 429 everything but exits, cancels and order queries is silent until `Retry-After`; after 418 the address is
-banned and everything is. Pauses end by a timer on the clock.
+banned and everything is: what protects waits for its end and goes out in that moment. Pauses end by a timer on the clock.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
+from typing import Any
 
 from bot.core.clock import Cancellable
 from bot.execution.tasks import Latch, Tasks
@@ -63,6 +64,8 @@ class Limits:
         self._pause_timer: Cancellable | None = None
         self.banned = False
         self.pauses = 0
+        self.until_ms = 0  # end of the pause
+        self.on_pause: Callable[[str], None] = lambda reason: None  # told when one begins, and at its end with ""
 
     def used(self, header: str) -> int:
         """Return what the exchange last told for the window of `header` that runs now."""
@@ -104,17 +107,28 @@ class Limits:
     def pause(self, delay_ms: float, *, banned: bool = False) -> None:
         """Be silent for `delay_ms`; a later call may lengthen it, and a ban stays one."""
         self.pauses += 1
+        news = self._pause is None or (banned and not self.banned)
         self.banned = self.banned or banned
         if self._pause is None:
             self._pause = self._tasks.latch()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
+        self.until_ms = self._tasks.clock.now_ms() + round(max(delay_ms, 1.0))
         self._pause_timer = self._tasks.clock.call_later(max(delay_ms, 1.0), self._resume)
+        if news:  # said once, however many requests are refused
+            told = "banned this address" if self.banned else "asked for a pause"
+            self.on_pause(f"the exchange {told} for {max(delay_ms, 1.0) / 1000:.1f} s")
 
     def _resume(self) -> None:
         latch, self._pause, self._pause_timer, self.banned = self._pause, None, None, False
         if latch is not None:
             latch.set()
+            self.on_pause("")
+
+    def exhausted(self) -> None:
+        """Note that the exchange refused an order for too many (-1015): entries rest until the window has rolled."""
+        now, window = self._tasks.clock.now_ms(), self._windows[ORDERS_10S_HEADER]
+        self._used[ORDERS_10S_HEADER] = (now // window, self.orders_10s_limit)
 
     def refusal(self, lane: Lane) -> tuple[int, str] | None:
         """Return why an order or cancel may not be sent now, as Binance's code and a sentence; None if it may."""
@@ -130,6 +144,11 @@ class Limits:
                 return -1015, f"not sent: {self.used(header)} of {limit} orders used, the rest is kept for exits"
         return None
 
+    async def allowed(self) -> None:
+        """Wait for the end of a ban, if there is one: nothing at all may be sent before."""
+        while self.banned and self._pause is not None:
+            await self._pause.wait()
+
     async def clearance(self, lane: Lane) -> None:
         """Wait until a read (lane READ) or an order query (lane QUERY) may be sent."""
         while self._pause is not None and (self.banned or lane is Lane.READ):
@@ -138,8 +157,20 @@ class Limits:
             now = self._tasks.clock.now_ms()
             await self._tasks.sleep(60_000 - now % 60_000 + 10)
 
+    def view(self) -> dict[str, Any]:
+        """Return how much is used and whether there is a pause, for terminal and page."""
+        return {
+            "weight_used": self.used_weight,
+            "weight_limit": self.weight_limit,
+            "orders_10s_used": self.used(ORDERS_10S_HEADER),
+            "orders_1m_used": self.used(ORDERS_1M_HEADER),
+            "paused_until_ms": self.until_ms if self.paused else None,
+            "banned": self.banned,
+        }
+
     def close(self) -> None:
         """Forget the pause."""
         if self._pause_timer is not None:
             self._pause_timer.cancel()
+        self.on_pause = lambda reason: None
         self._resume()

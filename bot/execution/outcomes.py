@@ -13,9 +13,11 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 
 from bot.core.errors import BotError, WireError
 from bot.core.events import OrderUpdate
+from bot.core.redact import redact
 
 NO_SUCH_ORDER = -2013
 UNKNOWN_ORDER = -2011
+TOO_MANY_ORDERS = -1015
 CLOCK_ERRORS = frozenset({-1021, -5028})  # outside the receiving window: certainly not done
 NOT_PERMITTED = frozenset({-1002, -1022, -2014, -2015, -2017})
 UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
@@ -65,19 +67,19 @@ def translate(error: Exception) -> Rejected | Unknown:
     if isinstance(error, BinanceAPIException):
         return _translate_answer(error)
     if isinstance(error, BinanceRequestException):
-        return Unknown(f"unreadable reply: {error.message[:200]}")
+        return Unknown(f"unreadable reply: {redact(str(error.message)[:200])}")
     if isinstance(error, aiohttp.ContentTypeError):
         return Unknown(f"the reply is no JSON (HTTP {error.status})")
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return Rejected(0, f"cannot connect: {error}", busy=True)  # nothing was sent
+        return Rejected(0, f"cannot connect: {redact(str(error))}", busy=True)  # nothing was sent
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return Unknown("no reply in time")
     if isinstance(error, (aiohttp.ClientError, OSError)):
-        return Unknown(f"connection lost: {type(error).__name__} {error}".rstrip())
+        return Unknown(redact(f"connection lost: {type(error).__name__} {error}".rstrip()))
     if isinstance(error, WireError):
         return Unknown(str(error))
     # What else the library may raise while reading a reply (a JSON list as an error body, for one): the request was sent.
-    return Unknown(f"{type(error).__name__}: {error}")
+    return Unknown(redact(f"{type(error).__name__}: {error}"))
 
 
 def describe(error: Exception) -> str:
@@ -90,10 +92,10 @@ def _translate_answer(error: BinanceAPIException) -> Rejected | Unknown:
     status = int(error.status_code)
     code = error.code if isinstance(error.code, int) else 0
     readable = isinstance(error.message, str) and not error.message.startswith("Invalid JSON error message")
-    message = error.message if readable else f"HTTP {status} without a readable body"
+    message = redact(error.message) if readable else f"HTTP {status} without a readable body"
     if status in (418, 429) or code == -1003:
         return Rejected(code or -1003, message, limited=True)
-    if code == -1015:
+    if code == TOO_MANY_ORDERS:
         return Rejected(code, message, limited=True)
     if code == -1008:
         return Rejected(code, message, busy=True)

@@ -134,6 +134,7 @@ def position_report(payload: Payload) -> PositionReport:
         entry_price=number(payload, "entryPrice"),
         isolated_wallet=number_or_zero(payload, "isolatedWallet"),
         unrealized=number_or_zero(payload, "unRealizedProfit"),
+        update_ms=integer(payload, "updateTime") if payload.get("updateTime") else 0,
     )
 
 

@@ -2,7 +2,7 @@
 
 What the library's sockets lack (venue notes 4) and what is done about it here:
 
-* They give up after four attempts: these go on, waiting on the bot's clock, at most ten seconds (P2).
+* They give up after four attempts: these go on, waiting on the bot's clock, at most thirty seconds (P2), and say so seldom.
 * They do not say that they have reconnected: these put a note `{"e": "reconnected"}` on their queue (P3).
 * A full queue or a frame that is no JSON ends the read loop for good, and what was queued is lost: the queue is long, such a
   frame becomes a note, the queue can be read to its end, and its last entry is `{"e": "ended"}` (P1).
@@ -15,6 +15,7 @@ What the library's sockets lack (venue notes 4) and what is done about it here:
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +24,13 @@ from binance.ws.keepalive_websocket import KeepAliveWebsocket
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.protocol import State
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+from websockets.protocol import Event, State
 
 from bot.execution.clock import WallClock
 from bot.execution.outcomes import describe
+from bot.execution.stamps import now_ns
 from bot.execution.tasks import Hold, Tasks
 
 log = logging.getLogger(__name__)
@@ -46,9 +50,10 @@ NOTES = frozenset({RECONNECTED, ENDED, UNREADABLE, ERROR})
 
 
 class Frame(dict[str, Any]):
-    """One decoded message; formatting it into a log line costs nothing."""
+    """One decoded message; formatting it into a log line costs nothing. `received_ns`: when its bytes were read, 0 for notes."""
 
-    __slots__ = ()
+    __slots__ = ("received_ns",)
+    received_ns: int
 
     def __format__(self, spec: str) -> str:
         """Return one word: the library formats every message for its debug log."""
@@ -65,9 +70,18 @@ class Connection(ClientConnection):
         super().__init__(*args, **kwargs)
         self._tell_opened: Callable[[], None] | None = opened
         self._tell_closed: Callable[[], None] | None = closed
+        self._read_ns = 0
+        self.stamps: deque[int] = deque()  # when each message that nobody has taken yet was read
+
+    def process_event(self, event: Event) -> None:
+        """Note when a message began, on its way to whoever takes it."""
+        if isinstance(event, WireFrame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.stamps.append(self._read_ns)
+        super().process_event(event)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes off the wire."""
+        self._read_ns = now_ns()
         if self._tell_opened is not None:
             self._tell_opened()
             self._tell_opened = None
@@ -90,7 +104,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
     """A market or public socket."""
 
     MAX_RECONNECTS = 10**9
-    MAX_RECONNECT_SECONDS = 10
+    MAX_RECONNECT_SECONDS = 30
     FIRST_WAIT_MS = 200
     ws: Any
     TIMEOUT = None  # nothing here waits by the wall: closing the connection ends the reading
@@ -128,17 +142,25 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         return int(self._queue.qsize())
 
     def _handle_message(self, evt: Any) -> Any:
+        return self._decoded(evt, self.ws)
+
+    def _decoded(self, evt: Any, connection: Any) -> Frame:
         try:
             message = self.json_loads(evt)
         except ValueError as error:
-            return Frame(e=UNREADABLE, m=f"{error}: {str(evt)[:200]}")
-        if not isinstance(message, dict) or not message:
-            return Frame(e=UNREADABLE, m=str(message)[:200])
-        return Frame(message)
+            frame = Frame(e=UNREADABLE, m=f"{error}: {str(evt)[:200]}")
+        else:
+            readable = isinstance(message, dict) and message
+            frame = Frame(message) if readable else Frame(e=UNREADABLE, m=str(message)[:200])
+        stamps = getattr(connection, "stamps", None)
+        frame.received_ns = stamps.popleft() if stamps else 0
+        return frame
 
     def _note(self, kind: str, text: str = "") -> None:
         self._tasks.activity.begin()
-        self._queue.put_nowait(Frame(e=kind, m=text))
+        note = Frame(e=kind, m=text)
+        note.received_ns = 0
+        self._queue.put_nowait(note)
 
     async def _propagate_error(self, error_msg: dict[str, Any]) -> None:
         self._loss.release()
@@ -183,7 +205,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         """Queue what a closed connection has received and nobody has read."""
         while True:
             try:
-                message = self._handle_message(await connection.recv())
+                message = self._decoded(await connection.recv(), connection)
             except ConnectionClosed:
                 return
             self._queue.put_nowait(message)
@@ -204,7 +226,8 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         try:
             await self.connect()
         except Exception as error:
-            log.warning("cannot reconnect %s: %s", self._url, describe(error))
+            if tried & (tried - 1) == 0:  # said at the first, second, fourth, eighth ... failure
+                log.warning("cannot reconnect %s (attempt %s, trying on): %s", self._url, tried + 1, describe(error))
         else:
             self.reconnections += 1
             self._note(RECONNECTED)

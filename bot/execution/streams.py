@@ -1,44 +1,40 @@
-"""What the exchange pushes: three supervised sockets whose silence, loss and return are events, never surprises.
+"""What the exchange pushes, as events: three supervised sockets whose silence, loss and return are never surprises.
 
 | feed | brings | when it is lost |
 |---|---|---|
-| market | closed bars, mark price and funding | missing bars are read over REST before anything goes on |
+| market | closed bars, mark price and funding, trades for early bars | missing bars are read over REST before anything goes on |
 | public | best bid and ask | the next quote restores it |
 | user | orders, fills, wallet, positions | restored by a new connection; the app then compares with the venue |
 
-A subscription on the wrong path is accepted and stays silent, and a connection can be half dead: only data prove that a feed
-lives. The market and public feeds have to deliver within their silence limit, else `FeedLost`, and the socket is opened
-anew. The user feed may rightly be silent; the app's regular comparison with the venue watches over it.
-
-A socket is replaced by opening the new one first; what the old one still holds is delivered, and repetitions are recognised (bars
-by their time, quotes by their number, fills and orders by the engine). That is also done before the exchange's 24 hours are over.
+How sockets are kept alive stands in `feeds.py`, how bars are put in order in `bars.py`, how early bars are made in
+`trades.py`. Repetitions are recognised: bars by their time, quotes by their number, fills and orders by the engine. Each
+stream's lag is measured from the exchange's event time to the receipt, and that of a closed bar from its end.
 
 For the counting of frames see `tasks.py`.
 """
 
-import asyncio
-import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bot.core.clock import Cancellable
-from bot.core.errors import BotError, WireError
-from bot.core.events import Event, FeedLost, FeedRestored, Funding, Quotes
+from bot.core.errors import WireError
+from bot.core.events import AccountSnapshot, Event, FeedLost, Fill, Funding, KlineClosed, Quotes
 from bot.core.types import Kline
 from bot.execution import wire
 from bot.execution.bars import Bars
 from bot.execution.client import HardenedBSM
 from bot.execution.clock import WallClock
+from bot.execution.feeds import MARKET, PUBLIC, USER, Feed, Feeds
 from bot.execution.gateway import Gateway
-from bot.execution.outcomes import describe
-from bot.execution.sockets import ENDED, NOTES, RECONNECTED, UNREADABLE, HardenedSocket, SocketFactory
+from bot.execution.sockets import Frame
+from bot.execution.stamps import Decisions, Lag
 from bot.execution.tasks import Tasks
+from bot.execution.trades import TradeBars
 
-log = logging.getLogger(__name__)
-
-MARKET, PUBLIC, USER = "market", "public", "user"
-REOPEN_MS = (0, 1_000, 2_000, 5_000, 10_000, 30_000)
+__all__ = ["MARKET", "PUBLIC", "USER", "StreamSettings", "Streams"]
+SEEN_FILLS = 4_096
+DEAF_AFTER_MS = 3_000  # a fill that the user stream has not told by then is not coming
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +42,22 @@ class StreamSettings:
     """What is subscribed to, and how long it may be silent (ms of the clock; None: not watched).
 
     The defaults fit Binance, where the mark price comes every second. A market that moves in steps of replayed bars needs
-    limits longer than its longest step.
+    limits longer than its longest step. A single stream may be silent `stream_silence` times as long as its feed.
     """
 
     base_interval: str = "3m"
     check_interval: str | None = "15m"
     market_silence_ms: int | None = 10_000
     public_silence_ms: int | None = 10_000
+    stream_silence: int = 6
     late_bar_ms: int = 4_000
     funding_every_ms: int = 60_000
     rotate_ms: int | None = 23 * 3_600_000
     private: bool = True
+    early: bool = False  # bars are also built from trades and closed by the clock
 
 
-class _Feed:
-    """One socket and how it stands."""
-
-    __slots__ = ("factory", "frames", "lost", "name", "reopening", "rotation", "silence_ms", "socket", "watch")
-
-    def __init__(self, name: str, factory: SocketFactory, silence_ms: int | None) -> None:
-        self.name = name
-        self.factory = factory
-        self.silence_ms = silence_ms
-        self.socket: HardenedSocket | None = None
-        self.frames = 0
-        self.lost = False
-        self.reopening = False
-        self.watch: Cancellable | None = None
-        self.rotation: Cancellable | None = None
-
-
-class Streams:
+class Streams(Feeds):
     """The exchange's pushes as events.
 
     Parameters
@@ -97,6 +78,8 @@ class Streams:
         Takes each closed bar of the check interval.
     on_error
         Takes what could not be read (`WireError`): stop trading, keep the stops.
+    decisions
+        Told when the frame of each closed bar was read.
     """
 
     def __init__(
@@ -111,19 +94,27 @@ class Streams:
         last_open_ms: Mapping[str, int] | None = None,
         on_cross_check: Callable[[Kline], None] | None = None,
         on_error: Callable[[WireError], None] | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         self.settings = settings = settings or StreamSettings()
+        watched = settings.market_silence_ms
+        super().__init__(
+            tasks,
+            emit,
+            stream_silence_ms=None if watched is None else watched * settings.stream_silence,
+            rotate_ms=settings.rotate_ms,
+            on_error=on_error,
+        )
         self.symbols = tuple(symbols)
-        self._tasks = tasks
         self._gateway = gateway
-        self._emit = emit
         self._on_cross_check = on_cross_check
-        self._on_error = on_error
-        self._closing = False
-        self._consumers: set[asyncio.Task[None]] = set()
+        self._decisions = decisions
         self._market_delivers = False
         self._book_ids: dict[str, int] = {}
         self._funding: dict[str, Funding] = {}
+        self._seen: set[tuple[str, int]] = set()
+        self._seen_order: deque[tuple[str, int]] = deque()
+        self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their end
         self.bars = Bars(
             symbols,
             settings.base_interval,
@@ -135,98 +126,87 @@ class Streams:
             on_gap=self._bar_missing,
             on_filled=self._bars_filled,
         )
+        self.trade_bars: TradeBars | None = None
         names = [symbol.lower() for symbol in symbols]
         intervals = [i for i in (settings.base_interval, settings.check_interval) if i is not None]
         market = [f"{name}@kline_{interval}" for name in names for interval in intervals]
         market += [f"{name}@markPrice@1s" for name in names]
+        if settings.early:
+            self.trade_bars = TradeBars(symbols, self.bars.step_ms, tasks=tasks, emit=self._on_early)
+            market += [f"{name}@aggTrade" for name in names]
         book = [f"{name}@bookTicker" for name in names]
-        self._feeds = {
-            MARKET: _Feed(
-                MARKET,
-                lambda: manager.futures_multiplex_socket(market, category="market"),
-                settings.market_silence_ms,
-            ),
-            PUBLIC: _Feed(
-                PUBLIC, lambda: manager.futures_multiplex_socket(book, category="public"), settings.public_silence_ms
-            ),
-        }
+        self.feeds[MARKET] = Feed(
+            MARKET,
+            lambda: manager.futures_multiplex_socket(market, category="market"),
+            silence_ms=settings.market_silence_ms,
+            streams=market,
+        )
+        self.feeds[PUBLIC] = Feed(
+            PUBLIC,
+            lambda: manager.futures_multiplex_socket(book, category="public"),
+            silence_ms=settings.public_silence_ms,
+            streams=book,
+        )
         if settings.private:
-            self._feeds[USER] = _Feed(USER, manager.futures_user_socket, None)
+            self.feeds[USER] = Feed(USER, manager.futures_user_socket, silence_ms=None)
 
     # Life --------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open all sockets, fill the hole after history, and return; raises `BotError` when one does not open."""
-        for feed in reversed(self._feeds.values()):  # user first: nothing that happens from now on is missed
-            feed.socket = await self._open(feed)
-            self._start_consumer(feed, feed.socket)
+        await self.open_all()  # user first: nothing that happens from now on is missed
         await self.bars.fill_now()
         self.bars.arm()
-        for feed in self._feeds.values():
-            self._watch(feed, feed.frames, False)
-            self._plan_rotation(feed)
+        self.watch_all()
 
     async def close(self) -> None:
         """Close all sockets at once."""
-        self._closing = True
         self.bars.close()
-        for feed in self._feeds.values():
-            for timer in (feed.watch, feed.rotation):
-                if timer is not None:
-                    timer.cancel()
-        await self._tasks.together(*(f.socket.close() for f in self._feeds.values() if f.socket is not None))
-        if self._consumers:
-            await asyncio.wait(set(self._consumers), timeout=1)
+        if self.trade_bars is not None:
+            self.trade_bars.close()
+        await super().close()
+
+    def audit(self, snapshot: AccountSnapshot) -> None:
+        """Compare a snapshot's fills with what the user stream told: one that it kept back shows that it is deaf."""
+        feed = self.feeds.get(USER)
+        if feed is None or feed.lost or feed.socket is None:
+            return
+        since = feed.since_ms + DEAF_AFTER_MS
+        for fill in snapshot.fills:
+            told = (fill.symbol, fill.trade_id) in self._seen
+            if not told and since <= fill.at_ms <= snapshot.at_ms - DEAF_AFTER_MS:
+                self.distrust(USER, f"it never told of trade {fill.trade_id} of {fill.symbol}")
+                return
+
+    def view(self) -> dict[str, Any]:
+        """Return how every stream stands, and how late bars close."""
+        return {
+            **super().view(),
+            "close_lag": {symbol: lag.summary() for symbol, lag in self.close_lag.items()},
+            "bars_fetched": self.bars.fetched,
+        }
 
     @property
-    def lost(self) -> tuple[str, ...]:
-        """The feeds that do not deliver now."""
-        return tuple(feed.name for feed in self._feeds.values() if feed.lost)
-
-    async def _open(self, feed: _Feed) -> HardenedSocket:
-        socket = feed.factory()
-        try:
-            await socket.connect()
-        except Exception as error:
-            raise BotError(f"cannot open the {feed.name} stream: {describe(error)}") from error
-        return socket
-
-    def _start_consumer(self, feed: _Feed, socket: HardenedSocket) -> None:
-        task = self._tasks.spawn(self._consume(feed, socket), name=f"{feed.name} stream")
-        self._consumers.add(task)
-        task.add_done_callback(self._consumers.discard)
-
-    async def _consume(self, feed: _Feed, socket: HardenedSocket) -> None:
-        """Take frames and notes off one socket until it ends."""
-        while True:
-            message = await socket.recv()
-            kind = message.get("e")
-            try:
-                if kind in NOTES:
-                    self._on_note(feed, socket, kind, str(message.get("m", "")))
-                else:
-                    self._on_frame(feed, message)
-            except WireError as error:
-                log.error("%s", error)
-                if self._on_error is not None:
-                    self._on_error(error)
-            finally:
-                self._tasks.activity.end()
-            if kind == ENDED:
-                return
+    def lag_ms(self) -> int | None:
+        """The newest lag of the traded symbol's quotes, None before the first."""
+        lag = self.feeds[PUBLIC].streams[f"{self.symbols[0].lower()}@bookTicker"].lag
+        return lag.last if lag.count else None
 
     # Frames ------------------------------------------------------------------------------------------------------------
 
-    def _on_frame(self, feed: _Feed, frame: Mapping[str, Any]) -> None:
-        payload: wire.Payload = frame["data"] if "stream" in frame and "data" in frame else frame
+    def _on_frame(self, feed: Feed, frame: Frame) -> None:
+        wrapped = "stream" in frame and "data" in frame
+        payload: wire.Payload = frame["data"] if wrapped else frame
         feed.frames += 1
-        clock = self._tasks.clock
-        if isinstance(clock, WallClock) and isinstance(told_ms := payload.get("E"), int):
-            clock.observe(told_ms)
+        self._measure(feed, str(frame["stream"]) if wrapped else "", payload)
         if feed.lost and feed.name != USER:
             self._delivers_again(feed)
-        if payload.get("e") == "kline":
-            self._on_kline(payload)
+        kind = payload.get("e")
+        if kind == "kline":
+            self._on_kline(payload, frame.received_ns)
+            return
+        if kind == "aggTrade" and self.trade_bars is not None:
+            self.trade_bars.push(payload)
             return
         events = wire.events_of(payload, rates=self._gateway.fee_rates, funding_hours=self._gateway.funding_hours)
         for event in events:
@@ -238,16 +218,48 @@ class Streams:
                 self._lose(feed, event.reason, at_ms=event.at_ms)
                 self._reopen(feed)
             else:
+                if isinstance(event, Fill):
+                    self._remember(event)
                 self._emit(event)
 
-    def _on_kline(self, payload: wire.Payload) -> None:
+    def _measure(self, feed: Feed, name: str, payload: wire.Payload) -> None:
+        told_ms, clock = payload.get("E"), self._tasks.clock
+        stream = feed.streams.get(name)
+        if stream is not None:
+            stream.frames += 1
+            stream.heard_ms = clock.now_ms()
+        if not isinstance(told_ms, int):
+            return
+        if stream is not None:
+            stream.lag.add(clock.now_ms() - told_ms)
+        if isinstance(clock, WallClock):
+            clock.observe(told_ms)
+
+    def _remember(self, fill: Fill) -> None:
+        key = (fill.symbol, fill.trade_id)
+        if key not in self._seen:
+            self._seen.add(key)
+            self._seen_order.append(key)
+            while len(self._seen_order) > SEEN_FILLS:
+                self._seen.discard(self._seen_order.popleft())
+
+    def _on_kline(self, payload: wire.Payload, received_ns: int) -> None:
         event = wire.kline_closed(payload)
         if event is None:
             return
-        if event.kline.interval_ms == self.bars.step_ms:
+        bar = event.kline
+        if bar.interval_ms == self.bars.step_ms:
+            if bar.symbol in self.close_lag:
+                self.close_lag[bar.symbol].add(self._tasks.clock.now_ms() - bar.close_ms)
+            if self._decisions is not None and received_ns:
+                self._decisions.bar(bar.symbol, bar.open_ms, received_ns)
             self.bars.push(event)
         elif self._on_cross_check is not None:
-            self._on_cross_check(event.kline)
+            self._on_cross_check(bar)
+
+    def _on_early(self, event: KlineClosed) -> None:
+        if not self.feeds[MARKET].lost:
+            self._emit(event)
 
     def _on_quotes(self, event: Quotes, payload: wire.Payload) -> None:
         symbol, number = event.quotes[0][0], wire.integer(payload, "u")
@@ -268,33 +280,11 @@ class Streams:
 
     # Loss and return ---------------------------------------------------------------------------------------------------
 
-    def _on_note(self, feed: _Feed, socket: HardenedSocket, kind: str, text: str) -> None:
-        if self._closing or socket is not feed.socket:
-            return
-        if kind == UNREADABLE:
-            raise WireError(f"the {feed.name} stream sent a frame that is no JSON object: {text}")
-        if kind == RECONNECTED:
-            if feed.name == USER:
-                self._lose(feed, "reconnected")
-                self._restore(feed)
-            return
-        self._lose(feed, text or "the socket's reader ended")
-        if kind == ENDED:
-            self._reopen(feed)
+    def _interrupted(self, feed: Feed) -> None:
+        if feed.name == MARKET and self.trade_bars is not None:
+            self.trade_bars.interrupted()
 
-    def _lose(self, feed: _Feed, reason: str, *, at_ms: int = 0) -> None:
-        if not feed.lost:
-            feed.lost = True
-            log.warning("%s stream lost: %s", feed.name, reason)
-            self._emit(FeedLost(max(at_ms, self._tasks.clock.now_ms()), feed.name, reason))
-
-    def _restore(self, feed: _Feed) -> None:
-        if feed.lost:
-            feed.lost = False
-            log.info("%s stream restored", feed.name)
-            self._emit(FeedRestored(self._tasks.clock.now_ms(), feed.name))
-
-    def _delivers_again(self, feed: _Feed) -> None:
+    def _delivers_again(self, feed: Feed) -> None:
         if feed.name == MARKET:
             self._market_delivers = True
             self.bars.fill()
@@ -302,64 +292,11 @@ class Streams:
             self._restore(feed)
 
     def _bar_missing(self, reason: str) -> None:
-        self._lose(self._feeds[MARKET], reason)
+        self._lose(self.feeds[MARKET], reason)
         self._market_delivers = True
 
     def _bars_filled(self) -> None:
         """Restore the market feed, if it was its data that started the filling and not a bar's lateness."""
         if self._market_delivers:
             self._market_delivers = False
-            self._restore(self._feeds[MARKET])
-
-    def _reopen(self, feed: _Feed) -> None:
-        if not feed.reopening and not self._closing:
-            feed.reopening = True
-            self._tasks.spawn(self._replace(feed), name=f"reopen {feed.name}")
-
-    async def _replace(self, feed: _Feed) -> None:
-        """Open a new socket, then close the old one."""
-        try:
-            socket = await self._open_patiently(feed)
-            if socket is None:
-                return
-            old, feed.socket = feed.socket, socket
-            self._start_consumer(feed, socket)
-            if old is not None:
-                await old.close()
-        finally:
-            feed.reopening = False
-        if feed.name == USER:
-            self._restore(feed)
-        self._plan_rotation(feed)
-
-    async def _open_patiently(self, feed: _Feed) -> HardenedSocket | None:
-        """Open a feed's socket, trying for as long as it takes; None when we are closing."""
-        tries = 0
-        while not self._closing:
-            await self._tasks.sleep(REOPEN_MS[min(tries, len(REOPEN_MS) - 1)])
-            tries += 1
-            try:
-                return await self._open(feed)
-            except BotError as error:
-                log.warning("%s", error)
-        return None
-
-    def _watch(self, feed: _Feed, frames: int, silent: bool) -> None:
-        """Look twice per silence limit whether anything came; silent twice in a row is lost."""
-        if feed.silence_ms is None or self._closing:
-            return
-
-        def look() -> None:
-            quiet_now = feed.frames == frames
-            if quiet_now and silent:
-                self._lose(feed, f"silent for {feed.silence_ms} ms")
-                self._reopen(feed)
-            self._watch(feed, feed.frames, quiet_now and not silent)
-
-        feed.watch = self._tasks.clock.call_later(feed.silence_ms / 2, look)
-
-    def _plan_rotation(self, feed: _Feed) -> None:
-        if feed.rotation is not None:
-            feed.rotation.cancel()
-        if self.settings.rotate_ms is not None and not self._closing:
-            feed.rotation = self._tasks.clock.call_later(self.settings.rotate_ms, lambda: self._reopen(feed))
+            self._restore(self.feeds[MARKET])

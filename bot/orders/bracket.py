@@ -9,143 +9,46 @@ whether they arrive twice, makes no difference to where it ends.
 * The position is *naked* while the accepted sized stops do not add up to it. After `naked_limit_ms` it is closed at market.
 * The catastrophe stop is a closePosition order far behind, which also covers what a sized stop is too small for.
   It is not counted as protection.
+* A stop or an exit that nobody answers is not waited for: a second one is sent beside it. Both can only reduce, and what is
+  too much is cancelled or refused. (An entry in that state is waited for: see `maker_taker`.)
 * A stop that cannot be placed because the price is already through it, and one that triggered without closing
   everything, end in a market exit. Market exits are reduce-only: they can never turn the position around.
 * When flat, everything left is cancelled; `idle` says that nothing of it is alive any more and every fill is known.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
 from bot.core.events import Fill
 from bot.core.intents import Alert, Intent, RequestSnapshot
-from bot.core.types import Instrument, OrderStatus, OrderType, Round, Side, TimeInForce
-from bot.orders.ids import IdMaker
-from bot.orders.state import EXECUTING, ZERO, Ledger, Order, Retry
+from bot.core.types import OrderStatus, OrderType, TimeInForce
+from bot.orders.position import Position
+from bot.orders.state import EXECUTING, ZERO, Order
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
 CLOSE_POSITION_EXISTS: Final = -4130
 TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
 TARGET_ATTEMPTS: Final = 4
+MOST_UNANSWERED: Final = 2  # stops, or market exits, without an answer at a time
 
 
 @dataclass(slots=True)
-class Target:
-    """One part of the position that leaves at a limit; `qty` 0 means left out, only its level counts."""
-
-    leg: int
-    price: Decimal
-    qty: Decimal
-    reached: bool = False  # the price was there (for a part that has no order)
-    given_up: bool = False
-    orders: list[Order] = field(default_factory=list)
-    retry: Retry = field(default_factory=Retry)
-
-    @property
-    def filled(self) -> Decimal:
-        """Filled quantity over all attempts."""
-        return sum((o.filled for o in self.orders), ZERO)
-
-    @property
-    def done(self) -> bool:
-        """Wholly filled; a part without an order: the price was there."""
-        return self.reached if not self.qty or self.given_up else self.filled >= self.qty
-
-
-@dataclass(slots=True)
-class Bracket:
+class Bracket(Position):
     """One position and everything that guards it. `advance` after every event."""
 
-    ledger: Ledger
-    ids: IdMaker
-    instrument: Instrument
-    symbol_index: int
-    side: Side
-    naked_limit_ms: int
-    working_type: str  # CONTRACT_PRICE or MARK_PRICE
-    stop: Decimal
-    stop_kind: str = "stop"  # stop, break_even or trail: what a stop-out is called
-    catastrophe: Decimal | None = None
-    entries: list[Order] = field(default_factory=list)
-    stops: list[Order] = field(default_factory=list)
-    guards: list[Order] = field(default_factory=list)  # catastrophe stops
-    exits: list[Order] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
-    foreign: Decimal = ZERO  # quantity taken off by orders that are not ours
-    exit_reason: str = ""  # set once the position has to go, or has gone
-    closed_ms: int = 0  # when it was first seen flat again
-    naked_since: int | None = None
-    naked_start: int = 0  # of the last naked spell
-    naked_end: int = 0
-    naked_ms: int = 0  # the longest spell
-    last_reduction: str = ""  # role of the fill that last made it smaller
-    kinds: dict[str, str] = field(default_factory=dict)  # what each stop order is called when it triggers
-    reference: Decimal = ZERO  # best price on the exit side, kept by the owner for the slippage watch
-    stop_retry: Retry = field(default_factory=Retry)
-    guard_retry: Retry = field(default_factory=Retry)
-    exit_retry: Retry = field(default_factory=Retry)
-
-    # What is held
-
-    @property
-    def symbol(self) -> str:
-        """The symbol it guards."""
-        return self.instrument.symbol
-
-    def _reducers(self) -> list[Order]:
-        return [*self.stops, *self.guards, *self.exits, *(o for t in self.targets for o in t.orders)]
-
-    def orders(self) -> list[Order]:
-        """Return every order of the position, entries included."""
-        return [*self.entries, *self._reducers()]
-
-    @property
-    def exposed(self) -> Decimal:
-        """The position that has to be protected: fills, and what updates promised beyond them."""
-        bought = sum((o.filled for o in self.entries), ZERO)
-        return bought - sum((o.filled for o in self._reducers()), ZERO) - self.foreign
-
-    @property
-    def held(self) -> Decimal:
-        """The position by known fills alone."""
-        bought = sum((o.known for o in self.entries), ZERO)
-        return bought - sum((o.known for o in self._reducers()), ZERO) - self.foreign
-
-    @property
-    def bought(self) -> Decimal:
-        """Entry quantity by known fills."""
-        return sum((o.known for o in self.entries), ZERO)
-
-    @property
-    def average(self) -> Decimal:
-        """Average entry price of the known fills, 0 without any."""
-        bought = self.bought
-        return sum((o.notional for o in self.entries), ZERO) / bought if bought else ZERO
-
-    @property
-    def average_exit(self) -> Decimal:
-        """Average price of the known reductions by our own orders, 0 without any."""
-        sold = sum((o.known for o in self._reducers()), ZERO)
-        return sum((o.notional for o in self._reducers()), ZERO) / sold if sold else ZERO
-
-    @property
-    def cover(self) -> Decimal:
-        """Quantity covered by sized stops that the exchange has accepted."""
-        return sum((o.remaining for o in self.stops if o.accepted), ZERO)
-
-    @property
-    def closing(self) -> bool:
-        """Whether the position is on its way out, or gone."""
-        return bool(self.exit_reason)
-
-    @property
-    def idle(self) -> bool:
-        """Flat, with nothing alive and nothing missing."""
-        return not self.exposed and not self.held and all(o.settled for o in self.orders())
-
     # What is asked of it
+
+    @property
+    def stop_patience_ms(self) -> int:
+        """How long a stop may be without an answer before a second one is sent: three fit into the naked limit."""
+        return self.naked_limit_ms // 3
+
+    @property
+    def exit_patience_ms(self) -> int:
+        """The same for a market exit of the whole position."""
+        return self.naked_limit_ms * 2 // 3
 
     def exit(self, reason: str) -> None:
         """Close at market; the first reason stays."""
@@ -170,16 +73,6 @@ class Bracket:
             else "external"
         )
 
-    def note_fill(self, order: Order, event: Fill) -> None:
-        """Note what a known fill of one of its orders says about names and naked time."""
-        if order.role not in ("en", "io", "hx"):
-            self.last_reduction = order.role
-        elif self.naked_since is not None:
-            self.naked_since = min(self.naked_since, event.at_ms)
-        elif self.naked_start <= self.naked_end and event.at_ms < self.naked_start and order.cumulative >= order.known:
-            # An update had promised this fill; its own time is the earlier one.
-            self.naked_ms = max(self.naked_ms, self.naked_end - event.at_ms)
-
     # The comparison after every event
 
     def advance(self, at_ms: int, now: int, price: Decimal | None, out: list[Intent]) -> None:
@@ -196,7 +89,7 @@ class Bracket:
         """
         self._outcomes(now, out)
         exposed = self.exposed
-        self._measure(exposed, at_ms)
+        self.measure(exposed, at_ms, out)
         if exposed > 0 and self.naked_since is not None and now - self.naked_since >= self.naked_limit_ms:
             if not self.exit_reason:
                 out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
@@ -227,6 +120,8 @@ class Bracket:
                 if r.not_before_ms
             )
             due.extend(o.changed_ms + TRIGGER_PATIENCE_MS for o in (*self.stops, *self.guards) if o.status in EXECUTING)
+            due.extend(o.changed_ms + self.stop_patience_ms for o in self.stops if o.live and not o.accepted)
+            due.extend(o.changed_ms + self.exit_patience_ms for o in self.exits if o.live and not o.accepted)
         return due
 
     def _why(self) -> str:
@@ -246,15 +141,6 @@ class Bracket:
                 return "targets" if any(t.filled for t in self.targets) else "closed"
             case other:
                 return other
-
-    def _measure(self, exposed: Decimal, at_ms: int) -> None:
-        naked = exposed > 0 and self.cover < exposed
-        if naked and self.naked_since is None:
-            self.naked_since = at_ms
-        elif not naked and self.naked_since is not None:
-            self.naked_start, self.naked_end = self.naked_since, max(at_ms, self.naked_since)
-            self.naked_ms = max(self.naked_ms, self.naked_end - self.naked_start)
-            self.naked_since = None
 
     def _outcomes(self, now: int, out: list[Intent]) -> None:
         """React once to every order that came to its end."""
@@ -295,11 +181,12 @@ class Bracket:
     def _guard_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
         if refused and order.code in ALREADY_THROUGH:
             self.exit("stop_passed")
-        elif refused and order.code != CLOSE_POSITION_EXISTS:
-            self.guard_retry.failed(now)
-            out.append(Alert("warning", f"{self.symbol} catastrophe stop refused: {order.code} {order.reason}"))
         elif refused:
-            out.append(RequestSnapshot(f"{self.symbol} already has a closePosition stop"))
+            self.guard_retry.failed(now)
+            if order.code == CLOSE_POSITION_EXISTS:  # one that no trade owns: the snapshot has it cancelled
+                out.append(RequestSnapshot(f"{self.symbol} already has a closePosition stop"))
+            if self.guard_retry.failures == 1:
+                out.append(Alert("warning", f"{self.symbol} catastrophe stop refused: {order.code} {order.reason}"))
 
     def _target_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
         target = next(t for t in self.targets if order in t.orders)
@@ -323,10 +210,13 @@ class Bracket:
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
         """Keep one accepted sized stop for the whole position at the wanted price, and the catastrophe stop."""
         live = [o for o in self.stops if o.live]
-        wanted = next((o for o in live if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms), None)
+        silent = [o for o in live if o.unanswered(now, self.stop_patience_ms)]
+        heard = live if len(silent) >= MOST_UNANSWERED else [o for o in live if o not in silent]
+        fitting = [o for o in heard if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms]
+        wanted = next((o for o in fitting if o.accepted), fitting[0] if fitting else None)
         if wanted is None:
-            flying = any(not o.accepted for o in live)
-            short = exposed > sum((o.remaining for o in live), ZERO)
+            flying = any(not o.accepted for o in heard)
+            short = exposed > sum((o.remaining for o in heard), ZERO)
             if (short or not flying) and now >= self.stop_retry.not_before_ms:
                 if price is not None and self.side.sign * (price - self.stop) <= 0:
                     self.exit("stop_passed")
@@ -338,8 +228,9 @@ class Bracket:
                 if order is not wanted:
                     self.ledger.cancel(order, now, out)
         if self.catastrophe is not None and now >= self.guard_retry.not_before_ms:
-            refused = any(o.code == CLOSE_POSITION_EXISTS for o in self.guards)
-            if not refused and not any(o.live for o in self.guards):
+            if any(o.accepted for o in self.guards):
+                self.guard_retry.worked()
+            elif not any(o.live for o in self.guards):
                 self.guards.append(self._stop_order("cs", ZERO, self.catastrophe, now, out))
 
     def _stop_order(self, role: str, qty: Decimal, trigger: Decimal, now: int, out: list[Intent]) -> Order:
@@ -386,7 +277,9 @@ class Bracket:
 
     def _leave(self, exposed: Decimal, now: int, out: list[Intent]) -> None:
         """Send what no exit on its way takes off; targets are cancelled, stops stay until flat."""
-        on_way = sum((o.remaining for o in self.exits), ZERO)
+        unanswered = [o for o in self.exits if o.role == "xx" and o.unanswered(now, self.exit_patience_ms)]
+        doubted = unanswered if len(unanswered) < MOST_UNANSWERED else []
+        on_way = sum((o.remaining for o in self.exits if o not in doubted), ZERO)
         for order in (*self.stops, *self.guards):
             if order.status in EXECUTING and now - order.changed_ms < TRIGGER_PATIENCE_MS:
                 on_way += exposed if order.close_position else order.remaining
@@ -412,17 +305,3 @@ class Bracket:
                 reference=reference or self.reference,
             )
         )
-
-    # Rounding (strategy 6)
-
-    def away(self, price: Decimal) -> Decimal:
-        """Round a stop away from the position."""
-        return self.instrument.price(price, Round.DOWN if self.side is Side.LONG else Round.UP)
-
-    def toward_profit(self, price: Decimal) -> Decimal:
-        """Round a break-even or trailing stop toward profit."""
-        return self.instrument.price(price, Round.UP if self.side is Side.LONG else Round.DOWN)
-
-    def toward_entry(self, price: Decimal) -> Decimal:
-        """Round a target toward the entry."""
-        return self.instrument.price(price, Round.DOWN if self.side is Side.LONG else Round.UP)

@@ -27,6 +27,7 @@ ROLES: Final = {
 FOREIGN: Final = "fx"  # role of a fill that none of our orders made
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PATTERN: Final = re.compile(r"([a-z]{2})([A-Z])-([a-z]{2})-(\d)-([0-9a-z]{7})-(\d{2})-a(\d{1,4})")
+_SENDABLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,36}")
 _WIDTH: Final = 7
 
 
@@ -74,6 +75,15 @@ def parse(client_id: str) -> ClientId | None:
     if match is None or match[1] != BOT or match[3] not in ROLES:
         return None
     return ClientId(match[2], match[3], int(match[4]), int(match[5], 36), int(match[6]), int(match[7]))
+
+
+def is_sendable(client_id: str) -> bool:
+    """Whether a request can name an order by this id: a foreign one may hold letters that do not survive signing.
+
+    >>> is_sendable("web_1x2y"), is_sendable("a/b:c")
+    (True, False)
+    """
+    return _SENDABLE.fullmatch(client_id) is not None
 
 
 def role_of(client_id: str) -> str:

@@ -1,9 +1,10 @@
 """Our book against the exchange's: what we missed, and what nobody owns (venue notes 5).
 
 Start-up after a crash, a reconnect and the look every half minute are one thing: a snapshot of positions, working orders and
-recent fills is compared with the ledger, and the differences become the very events that were missed. What is left
-after that is either somebody else's (a position we cannot explain gets a stop, entries rest, the person is told) or
-too young to judge: a reply may still be on its way, and REST reads may lag behind the stream.
+recent fills is compared with the ledger, and the differences become the very events that were missed. An order that is not
+listed is asked after by its id: it is never declared dead by absence. What is left after that is either somebody
+else's (a position we cannot explain gets a stop, entries rest, the person is told) or too young to judge: a reply may
+still be on its way, and REST reads may lag behind the stream.
 """
 
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from decimal import Decimal
 from typing import Final
 
 from bot.core.events import AccountSnapshot, Fill, OrderUpdate
-from bot.core.types import OrderReport, OrderStatus
+from bot.core.types import OrderReport
 from bot.orders.ids import parse
-from bot.orders.state import Ledger
+from bot.orders.state import Ledger, Order
 
 NOT_FOUND: Final = -2013
 SETTLE_MS: Final = 6_000  # a request signed with recvWindow 5 s cannot reach the book later than this
-LAG_MS: Final = 2_000  # how far a read may lag behind what the stream told
+LAG_MS: Final = 2_000  # how far a read usually lags behind what the stream told
+AGAIN_MS: Final = 2_000  # a difference has to stand for so long
+STALE_MS: Final = 10_000  # and for so long when the exchange's own times say that the read is old
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def missed_fills(ledger: Ledger, snapshot: AccountSnapshot, *, since_ms: int) ->
 
 
 def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdate]:
-    """Return what the list of working orders says about ours: states we did not hear of, and orders that are gone.
+    """Return what the list of working orders tells about ours that we did not hear of.
 
     To be called after the missed fills have been counted.
     """
@@ -51,43 +54,44 @@ def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdat
     updates = []
     for order in ledger.orders.values():
         report = reports.get(order.client_id)
-        if report is not None:
-            if order.live and (report.status is not order.status or report.filled_qty > order.cumulative):
-                updates.append(
-                    OrderUpdate(
-                        report.update_ms or snapshot.at_ms,
-                        report.client_id,
-                        report.symbol,
-                        report.status,
-                        report.side,
-                        report.qty,
-                        report.filled_qty,
-                        report.average_price,
-                        algo=report.algo,
-                        reason="found by reconciliation",
-                    )
-                )
+        if report is None or not order.live:
             continue
-        sent = not order.accepted
-        age = snapshot.at_ms - (order.placed_ms if sent else max(order.changed_ms, order.accepted_ms))
-        if order.live and age >= (SETTLE_MS if sent else LAG_MS):
-            status = OrderStatus.CANCELED if order.cancel_ms else OrderStatus.EXPIRED
+        if report.status is not order.status or report.filled_qty > order.cumulative:
             updates.append(
                 OrderUpdate(
-                    snapshot.at_ms,
-                    order.client_id,
-                    order.symbol,
-                    status,
-                    order.side,
-                    order.qty,
-                    order.known,
-                    order.average,
-                    algo=order.algo,
-                    code=NOT_FOUND if sent else 0,
-                    reason="not among the working orders",
+                    report.update_ms or snapshot.at_ms,
+                    report.client_id,
+                    report.symbol,
+                    report.status,
+                    report.side,
+                    report.qty,
+                    report.filled_qty,
+                    report.average_price,
+                    algo=report.algo,
+                    reason="found by reconciliation",
                 )
             )
     return updates
+
+
+def absent(ledger: Ledger, snapshot: AccountSnapshot, *, resumed_ms: int) -> list[Order]:
+    """Return our orders that should be among the working ones and are not: each has to be asked after by its id.
+
+    Absence proves nothing by itself: reads may lag behind, and a request may still be on its way. One that was
+    sent before this process began (`resumed_ms`) has nobody else who waits for its answer.
+    """
+    listed = {r.client_id for r in snapshot.orders}
+    found = []
+    for order in ledger.orders.values():
+        if not order.live or order.client_id in listed:
+            continue
+        if order.accepted:
+            old = snapshot.at_ms - max(order.changed_ms, order.accepted_ms) >= LAG_MS
+        else:
+            old = order.placed_ms < resumed_ms or snapshot.at_ms - order.placed_ms >= SETTLE_MS
+        if old:
+            found.append(order)
+    return found
 
 
 def orphans(ledger: Ledger, snapshot: AccountSnapshot, environment: str) -> Orphans:
@@ -116,7 +120,9 @@ def unexplained(ledger: Ledger, snapshot: AccountSnapshot) -> dict[str, Decimal]
 
 
 def settled_enough(ledger: Ledger, snapshot: AccountSnapshot, symbol: str) -> bool:
-    """Whether a difference in `symbol` can be believed: nothing of ours there is in flight or was so a moment ago."""
+    """Whether nothing of ours in `symbol` is in flight or was so a moment ago."""
+    if snapshot.at_ms - ledger.changed_ms(symbol) < LAG_MS:
+        return False
     for order in (*ledger.orders.values(), *ledger.finished.values()):
         if order.symbol != symbol:
             continue
@@ -124,3 +130,28 @@ def settled_enough(ledger: Ledger, snapshot: AccountSnapshot, symbol: str) -> bo
         if in_flight or order.missing or (order.filled and snapshot.at_ms - order.changed_ms < LAG_MS):
             return False
     return True
+
+
+@dataclass(slots=True)
+class Suspect:
+    """A difference between the exchange's position and ours that has been seen, and since when."""
+
+    gap: Decimal
+    since_ms: int
+
+
+def believable(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, *, since_ms: int, traded: bool) -> bool:
+    """Whether a difference in `symbol`, seen since `since_ms`, is real and not a read that lags behind the stream.
+
+    A position that changed at the exchange after our newest fill is news. One that did not, or is not listed at all
+    (flat has no time of its own), is believed only after it has stood for a while; in a traded symbol nothing is
+    believed at first sight.
+    """
+    if not settled_enough(ledger, snapshot, symbol):
+        return False
+    ours_ms, stood_ms = ledger.changed_ms(symbol), snapshot.at_ms - since_ms
+    report = next((p for p in snapshot.positions if p.symbol == symbol and p.qty), None)
+    if report is not None and report.update_ms:
+        return (not traded or stood_ms >= AGAIN_MS) if report.update_ms >= ours_ms else stood_ms >= STALE_MS
+    long_ago = snapshot.at_ms - ours_ms >= STALE_MS
+    return stood_ms >= (0 if long_ago and not traded else AGAIN_MS)

@@ -19,7 +19,7 @@ from typing import Final
 
 from bot.core.errors import InvariantError
 from bot.core.events import Fill, OrderUpdate
-from bot.core.intents import CancelOrder, Intent, PlaceOrder
+from bot.core.intents import CancelOrder, Intent, LookUp, PlaceOrder
 from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
 
 S = OrderStatus
@@ -39,8 +39,10 @@ TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
 }
 ACCEPTED: Final = frozenset({S.NEW, S.TRIGGERED, S.PARTIALLY_FILLED})
 EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
+DONE: Final = frozenset(status for status in S if status.is_terminal)
 ENTRY_ROLES: Final = frozenset({"en", "io"})
 CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
+LOOK_AGAIN_MS: Final = 5_000  # between two questions after the same order
 _KEPT_ORDERS: Final = 400  # finished orders that are still recognised
 _KEPT_TRADES: Final = 20_000  # trade ids that are still recognised
 
@@ -69,6 +71,7 @@ class Order:
     accepted_ms: int = 0
     changed_ms: int = 0
     cancel_ms: int = 0  # when a cancel was last sent, 0 = never
+    looked_ms: int = 0  # when it was last asked after
     code: int = 0
     reason: str = ""
     handled: bool = False  # its owner has reacted to its end
@@ -86,7 +89,7 @@ class Order:
     @property
     def live(self) -> bool:
         """Whether something can still happen to it."""
-        return not self.status.is_terminal
+        return self.status not in DONE
 
     @property
     def accepted(self) -> bool:
@@ -96,7 +99,11 @@ class Order:
     @property
     def filled(self) -> Decimal:
         """Filled quantity as far as anybody said."""
-        return max(self.cumulative, self.known)
+        return self.known if self.known >= self.cumulative else self.cumulative
+
+    def unanswered(self, now: int, patience_ms: int) -> bool:
+        """Whether it is alive and its outcome has not been heard for so long."""
+        return self.live and not self.accepted and now - self.changed_ms >= patience_ms
 
     @property
     def remaining(self) -> Decimal:
@@ -111,7 +118,7 @@ class Order:
     @property
     def settled(self) -> bool:
         """Done, and every fill of it is known."""
-        return self.status.is_terminal and self.cumulative <= self.known
+        return self.status in DONE and self.cumulative <= self.known
 
     @property
     def average(self) -> Decimal:
@@ -127,6 +134,7 @@ class Holding:
     cash: Decimal = ZERO  # minus what was bought, plus what was sold
     fees: Decimal = ZERO
     cost: Decimal = ZERO  # what the open quantity cost on average, signed
+    changed_ms: int = 0  # time of the newest fill
 
     def add(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
         """Book one fill; a fill that turns the position around closes it and opens the rest anew."""
@@ -152,6 +160,7 @@ class Ledger:
     finished: dict[str, Order] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     trades: dict[tuple[str, int], None] = field(default_factory=dict)
+    version: int = 0  # counts changes of any order: sums over orders are kept until it moves
 
     def place(
         self,
@@ -203,6 +212,7 @@ class Ledger:
             changed_ms=now,
         )
         self.orders[client_id] = order
+        self.version += 1
         out.append(
             PlaceOrder(
                 client_id,
@@ -226,6 +236,15 @@ class Ledger:
             order.cancel_ms = now
             algo = order.algo and order.status is S.NEW  # a triggered one is a regular order (venue notes 2.1)
             out.append(CancelOrder(order.client_id, order.symbol, algo))
+
+    def look_up(self, order: Order, now: int, out: list[Intent]) -> None:
+        """Append a question after an order, unless one was asked a moment ago."""
+        if not order.looked_ms or now - order.looked_ms >= LOOK_AGAIN_MS:
+            order.looked_ms = now
+            algo = order.algo and order.status not in EXECUTING
+            out.append(
+                LookUp(order.client_id, order.symbol, order.side, order.qty, order.placed_ms, algo, order.accepted)
+            )
 
     def deadlines(self) -> list[int]:
         """Return when unanswered cancels are due again."""
@@ -252,6 +271,7 @@ class Ledger:
             )
         if order.qty and event.filled_qty > order.qty:
             raise InvariantError(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
+        self.version += 1
         order.cumulative = max(order.cumulative, event.filled_qty)
         if event.status in TRANSITIONS[order.status]:
             order.status = event.status
@@ -283,6 +303,7 @@ class Ledger:
                 raise InvariantError(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
             if order.qty and order.known + event.qty > order.qty:
                 raise InvariantError(f"fills of {event.client_id} exceed its {order.qty}")
+            self.version += 1
             order.known += event.qty
             order.notional += event.qty * event.price
             order.fees += event.fee
@@ -295,6 +316,7 @@ class Ledger:
             self.trades.pop(next(iter(self.trades)))
         holding = self.holdings.setdefault(event.symbol, Holding())
         holding.add(event.side.sign * event.qty, event.price, event.fee)
+        holding.changed_ms = max(holding.changed_ms, event.at_ms)
         return True
 
     @staticmethod
@@ -303,6 +325,11 @@ class Ledger:
             order.status = status
             order.changed_ms = max(order.changed_ms, at_ms)
             order.accepted_ms = order.accepted_ms or at_ms
+
+    def changed_ms(self, symbol: str) -> int:
+        """Return the time of the newest fill in a symbol, 0 without any."""
+        holding = self.holdings.get(symbol)
+        return holding.changed_ms if holding else 0
 
     def qty(self, symbol: str) -> Decimal:
         """Return the signed position: the sum of the fills."""

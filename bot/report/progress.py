@@ -24,3 +24,29 @@ def say(text: str, *, quiet: bool = False) -> None:
     """Print one line of progress to standard error, at once."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A bar whose total is told once it is known."""
+
+    def __init__(self) -> None:
+        self.advance: Callable[[int], None] = lambda steps: None
+        self.planned: Callable[[int], None] = lambda total: None
+
+
+@contextmanager
+def progress_of(label: str, *, quiet: bool = False) -> Iterator[Bar]:
+    """Show a bar while the block runs, for work that learns its length as it goes."""
+    bar = Bar()
+    if quiet or not sys.stderr.isatty():
+        yield bar
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=None)
+        bar.advance = lambda steps: shown.advance(task, steps)
+        bar.planned = lambda total: shown.update(task, total=total)
+        yield bar

@@ -2,7 +2,7 @@
 
 A limit never closes an open trade; it refuses the next one, with a reason. The day begins at 00:00 UTC on the exchange's
 clock. R of the day rules is the base fraction of the equity at 00:00 (or at the start), R of the soft stop that of the peak.
-Peak, soft stop, ramp and slippage outlive a restart: `memory` gives them away, `remember` takes them back.
+Peak, soft stop, ramp, slippage and the day's limits outlive a restart: `memory` gives them away, `remember` takes them back.
 """
 
 from dataclasses import dataclass, field
@@ -197,6 +197,11 @@ class Limits:
             "step_since_ms": self.step_since_ms,
             "step_trades": self.step_trades,
             "slippages": list(self.slippages),
+            "day": self.day,
+            "day_equity": str(self.day_equity),
+            "day_hit": self.day_hit,
+            "results": {name: str(value) for name, value in self.results.items()},
+            "broken": dict(self.broken),
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
@@ -206,6 +211,10 @@ class Limits:
         self.step, self.step_trades = int(memory["step"]), int(memory["step_trades"])
         self.step_since_ms = int(memory["step_since_ms"])
         self.slippages = [float(v) for v in memory["slippages"]]
+        self.day, self.day_hit = int(memory.get("day", -1)), bool(memory.get("day_hit", False))
+        self.day_equity = Decimal(memory.get("day_equity", "0"))
+        self.results = {str(name): Decimal(value) for name, value in memory.get("results", {}).items()}
+        self.broken = {str(name): bool(value) for name, value in memory.get("broken", {}).items()}
 
     def _restart_step(self, now: int) -> None:
         self.step_since_ms, self.step_trades = now, 0

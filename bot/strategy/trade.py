@@ -21,8 +21,9 @@ from bot.core.errors import InvariantError
 from bot.core.intents import Alert, Intent
 from bot.core.records import TradeFill, TradeRecord
 from bot.core.types import Instrument, Kline, Quote, Side, to_decimal
-from bot.orders.bracket import Bracket, Target
+from bot.orders.bracket import Bracket
 from bot.orders.maker_taker import Entry
+from bot.orders.position import Target
 from bot.orders.state import ZERO
 from bot.strategy.setup import Row, TradePlan, column, targets
 

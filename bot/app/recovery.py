@@ -1,0 +1,152 @@
+"""How the bot comes to know where it stands: the journal's session taken up or a new one begun, and history loaded.
+
+`sessions.py` says by which rules; here they are applied to a bot that is being started.
+"""
+
+from typing import Any
+
+import structlog
+
+from bot.app.loop import Loop
+from bot.app.measures import Measures
+from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
+from bot.app.venues import Venue
+from bot.config import Config
+from bot.core.events import KlineClosed, LeverageSet
+from bot.core.intents import Alert
+from bot.core.klines import interval_ms
+from bot.core.types import Kline
+from bot.engine import Engine
+from bot.execution.gateway import Gateway
+from bot.journal import Journal, Session
+from bot.market.paths import data_folder
+from bot.report.ledger import FOLDER, Ledger
+from bot.report.progress import say
+from bot.research.models import model_for
+from bot.strategy.early import EarlyFeatures
+
+log = structlog.get_logger("bot")
+BASE = "3m"
+
+
+class Recovery:
+    """The part of the bot that finds out where it stands."""
+
+    config: Config
+    venue: Venue
+    journal: Journal
+    gateway: Gateway
+    loop: Loop
+    engine: Engine
+    measures: Measures
+    ledger: Ledger | None
+    session: Session | None
+    symbols: tuple[str, ...]
+    quiet: bool
+    calendar: tuple[tuple[int, str, str], ...]
+
+    def new_engine(self, config: Config) -> Engine:
+        """Return an engine that has seen nothing."""
+        features = EarlyFeatures(config, model=model_for(config))
+        return Engine(config, features, venue=self.venue.name, calendar=self.calendar)
+
+    def take_up_session(self) -> dict[str, int]:
+        """Open the journal's session and bring the engine to where it was; return the last bar of each symbol."""
+        session = self._open_session()
+        if session.resumed and not self.journal.has_begun(session.id):
+            self.journal.end_session(self.venue.clock.now_ms())  # the process ended while history was loaded
+            session = self._open_session()
+        self._open_ledger(session)
+        if not session.resumed:
+            return {}
+        self._use(self.new_engine(engine_settings(session, self.config, self.venue)))
+        replayed = replay(self.journal, session, self.engine, on_bar=self._bar)
+        changed = not same_settings(session, self.config)
+        if replayed.fault:
+            self._own_alert(
+                Alert(
+                    "critical",
+                    f"session {session.id} cannot be gone on with ({replayed.fault}): what the exchange holds is guarded, "
+                    "and entries rest until it is closed",
+                )
+            )
+            return self._begin_anew(memory=session.memory)
+        if self.engine.flat and (changed or session.events > LONG_SESSION):
+            say(f"session {session.id} is flat and ends here; a new one begins", quiet=self.quiet)
+            return self._begin_anew(memory=self.engine.memory())
+        if changed:
+            self._own_alert(
+                Alert(
+                    "warning",
+                    "the settings have changed: the open trade goes on with those that it was begun with; "
+                    "a restart when flat takes the new ones",
+                )
+            )
+        self.loop.last_ms = replayed.last_ms
+        for spell in self.journal.naked(session.id):
+            self.measures.take(spell)
+        say(f"resumed session {session.id}: {session.events} events replayed", quiet=self.quiet)
+        return replayed.last_open
+
+    async def load_history(self) -> dict[str, int]:
+        """Feed the closed bars that warm the indicators up; return the last one of each symbol."""
+        step = interval_ms(BASE)
+        start = self.venue.clock.now_ms() - self.config.data.history_bars * step
+        found: list[Kline] = []
+        for symbol in self.symbols:
+            found += await self.gateway.klines(symbol, BASE, max(start - start % step, 0))
+        order = {symbol: i for i, symbol in enumerate((*self.symbols[1:], self.symbols[0]))}
+        found.sort(key=lambda bar: (bar.open_ms, order[bar.symbol]))
+        last_open: dict[str, int] = {}
+        for bar in found:
+            self.loop.handle(KlineClosed(bar.close_ms, bar, history=True))
+            last_open[bar.symbol] = bar.open_ms
+        self.journal.commit()
+        say(f"history: {len(found)} bars of {len(self.symbols)} symbols", quiet=self.quiet)
+        return last_open
+
+    async def prepare(self) -> None:
+        """Set position mode, margin and leverage as far as the exchange lets us."""
+        prepared = await self.gateway.prepare(self.symbols, self.engine.limits.leverage)
+        for warning in prepared.warnings:
+            log.warning(warning)
+        for symbol, leverage in prepared.leverage.items():
+            self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, leverage))
+
+    def _open_session(self) -> Session:
+        venue = self.venue
+        self.session = self.journal.open_session(
+            venue.name,
+            venue.account,
+            resume=venue.resume,
+            at_ms=venue.clock.now_ms(),
+            config=settings_text(self.config, venue),
+        )
+        self._use(self.engine)
+        return self.session
+
+    def _open_ledger(self, session: Session) -> None:
+        if self.ledger is not None:
+            self.ledger.close()
+        self.ledger = Ledger(
+            self.config, folder=data_folder() / FOLDER, session=session.id, model=model_for(self.config)
+        )
+
+    def _use(self, engine: Engine) -> None:
+        """Let this engine be the bot's, with what the session before it left."""
+        self.engine = self.loop.engine = engine
+        if self.session is not None and self.session.memory is not None:
+            engine.remember(self.session.memory)
+
+    def _begin_anew(self, *, memory: dict[str, Any] | None) -> dict[str, int]:
+        """End the session and begin another with a fresh engine, which has no bars yet."""
+        self.journal.end_session(self.venue.clock.now_ms(), memory=memory)
+        self.engine = self.new_engine(self.venue.in_wall_time(self.config))
+        self._open_ledger(self._open_session())
+        return {}
+
+    def _bar(self, event: KlineClosed) -> None:
+        raise NotImplementedError
+
+    def _own_alert(self, alert: Alert) -> None:
+        raise NotImplementedError

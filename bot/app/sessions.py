@@ -1,0 +1,93 @@
+"""Taking up a session: the journal's events through a fresh engine, and what to do when that does not give the old state.
+
+The engine is a pure function of its events and settings. A session is therefore replayed with the settings that it was begun
+with, and every order that comes out must be the one on record. When settings or program have changed, the open trade of an
+unfinished session is managed to its end with the old settings; flat, a new session begins with the new ones. When the
+replay contradicts the record, nothing of it is believed: a new session begins, and what the exchange holds is guarded like any
+position that no trade explains.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import orjson
+from pydantic import ValidationError
+
+from bot.app.venues import Venue
+from bot.config import Config
+from bot.core.errors import BotError, InvariantError
+from bot.core.events import KlineClosed
+from bot.core.intents import PlaceOrder
+from bot.engine import Engine
+from bot.journal import Journal, Session
+
+LONG_SESSION: Final = 400_000  # events after which a flat session is not replayed again but ended
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay ended with."""
+
+    last_open: dict[str, int] = field(default_factory=dict)  # open time of each symbol's newest bar
+    last_ms: int = 0
+    fault: str = ""  # why its state cannot be believed
+
+
+def settings_text(config: Config, venue: Venue) -> str:
+    """Return the settings of a session as text, and the speed of the venue, which stretches some of them."""
+    return orjson.dumps({"config": config.model_dump(mode="json"), "speed": venue.speed}).decode()
+
+
+def engine_settings(session: Session, config: Config, venue: Venue) -> Config:
+    """Return the settings that a session's engine was begun with; those of today if they are not on record.
+
+    Raises
+    ------
+    BotError
+        This version cannot read them.
+    """
+    if session.config is None:
+        return venue.in_wall_time(config)
+    try:
+        stored = orjson.loads(session.config)
+        begun_with = Config.model_validate_json(orjson.dumps(stored["config"]))
+        return replace(venue, speed=float(stored["speed"])).in_wall_time(begun_with)
+    except (ValidationError, KeyError, ValueError):
+        raise BotError(
+            f"session {session.id} was begun with settings that this version does not know: run the version that began it, "
+            "or close its trade with `flatten` first"
+        ) from None
+
+
+def same_settings(session: Session, config: Config) -> bool:
+    """Whether a session was begun with these settings."""
+    if session.config is None:
+        return True
+    try:
+        return bool(orjson.loads(session.config)["config"] == config.model_dump(mode="json"))
+    except (KeyError, ValueError):
+        return False
+
+
+def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callable[[KlineClosed], None]) -> Replayed:
+    """Let a fresh engine handle what the journal holds of a session, and compare its orders with those on record."""
+    sent = {i.client_id: i for _, i in journal.intents(session.id) if isinstance(i, PlaceOrder)}
+    result = Replayed()
+    for seq, event in journal.events(session.id):
+        try:
+            outputs = engine.handle(event)
+        except InvariantError as error:
+            result.fault = f"event {seq} breaks a rule: {error}"
+            return result
+        result.last_ms = max(result.last_ms, event.at_ms)
+        if isinstance(event, KlineClosed) and not event.early:
+            result.last_open[event.kline.symbol] = event.kline.open_ms
+            on_bar(event)
+        for output in outputs:
+            if isinstance(output, PlaceOrder) and sent.pop(output.client_id, None) != output:
+                result.fault = f"event {seq} leads to order {output.client_id}, which is not on record like this"
+                return result
+    if sent:
+        result.fault = f"order {next(iter(sent))} is on record, and nothing leads to it"
+    return result

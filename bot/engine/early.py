@@ -1,0 +1,87 @@
+"""Bars closed by the clock before the exchange confirms them: decided upon at once, compared afterwards (strategy 1).
+
+An early bar is built from aggregated trades. The one decision of its instant is taken with a copy of the state; trails and exits
+wait for the exchange's own bar, which also steps the true state. What differed is counted and marked on the decision.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from bot.core.records import Decision
+from bot.core.types import Kline, Side
+from bot.strategy import tags
+from bot.strategy.series import Series
+from bot.strategy.setup import Row
+
+FIELDS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
+
+
+@dataclass(slots=True)
+class EarlyBar:
+    """A bar as trades made it, and its values on a copy of the state."""
+
+    kline: Kline
+    row: Row | None
+
+
+@dataclass(slots=True)
+class Early:
+    """The early bars of the newest instant, and the decision that was taken on them."""
+
+    alpha: str
+    bars: dict[str, EarlyBar] = field(default_factory=dict)
+    decision: Decision | None = None
+
+    def has(self, symbol: str, open_ms: int) -> bool:
+        """Whether the early bar of that instant is here."""
+        bar = self.bars.get(symbol)
+        return bar is not None and bar.kline.open_ms >= open_ms
+
+    @contextmanager
+    def overlaid(self, series: dict[str, Series]) -> Iterator[None]:
+        """Let the early bars stand at the end of the series, for as long as a decision takes."""
+        true = dict(series)
+        for symbol, bar in self.bars.items():
+            if bar.kline.open_ms > true[symbol].last_open_ms:
+                series[symbol] = replace(true[symbol], closes=dict(true[symbol].closes))
+                series[symbol].add(bar.kline, bar.row)
+        try:
+            yield
+        finally:
+            series.update(true)
+
+    def confirm(self, kline: Kline, row: Row | None, counters: dict[str, int]) -> Decision | None:
+        """Compare the exchange's own bar with the early one; return the decision with the differences marked, if any."""
+        bar = self.bars.get(kline.symbol)
+        if bar is None or bar.kline.open_ms != kline.open_ms:
+            return None
+        differ = [name for name in FIELDS if repr(getattr(kline, name)) != repr(getattr(bar.kline, name))]
+        _count(counters, "early_bars")
+        if differ:
+            _count(counters, "early_bars_differ")
+        decision = self.decision
+        if decision is None or decision.open_ms != kline.open_ms or kline.symbol != self.alpha:
+            return None
+        found = [f"{n} {getattr(bar.kline, n)} was {getattr(kline, n)}" for n in differ]
+        if row is not None:
+            told = {Side.LONG: decision.long, Side.SHORT: decision.short}
+            for side, flags in told.items():
+                true = tags.flags(row, side)
+                found += [
+                    f"{side.name} {c} was {b}" for c, a, b in zip(tags.CONDITIONS, flags, true, strict=True) if a != b
+                ]
+            if tags.signal(row) != decision.signal:
+                found.append(f"signal was {tags.signal(row)}")
+                _count(counters, "early_signals_differ")
+        return replace(decision, values={**decision.values, "early_differs": "; ".join(found)}) if found else None
+
+
+def _count(counters: dict[str, int], name: str) -> None:
+    counters[name] = counters.get(name, 0) + 1
+
+
+def marked(decision: Decision, bars: Mapping[str, EarlyBar]) -> Decision:
+    """Return the decision with a note that it was taken on early bars, and on whose."""
+    named = " ".join(sorted(s for s, b in bars.items() if b.kline.open_ms == decision.open_ms))
+    return replace(decision, values={**decision.values, "early": named})

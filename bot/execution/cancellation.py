@@ -1,0 +1,96 @@
+"""Cancelling orders until their end is known.
+
+A cancel may be repeated freely, and is. `CancelRejected` says that the exchange knows no such order. A cancel that overtakes its
+order waits for that order's fate; one for a stop that has triggered goes on to the order that it became.
+"""
+
+import logging
+from collections.abc import Callable
+
+from bot.core.events import CancelRejected, Event, OrderUpdate
+from bot.core.intents import CancelOrder
+from bot.execution.gateway import Gateway, is_absent
+from bot.execution.outcomes import NO_SUCH_ORDER, UNKNOWN_ORDER, Accepted, Outcome, Rejected
+from bot.execution.submission import POLL_AT_MS, POLL_ON_MS, Submission
+from bot.execution.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+class Cancellation:
+    """Cancels; knows from `submission` what was placed and what is still on its way."""
+
+    def __init__(self, gateway: Gateway, tasks: Tasks, emit: Callable[[Event], None], submission: Submission) -> None:
+        self.gateway = gateway
+        self.tasks = tasks
+        self._emit = emit
+        self._submission = submission
+
+    def cancel(self, intent: CancelOrder) -> None:
+        """Start cancelling; an order that has not been sent yet will not be."""
+        if intent.client_id in self._submission.placing:
+            self._submission.placing[intent.client_id].withdrawn = True
+        self.tasks.spawn(self._cancel(intent), name=f"cancel {intent.client_id}")
+
+    async def _cancel(self, intent: CancelOrder) -> None:
+        """Cancel until the order's end is known."""
+        waits = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10))
+        while True:
+            await self.gateway.limits.allowed()
+            outcome = await self.gateway.cancel(intent, known=self._submission.placed.get(intent.client_id))
+            if isinstance(outcome, Accepted):
+                assert outcome.update is not None
+                self._emit(outcome.update)
+                if outcome.update.status.is_terminal:
+                    self._submission.placed.pop(intent.client_id, None)
+                    return
+            elif isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
+                if await self._settle_refused_cancel(intent, outcome):
+                    return
+            else:
+                log.warning("cancel of %s: %s", intent.client_id, outcome)
+                found = await self._look(intent)
+                if isinstance(found, OrderUpdate) and found.status.is_terminal:
+                    return
+            delay_ms = next(waits, None)
+            if delay_ms is None:
+                self._emit(self._cancel_rejected(intent, 0, "the cancel's outcome stays unknown"))
+                return
+            await self.tasks.sleep(delay_ms)
+
+    async def _settle_refused_cancel(self, intent: CancelOrder, refusal: Rejected) -> bool:
+        """Find out what a refused cancel means; return False when the cancel should be sent again."""
+        if refusal.code not in (UNKNOWN_ORDER, NO_SUCH_ORDER):
+            self._emit(self._cancel_rejected(intent, refusal.code, refusal.message))
+            return True
+        found = await self._look(intent)
+        if isinstance(found, OrderUpdate):
+            return found.status.is_terminal or await self._cancel_triggered(intent, found)
+        if not is_absent(found):
+            return False
+        placing = self._submission.placing.get(intent.client_id)
+        if placing is not None:  # it overtook the order: wait for the order's fate, then see
+            await placing.resolved.wait()
+            return placing.absent or isinstance(placing.outcome, Rejected)
+        self._emit(self._cancel_rejected(intent, refusal.code, refusal.message))
+        return True
+
+    async def _look(self, intent: CancelOrder) -> OrderUpdate | Outcome:
+        """Ask for the order and tell the engine what is found."""
+        found = await self.gateway.query(intent.client_id, intent.symbol, algo=intent.algo)
+        if isinstance(found, Accepted) and found.update is not None:
+            self._emit(found.update)
+            if found.update.status.is_terminal:
+                self._submission.placed.pop(intent.client_id, None)
+            return found.update
+        return found
+
+    async def _cancel_triggered(self, intent: CancelOrder, found: OrderUpdate) -> bool:
+        """Cancel the order that a triggered stop has become: as a stop it is beyond cancelling."""
+        if intent.algo and not found.algo:
+            await self._cancel(CancelOrder(intent.client_id, intent.symbol, algo=False))
+            return True
+        return False
+
+    def _cancel_rejected(self, intent: CancelOrder, code: int, reason: str) -> CancelRejected:
+        return CancelRejected(self.tasks.clock.now_ms(), intent.client_id, intent.symbol, code, reason)

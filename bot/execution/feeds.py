@@ -1,0 +1,304 @@
+"""Supervised sockets: opened, watched, replaced; what is lost and what is back is told as an event.
+
+A subscription on the wrong path is accepted and stays silent, and a connection can be half dead: only data prove that a feed
+lives. Each feed has to deliver within its silence limit, and each stream on it within a longer one of its own, else
+`FeedLost`, and the socket is opened anew. The user feed may rightly be silent: whoever compares the account tells (`distrust`)
+when it has kept something back.
+
+A socket is replaced by opening the new one first; what the old one still holds is delivered, and repetitions are recognised by
+whoever takes the events. That is also done before the exchange's 24 hours are over. Failed attempts grow apart, and are told
+at the first, second, fourth, eighth ... failure.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bot.core.clock import Cancellable
+from bot.core.errors import BotError, WireError
+from bot.core.events import Event, FeedLost, FeedRestored
+from bot.execution.outcomes import describe
+from bot.execution.sockets import ENDED, NOTES, RECONNECTED, UNREADABLE, Frame, HardenedSocket, SocketFactory
+from bot.execution.stamps import Lag
+from bot.execution.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+MARKET, PUBLIC, USER = "market", "public", "user"
+REOPEN_MS = (0, 1_000, 2_000, 5_000, 10_000, 30_000)
+
+
+class Stream:
+    """One stream of a feed: what came, when, and how late."""
+
+    __slots__ = ("frames", "heard_ms", "lag", "silent")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.heard_ms = 0  # on our clock; 0 before the first frame
+        self.silent = 0  # looks in a row that found nothing new
+        self.lag = Lag()
+
+
+class Feed:
+    """One socket and how it stands."""
+
+    def __init__(
+        self, name: str, factory: SocketFactory, *, silence_ms: int | None, streams: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.factory = factory
+        self.silence_ms = silence_ms
+        self.streams = {stream: Stream() for stream in streams}
+        self.socket: HardenedSocket | None = None
+        self.frames = 0
+        self.since_ms = 0  # when the socket that delivers now was opened
+        self.lost = False
+        self.reopening = False
+        self.reopened = 0
+        self.timers: dict[str, Cancellable] = {}
+
+    def cancel(self) -> None:
+        """Stop watching and rotating."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+
+class Feeds:
+    """Keeps feeds alive.
+
+    Parameters
+    ----------
+    tasks
+        Clock, waiting and counting.
+    emit
+        Takes `FeedLost`, `FeedRestored` and whatever a subclass makes of frames.
+    stream_silence_ms
+        How long one stream of a watched feed may be silent while the others deliver.
+    rotate_ms
+        Age at which a socket is replaced; None for never.
+    on_error
+        Takes what could not be read.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        emit: Callable[[Event], None],
+        *,
+        stream_silence_ms: int | None,
+        rotate_ms: int | None,
+        on_error: Callable[[WireError], None] | None = None,
+    ) -> None:
+        self.feeds: dict[str, Feed] = {}
+        self._tasks = tasks
+        self._emit = emit
+        self._stream_silence_ms = stream_silence_ms
+        self._rotate_ms = rotate_ms
+        self._on_error = on_error
+        self._closing = False
+        self._consumers: set[asyncio.Task[None]] = set()
+
+    # Life --------------------------------------------------------------------------------------------------------------
+
+    async def open_all(self) -> None:
+        """Open every socket, the last feed first; raises `BotError` when one does not open."""
+        for feed in reversed(self.feeds.values()):
+            feed.socket = await self._open(feed)
+            self._start_consumer(feed, feed.socket)
+
+    def watch_all(self) -> None:
+        """Begin to watch over silence and age."""
+        for feed in self.feeds.values():
+            self._watch(feed, feed.frames, False)
+            self._watch_streams(feed, {name: s.frames for name, s in feed.streams.items()})
+            self._plan_rotation(feed)
+
+    async def close(self) -> None:
+        """Close all sockets at once."""
+        self._closing = True
+        for feed in self.feeds.values():
+            feed.cancel()
+        await self._tasks.together(*(f.socket.close() for f in self.feeds.values() if f.socket is not None))
+        if self._consumers:
+            await asyncio.wait(set(self._consumers), timeout=1)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The feeds that do not deliver now."""
+        return tuple(feed.name for feed in self.feeds.values() if feed.lost)
+
+    def distrust(self, name: str, reason: str) -> None:
+        """Take a feed for lost because of what somebody else knows, and open it anew."""
+        feed = self.feeds[name]
+        self._lose(feed, reason)
+        self._reopen(feed)
+
+    async def _open(self, feed: Feed) -> HardenedSocket:
+        socket = feed.factory()
+        try:
+            await socket.connect()
+        except Exception as error:
+            raise BotError(f"cannot open the {feed.name} stream: {describe(error)}") from error
+        feed.since_ms = self._tasks.clock.now_ms()
+        return socket
+
+    def _start_consumer(self, feed: Feed, socket: HardenedSocket) -> None:
+        task = self._tasks.spawn(self._consume(feed, socket), name=f"{feed.name} stream")
+        self._consumers.add(task)
+        task.add_done_callback(self._consumers.discard)
+
+    async def _consume(self, feed: Feed, socket: HardenedSocket) -> None:
+        """Take frames and notes off one socket until it ends."""
+        while True:
+            message = await socket.recv()
+            kind = message.get("e")
+            try:
+                if kind in NOTES:
+                    self._on_note(feed, socket, kind, str(message.get("m", "")))
+                else:
+                    self._on_frame(feed, message)
+            except WireError as error:
+                log.error("%s", error)
+                if self._on_error is not None:
+                    self._on_error(error)
+            finally:
+                self._tasks.activity.end()
+            if kind == ENDED:
+                return
+
+    # What a subclass says ----------------------------------------------------------------------------------------------
+
+    def _on_frame(self, feed: Feed, frame: Frame) -> None:
+        """Take one frame."""
+        raise NotImplementedError
+
+    def _interrupted(self, feed: Feed) -> None:
+        """Take note that frames of a feed may have been missed."""
+
+    # Loss and return ---------------------------------------------------------------------------------------------------
+
+    def _on_note(self, feed: Feed, socket: HardenedSocket, kind: str, text: str) -> None:
+        if self._closing or socket is not feed.socket:
+            return
+        if kind == UNREADABLE:
+            raise WireError(f"the {feed.name} stream sent a frame that is no JSON object: {text}")
+        if kind == RECONNECTED:
+            feed.since_ms = self._tasks.clock.now_ms()
+            self._interrupted(feed)
+            if feed.name == USER:
+                self._lose(feed, "reconnected")
+                self._restore(feed)
+            return
+        self._interrupted(feed)
+        self._lose(feed, text or "the socket's reader ended")
+        if kind == ENDED:
+            self._reopen(feed)
+
+    def _lose(self, feed: Feed, reason: str, *, at_ms: int = 0) -> None:
+        if not feed.lost:
+            feed.lost = True
+            log.warning("%s stream lost: %s", feed.name, reason)
+            self._emit(FeedLost(max(at_ms, self._tasks.clock.now_ms()), feed.name, reason))
+
+    def _restore(self, feed: Feed) -> None:
+        if feed.lost:
+            feed.lost = False
+            log.info("%s stream restored", feed.name)
+            self._emit(FeedRestored(self._tasks.clock.now_ms(), feed.name))
+
+    def _reopen(self, feed: Feed) -> None:
+        if not feed.reopening and not self._closing:
+            feed.reopening = True
+            self._tasks.spawn(self._replace(feed), name=f"reopen {feed.name}")
+
+    async def _replace(self, feed: Feed) -> None:
+        """Open a new socket, then close the old one."""
+        try:
+            socket = await self._open_patiently(feed)
+            if socket is None:
+                return
+            old, feed.socket = feed.socket, socket
+            feed.reopened += 1
+            self._start_consumer(feed, socket)
+            if old is not None:
+                await old.close()
+        finally:
+            feed.reopening = False
+        if feed.name == USER:
+            self._restore(feed)
+        self._plan_rotation(feed)
+
+    async def _open_patiently(self, feed: Feed) -> HardenedSocket | None:
+        """Open a feed's socket, trying for as long as it takes; None when we are closing."""
+        tries = 0
+        while not self._closing:
+            await self._tasks.sleep(REOPEN_MS[min(tries, len(REOPEN_MS) - 1)])
+            tries += 1
+            try:
+                return await self._open(feed)
+            except BotError as error:
+                if tries & (tries - 1) == 0:
+                    pause = REOPEN_MS[min(tries, len(REOPEN_MS) - 1)] / 1000
+                    log.warning("%s (attempt %s, the next one in %g s)", error, tries, pause)
+        return None
+
+    # Silence and age ---------------------------------------------------------------------------------------------------
+
+    def _watch(self, feed: Feed, frames: int, silent: bool) -> None:
+        """Look twice per silence limit whether anything came; silent twice in a row is lost."""
+        if feed.silence_ms is None or self._closing:
+            return
+
+        def look() -> None:
+            quiet_now = feed.frames == frames
+            if quiet_now and silent:
+                self._lose(feed, f"silent for {feed.silence_ms} ms")
+                self._reopen(feed)
+            self._watch(feed, feed.frames, quiet_now and not silent)
+
+        feed.timers["silence"] = self._tasks.clock.call_later(feed.silence_ms / 2, look)
+
+    def _watch_streams(self, feed: Feed, frames: Mapping[str, int]) -> None:
+        """Look twice per limit at each stream of a feed: one that is silent while the socket lives is lost too."""
+        limit_ms = self._stream_silence_ms
+        if feed.silence_ms is None or limit_ms is None or self._closing:
+            return
+
+        def look() -> None:
+            silent = []
+            for name, stream in feed.streams.items():
+                stream.silent = stream.silent + 1 if stream.frames == frames[name] else 0
+                if stream.silent >= 2:
+                    silent.append(name)
+                    stream.silent = 0
+            if silent and not feed.lost:
+                self._lose(feed, f"{', '.join(silent)} silent for {limit_ms} ms")
+                self._reopen(feed)
+            self._watch_streams(feed, {name: s.frames for name, s in feed.streams.items()})
+
+        feed.timers["streams"] = self._tasks.clock.call_later(limit_ms / 2, look)
+
+    def _plan_rotation(self, feed: Feed) -> None:
+        old = feed.timers.pop("rotation", None)
+        if old is not None:
+            old.cancel()
+        if self._rotate_ms is not None and not self._closing:
+            feed.timers["rotation"] = self._tasks.clock.call_later(self._rotate_ms, lambda: self._reopen(feed))
+
+    def view(self) -> dict[str, Any]:
+        """Return how every stream stands, for terminal and page."""
+        now = self._tasks.clock.now_ms()
+        return {
+            feed.name: {
+                "lost": feed.lost,
+                "reopened": feed.reopened + (feed.socket.reconnections if feed.socket is not None else 0),
+                "streams": {
+                    name: {**stream.lag.summary(), "age_ms": now - stream.heard_ms if stream.heard_ms else None}
+                    for name, stream in feed.streams.items()
+                },
+            }
+            for feed in self.feeds.values()
+        }

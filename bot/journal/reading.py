@@ -1,0 +1,97 @@
+"""Reading back: events and intents for a replay, trades and equity for the person who asks."""
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from bot.core.codec import unpack
+from bot.core.events import Event
+from bot.core.intents import Intent
+from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
+from bot.core.types import OrderStatus
+from bot.journal.writing import Writing
+
+
+class Journal(Writing):
+    """The journal at a path, held by one bot at a time; see `File` for its parameters."""
+
+    def _bodies(self, sql: str, arguments: tuple[Any, ...], name: str) -> list[Any]:
+        with self._translated():
+            return [unpack(name, orjson.loads(row[0])) for row in self._db.execute(sql, arguments)]
+
+    def events(self, session: int, *, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """Yield (sequence number, event) of a session in the order in which they were handled."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT seq, type, body FROM events WHERE session = ? AND seq > ? ORDER BY seq", (session, after)
+            )
+            for seq, name, body in rows:
+                yield seq, unpack(name, orjson.loads(body))
+
+    def intents(self, session: int, *, after: int = 0) -> Iterator[tuple[int, Intent]]:
+        """Yield (sequence number of the event answered, intent) of a session."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT seq, type, body FROM intents WHERE session = ? AND seq > ? ORDER BY seq, n", (session, after)
+            )
+            for seq, name, body in rows:
+                yield seq, unpack(name, orjson.loads(body))
+
+    def trades(self, session: int | None = None) -> list[TradeRecord]:
+        """Return the trades, and the setups that filled nothing, of a session or of all, in the order of their signals."""
+        where, arguments = ("WHERE session = ?", (session,)) if session is not None else ("", ())
+        return self._bodies(
+            f"SELECT body FROM trades {where} ORDER BY session, signal_ms, rowid", arguments, "TradeRecord"
+        )
+
+    def last_trades(self, n: int, session: int | None = None) -> list[TradeRecord]:
+        """Return the last `n` trades that filled something, newest last."""
+        where, arguments = ("AND session = ?", (session,)) if session is not None else ("", ())
+        sql = f"SELECT body FROM trades WHERE opened_ms > 0 {where} ORDER BY session DESC, closed_ms DESC, rowid DESC LIMIT ?"
+        return self._bodies(sql, (*arguments, n), "TradeRecord")[::-1]
+
+    def decisions(self, session: int, *, from_ms: int = 0, to_ms: int = 2**62) -> Iterator[Decision]:
+        """Yield the decisions on bars that opened in [from_ms, to_ms); each holds all values of its bar, so not a list."""
+        sql = "SELECT body FROM decisions WHERE session = ? AND open_ms >= ? AND open_ms < ? ORDER BY open_ms"
+        with self._translated():
+            for (body,) in self._db.execute(sql, (session, from_ms, to_ms)):
+                yield unpack("Decision", orjson.loads(body))
+
+    def equity(self, session: int, *, last: int | None = None) -> list[EquityPoint]:
+        """Return the equity line of a session, or its `last` points."""
+        rows = self._rows(
+            "SELECT at_ms, wallet, equity, peak, day_r FROM equity WHERE session = ? ORDER BY seq DESC, n DESC LIMIT ?",
+            (session, -1 if last is None else last),
+        )
+        return [
+            EquityPoint(
+                row["at_ms"],
+                Decimal(row["wallet"]),
+                Decimal(row["equity"]),
+                Decimal(row["peak"]),
+                math.nan if row["day_r"] is None else row["day_r"],
+            )
+            for row in reversed(rows)
+        ]
+
+    def orders(self, session: int, *, working: bool = False) -> list[dict[str, Any]]:
+        """Return the orders of a session as last told by the venue, oldest first; only the live ones with `working`."""
+        rows = self._rows("SELECT * FROM orders WHERE session = ? ORDER BY created_ms, client_id", (session,))
+        return [row for row in rows if not working or not OrderStatus(row["status"]).is_terminal]
+
+    def fills(self, session: int) -> list[dict[str, Any]]:
+        """Return our fills in a session, oldest first, each once."""
+        return self._rows("SELECT * FROM fills WHERE session = ? ORDER BY at_ms, trade_id", (session,))
+
+    def naked(self, session: int) -> list[NakedSpell]:
+        """Return the times without a whole stop of a session, oldest first."""
+        rows = self._rows("SELECT * FROM naked WHERE session = ? ORDER BY at_ms, symbol", (session,))
+        return [NakedSpell(r["at_ms"], r["symbol"], r["trade_id"], r["ms"], r["role"]) for r in rows]
+
+    def measures(self, session: int, name: str) -> list[float]:
+        """Return everything measured under a name in a session, oldest first."""
+        sql = "SELECT value FROM measures WHERE session = ? AND name = ? ORDER BY rowid"
+        return [row["value"] for row in self._rows(sql, (session, name))]

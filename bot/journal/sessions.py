@@ -1,0 +1,111 @@
+"""Sessions: one engagement of one account at one venue, begun, taken up again after a crash, ended, forgotten."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bot.journal.file import File
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One engagement of an account; `resumed` tells that it holds events to replay before anything new is handled."""
+
+    id: int
+    venue: str
+    account: str
+    resumed: bool
+    events: int  # how many it holds: the last sequence number
+    config: str | None = None  # the settings that it was begun with
+    memory: dict[str, Any] | None = None  # what the session before it left
+
+
+def _loaded(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else dict(orjson.loads(text))
+
+
+class Sessions(File):
+    """The sessions of a journal."""
+
+    def open_session(
+        self, venue: str, account: str, *, resume: bool, at_ms: int = 0, config: str | None = None
+    ) -> Session:
+        """Return the session that is written from now on.
+
+        Parameters
+        ----------
+        venue, account
+            Where, and whose: the account is any stable text (never a secret).
+        resume
+            Take up the last session of this venue and account that was not ended, if there is one; a new one takes over what
+            the last one remembered.
+        at_ms
+            Exchange time, of a new session's start.
+        config
+            The settings of a new session, as text that `Config` reads back.
+        """
+        memory: str | None = None
+        with self._translated():
+            self.commit()
+            if resume:
+                row = self._db.execute(
+                    "SELECT * FROM sessions WHERE venue = ? AND account = ? ORDER BY ended_ms IS NULL DESC, id DESC LIMIT 1",
+                    (venue, account),
+                ).fetchone()
+                if row and row["ended_ms"] is None:
+                    return self._take_up(row)
+                memory = (row["final"] or row["memory"]) if row else None
+            cursor = self._db.execute(
+                "INSERT INTO sessions (venue, account, started_ms, config, memory) VALUES (?, ?, ?, ?, ?)",
+                (venue, account, at_ms, config, memory),
+            )
+            self._session, self._seq = int(cursor.lastrowid or 0), 0
+        return Session(self._session, venue, account, False, 0, config, _loaded(memory))
+
+    def _take_up(self, row: sqlite3.Row) -> Session:
+        self._session = int(row["id"])
+        last = self._db.execute("SELECT max(seq) FROM events WHERE session = ?", (self._session,)).fetchone()
+        self._seq = last[0] or 0
+        memory = _loaded(row["memory"])
+        return Session(self._session, row["venue"], row["account"], True, self._seq, row["config"], memory)
+
+    def has_begun(self, session: int) -> bool:
+        """Whether the account was looked at in a session: before that, it holds nothing but history."""
+        sql = "SELECT 1 FROM events WHERE session = ? AND type = 'AccountSnapshot' LIMIT 1"
+        return bool(self._rows(sql, (session,)))
+
+    def end_session(self, at_ms: int, *, memory: Mapping[str, Any] | None = None) -> None:
+        """Mark the session finished: it will not be resumed; `memory` is what the next one takes over."""
+        text = orjson.dumps(memory).decode() if memory is not None else None
+        with self._translated():
+            self._begin()
+            self._db.execute(
+                "UPDATE sessions SET ended_ms = ?, final = COALESCE(?, final) WHERE id = ?",
+                (at_ms, text, self._session),
+            )
+        self.commit()
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return all sessions, oldest first: `id, venue, account, started_ms, ended_ms, trades`."""
+        return self._rows(
+            "SELECT s.*, (SELECT count(*) FROM trades t WHERE t.session = s.id AND t.opened_ms > 0) AS trades "
+            "FROM sessions s ORDER BY id"
+        )
+
+    def forget(self, *, venue: str, keep: int) -> int:
+        """Drop the event streams of a venue's sessions but the last `keep`; trades and equity stay. Return how many.
+
+        A replay on the embedded exchange is never resumed, and its events weigh far more than what came of them.
+        """
+        old = self._rows("SELECT id FROM sessions WHERE venue = ? ORDER BY id DESC LIMIT -1 OFFSET ?", (venue, keep))
+        with self._translated():
+            self._begin()
+            dropped = 0
+            for row in old:
+                dropped += self._db.execute("DELETE FROM events WHERE session = ?", (row["id"],)).rowcount > 0
+                self._db.execute("DELETE FROM intents WHERE session = ?", (row["id"],))
+        self.commit()
+        return dropped

@@ -1,0 +1,139 @@
+"""Appending: events before they are handled, what the engine answered before it is performed."""
+
+import sqlite3
+from collections.abc import Iterable
+
+import orjson
+
+from bot.core.codec import pack
+from bot.core.events import AccountSnapshot, Event, Fill, OrderUpdate
+from bot.core.intents import Intent, PlaceOrder
+from bot.core.records import Decision, EquityPoint, NakedSpell, Record, TradeRecord
+from bot.journal.schema import DECISION, EQUITY, EVENT, FILL, INTENT, MEASURE, NAKED, ORDER_NEW, ORDER_UPDATE, TRADE
+from bot.journal.sessions import Sessions
+
+
+class Writing(Sessions):
+    """What a running bot does to its journal."""
+
+    def append_event(self, event: Event) -> int:
+        """Record an event, before it is handled, and return its sequence number. Durable at the next `commit`."""
+        seq = self._seq + 1
+        name = type(event).__name__
+        try:
+            self._begin()
+            self._db.execute(EVENT, (self._session, seq, event.at_ms, name, orjson.dumps(pack(event)).decode()))
+            if name == "OrderUpdate" or name == "Fill" or name == "AccountSnapshot":
+                self._append_book(event)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+        self._seq = seq
+        self._last_event = (seq, event.at_ms)
+        self._unsettled += 1
+        return seq
+
+    def append_events(self, events: Iterable[Event]) -> int:
+        """Record many events that decide nothing (the klines of the warm-up) at once; return the last number."""
+        rows = [
+            (self._session, seq, event.at_ms, type(event).__name__, orjson.dumps(pack(event)).decode())
+            for seq, event in enumerate(events, self._seq + 1)
+        ]
+        with self._translated():
+            self._begin()
+            self._db.executemany(EVENT, rows)
+        self._seq += len(rows)
+        self._unsettled += len(rows)
+        return self._seq
+
+    def append_outputs(
+        self, seq: int, outputs: Iterable[Intent | Record], *, intents: bool = True, records: bool = True
+    ) -> bool:
+        """Record what the engine answered to event `seq`; True if it holds an intent, which `commit` must precede.
+
+        Writing the answers of a replayed event again changes nothing: they have the same keys. While an order waits to
+        be sent, the intents may be recorded first and the rest afterwards.
+        """
+        urgent = False
+        session = self._session
+        try:
+            self._begin()
+            execute = self._db.execute
+            for n, output in enumerate(outputs):
+                if not (records if isinstance(output, Record) else intents):
+                    continue
+                self._unsettled += 1
+                if isinstance(output, EquityPoint):
+                    money = (str(output.wallet), str(output.equity), str(output.peak), float(output.day_r))
+                    execute(EQUITY, (session, seq, n, output.at_ms, *money))
+                    continue
+                if isinstance(output, NakedSpell):
+                    spell = (output.symbol, output.at_ms, output.trade_id, output.role, output.ms)
+                    execute(NAKED, (session, *spell))
+                    continue
+                body = orjson.dumps(pack(output)).decode()
+                if isinstance(output, Decision):
+                    execute(DECISION, (session, output.open_ms, output.at_ms, output.signal, output.code, body))
+                elif isinstance(output, TradeRecord):
+                    self._append_trade(output, body)
+                else:
+                    urgent = True
+                    client_id = getattr(output, "client_id", "")
+                    execute(INTENT, (session, seq, n, type(output).__name__, client_id, body))
+                    if isinstance(output, PlaceOrder):
+                        self._append_order(seq, output)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+        return urgent
+
+    def _append_trade(self, trade: TradeRecord, body: str) -> None:
+        times = (trade.signal_ms, trade.opened_ms, trade.closed_ms)
+        result = (trade.side.name, trade.exit_reason, str(trade.qty), str(trade.pnl))
+        self._db.execute(TRADE, (self._session, trade.trade_id, *times, *result, body))
+        self._settle_due = True
+
+    def _append_order(self, seq: int, order: PlaceOrder) -> None:
+        known, at_ms = self._last_event
+        if seq != known:
+            found = self._rows("SELECT at_ms FROM events WHERE session = ? AND seq = ?", (self._session, seq))
+            at_ms = found[0]["at_ms"] if found else 0
+        price = order.price if order.trigger_price is None else order.trigger_price
+        what = (
+            order.client_id,
+            order.symbol,
+            order.side.value,
+            order.order_type.value,
+            str(order.qty),
+            str(price or ""),
+        )
+        flags = (int(order.reduce_only or order.close_position), int(order.algo))
+        self._db.execute(ORDER_NEW, (self._session, *what, *flags, at_ms, at_ms))
+
+    def _append_book(self, event: Event) -> None:
+        """Keep the tables of orders and fills in step with what the venue tells."""
+        execute = self._db.execute
+        if isinstance(event, OrderUpdate):
+            what = (event.client_id, event.symbol, event.side.value, "", str(event.qty), "", 0, int(event.algo))
+            state = (event.status.value, str(event.filled_qty), str(event.average_price), event.at_ms, event.at_ms)
+            execute(ORDER_UPDATE, (self._session, *what, *state, event.order_id, event.code, event.reason))
+        elif isinstance(event, Fill):
+            self._append_fill(event)
+        elif isinstance(event, AccountSnapshot):
+            for fill in event.fills:
+                self._append_fill(fill)
+            for order in event.orders:
+                kind = (order.client_id, order.symbol, order.side.value, order.order_type.value, str(order.qty))
+                flags = (str(order.price), int(order.reduce_only or order.close_position), int(order.algo))
+                found = (order.status.value, str(order.filled_qty), str(order.average_price), *(2 * (order.update_ms,)))
+                execute(ORDER_UPDATE, (self._session, *kind, *flags, *found, "", 0, ""))
+
+    def _append_fill(self, fill: Fill) -> None:
+        key = (self._session, fill.symbol, fill.trade_id, fill.at_ms, fill.client_id, fill.side.value)
+        money = (str(fill.qty), str(fill.price), str(fill.fee), int(fill.maker), str(fill.realized))
+        self._db.execute(FILL, (*key, *money))
+        self._settle_due = True
+
+    def measure(self, name: str, value: float, *, at_ms: int) -> None:
+        """Record something measured of the bot itself (`decision_ms`, ...); durable with the next commit."""
+        with self._translated():
+            self._begin()
+            self._db.execute(MEASURE, (self._session, name, at_ms, value))

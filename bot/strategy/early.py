@@ -1,0 +1,31 @@
+"""Values of a bar that is not confirmed yet: the kernels step on a copy of the symbol's memory, which is put back afterwards.
+
+Used with `bar_close = early` (strategy 1): the decision is taken on what the bar will very probably be, and the exchange's own
+bar steps the true memory when it comes.
+"""
+
+from bot.core.events import KlineClosed
+from bot.strategy.features import Features, Row
+
+
+class EarlyFeatures(Features):
+    """Features that can also look at a bar without taking it."""
+
+    def peek(self, event: KlineClosed) -> Row | None:
+        """Return what `step` would return, and leave everything as it was."""
+        symbol = event.kline.symbol
+        index = self._index.get(symbol)
+        if index is None:
+            return None
+        state, htf = self._states[index : index + 1].copy(), self._htf_rows[index].copy()
+        last, fresh, refused = self._last.get(symbol), self._fresh[symbol], len(self.refused)
+        try:
+            return self.step(event)
+        finally:
+            self._states[index : index + 1], self._htf_rows[index] = state, htf
+            self._fresh[symbol] = fresh
+            del self.refused[refused:]
+            if last is None:
+                self._last.pop(symbol, None)
+            else:
+                self._last[symbol] = last
