@@ -1,0 +1,169 @@
+"""The twin: the same days through REST and websockets on the embedded exchange, and through the back-test.
+
+Both read the same klines with the same engine, so conditions, signals and plan prices agree on every bar. Fills do not:
+one exchange has ticks and a book, the other bars and assumptions. Vetoes and quantities agree until the first fill that
+differs. The session's journal, replayed, reproduces the session exactly.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bot.cli.main import cli
+from bot.config import parse
+from bot.core.klines import aggregate
+from bot.journal import Journal
+from bot.market import store
+from bot.market.funding import write_funding
+from bot.market.store import format_time, parse_time
+from bot.market.synthetic import synthetic_market
+from bot.research.backtest import run_backtest
+from bot.research.bt_data import candidates_open_ms, prepare
+from bot.research.replay import load_market
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.wire
+BASE_MS = 180_000
+HOUR_MS = 3_600_000
+EASY = ("strategy.htf_source=smc", "strategy.min_rating=1", "strategy.tap_window=12", "strategy.min_rank=0")
+PLAN = ("entry", "stop", "tp1", "tp2", "catastrophe")
+
+
+def live(klines: Path, data: Path, *, begin: str, end: str, settings: tuple[str, ...] = ()) -> int:
+    """Run the bot on the embedded exchange and return its journal's session."""
+    words = ["run", "--venue", "sim", "--klines", str(klines), "--from", begin, "--to", end, "--speed", "max", "--once"]
+    words += ["--json", "--no-dashboard", *(w for o in settings for w in ("--set", o))]
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", *words],
+        cwd=ROOT,
+        env={**os.environ, "BOT_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with Journal(data / "bot.db", read_only=True) as journal:
+        return int(journal.sessions()[-1]["id"])
+
+
+def compare(
+    klines: Path, data: Path, session: int, *, begin: str, end: str, settings: tuple[str, ...] = ()
+) -> dict[str, int]:
+    """Hold the session's decisions against the back-test's; return what was compared."""
+    config = parse("", overrides=("risk.stage=full", *settings))
+    market = load_market(config, klines)
+    result = run_backtest(config, market, from_ms=parse_time(begin), to_ms=parse_time(end))
+    with Journal(data / "bot.db", read_only=True) as journal:
+        decisions = list(journal.decisions(session))
+        trades = [t for t in journal.trades(session) if t.fills]
+    grid = result.grid
+    ours = {d.open_ms: d for d in result.decisions}
+    first_live = min((f.at_ms for t in trades for f in t.fills), default=2**62)
+    first_ours = min((f.at_ms for t in result.trades for f in t.record.fills), default=2**62)
+    bars = signals = alike = 0
+    place = {int(ms): i for i, ms in enumerate(grid.open_ms)}
+    for decision in decisions:
+        i = place[decision.open_ms]
+        assert sum(1 << k for k, on in enumerate(decision.long) if on) == grid.long[i], decision
+        assert sum(1 << k for k, on in enumerate(decision.short) if on) == grid.short[i], decision
+        assert decision.signal == grid.signal[i], decision
+        bars += 1
+        if not decision.signal:
+            continue
+        signals += 1
+        twin = ours[decision.open_ms]
+        for name in PLAN:
+            assert decision.values.get(name) == twin.values.get(name), (name, decision, twin)
+        if decision.at_ms < min(first_live, first_ours):
+            assert decision.code == twin.code
+            assert decision.values.get("qty") == twin.values.get("qty")
+            alike += 1
+    assert bars == len(grid)
+    return {"bars": bars, "signals": signals, "alike": alike, "trades": len(trades), "ours": len(result.trades)}
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    """A synthetic market as files, and the settings under which it signals often enough."""
+    folder = tmp_path_factory.mktemp("twin")
+    made = synthetic_market(16, 11)
+    for symbol, minutes in made.klines.items():
+        store.write(folder, aggregate(minutes, BASE_MS))
+        store.write(folder, minutes)
+        write_funding(folder, made.funding[symbol])
+    config = parse("", overrides=EASY)
+    opens = candidates_open_ms(prepare(config, load_market(config, folder)))
+    signal = next(ms for ms in opens if ms >= made.klines["BTCUSDT"].open_ms[0] + 5_100 * BASE_MS)
+    begin = signal - signal % HOUR_MS - HOUR_MS
+    return folder, format_time(begin)[:19], format_time(begin + 8 * HOUR_MS)[:19]
+
+
+@pytest.fixture(scope="module")
+def session(day, tmp_path_factory):
+    folder, begin, end = day
+    data = tmp_path_factory.mktemp("data")
+    return data, live(folder, data, begin=begin, end=end, settings=EASY)
+
+
+def test_hours_on_the_exchange_and_in_the_back_test_decide_alike(day, session):
+    folder, begin, end = day
+    data, number = session
+
+    found = compare(folder, data, number, begin=begin, end=end, settings=EASY)
+
+    assert found["bars"] == 160
+    assert found["alike"] >= 1
+
+
+def test_a_session_is_reproduced_exactly_from_its_journal(session, monkeypatch):
+    data, number = session
+
+    done = CliRunner().invoke(cli, ["backtest", "--journal", str(data / "bot.db"), "--session", str(number), "--json",
+                                    *(w for o in EASY for w in ("--set", o))])  # fmt: skip
+
+    told = json.loads(done.stdout)
+    assert done.exit_code == 0, told["differences"][:3]
+    assert told["differences"] == []
+    assert told["compared"]["decision"] == 160
+    assert told["compared"]["intent"] > 20
+    assert told["compared"]["trade"] >= 1
+
+
+def test_a_journal_that_was_tampered_with_is_reported_as_a_bug(session, tmp_path):
+    import shutil
+    import sqlite3
+
+    data, number = session
+    shutil.copy(data / "bot.db", tmp_path / "bot.db")
+    with sqlite3.connect(tmp_path / "bot.db") as connection:
+        connection.execute(
+            "UPDATE decisions SET body = replace(body, 'no_signal', 'entered') WHERE session = ?", (number,)
+        )
+
+    done = CliRunner().invoke(
+        cli, ["backtest", "--journal", str(tmp_path / "bot.db"), *(w for o in EASY for w in ("--set", o))]
+    )
+
+    assert done.exit_code == 1
+    assert "BUG:" in done.stdout
+    assert "decision at" in done.stdout
+
+
+@pytest.mark.nightly
+@pytest.mark.reference
+@pytest.mark.timeout(3_600)
+def test_a_week_of_real_klines_decides_alike(shared, tmp_path):
+    spot = shared / "klines" / "spot"
+    begin, end = "2023-01-09", "2023-01-16"
+
+    number = live(spot, tmp_path, begin=begin, end=end)
+    found = compare(spot, tmp_path, number, begin=begin, end=end)
+
+    assert found["bars"] == 3_360
+    assert found["signals"] >= 5
+    assert found["alike"] >= 1
