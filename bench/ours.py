@@ -18,7 +18,7 @@ from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_step
 from bot.market import store
 from bot.strategy import kernel as k
-from bot.strategy.features import Features, batch_chunks, compile_steps
+from bot.strategy.features import Features, batch_chunks, columns_of, compile_steps
 from bot.structure import pac, smc
 
 FAMILIES = {
@@ -84,7 +84,6 @@ def family(name: str, bars: Klines, config: Config) -> Callable[[], None]:
     # Not cached: only the kernels' own folder is watched for changes, this file would go on measuring old code.
     @njit(error_model="numpy")
     def loop(bar, state, settings, open_ms, open_, high, low, close, volume, taker, filled, row):
-        reset(state[0], settings[0])
         for i in range(open_ms.shape[0]):
             bar_step(bar[0], open_ms[i], open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i])
             step(state[0], settings[0], bar[0], row)
@@ -99,6 +98,7 @@ def family(name: str, bars: Klines, config: Config) -> Callable[[], None]:
     def run() -> None:
         bar = records(BAR, 1)
         state = records(k.SUITE[field], 1)
+        reset(state[0], settings[0])
         loop(bar, state, settings, *inputs, row)
 
     return run
@@ -118,17 +118,15 @@ def live_suite(bars: Klines, config: Config) -> list[int]:
     """Return the ns of each bar through all families, one interval, called from Python."""
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms)
-    suites = records(k.SUITE, 1)
+    stepper = k.Stepper(params, block=1)
     rows = np.empty((1, len(k.SUITE_COLUMNS)))
-    columns = [bars.open_ms, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume]
-    resets = np.zeros(len(bars), np.int64)
-    resets[:1] = 1
-    columns += [bars.filled.astype(np.int64), resets]
+    columns = columns_of(bars)
+    reset = np.zeros(1, np.int64)
     taken = []
     for i in range(len(bars)):
-        one = [column[i : i + 1] for column in columns]
+        one = tuple(column[i : i + 1] for column in columns)
         began = time.perf_counter_ns()
-        k.suite_run(suites, params, *one, rows)
+        stepper.run_suite(one, reset, rows)
         taken.append(time.perf_counter_ns() - began)
     return taken
 

@@ -36,17 +36,15 @@ CYCLE = np.dtype(
 )
 
 
-@kernel
 def cycle_reset(cycle) -> None:
     """Bring the cycle back to where no bar has been seen: all seeds 0, the period 15 bars."""
     cycle.bars = 0
     cycle.origin = 0.0
-    for i in range(TAPS):
-        cycle.price[i] = 0.0
-        cycle.smooth[i] = 0.0
-        cycle.detrended[i] = 0.0
-        cycle.in_phase[i] = 0.0
-        cycle.quadrature[i] = 0.0
+    cycle.price[:] = 0.0
+    cycle.smooth[:] = 0.0
+    cycle.detrended[:] = 0.0
+    cycle.in_phase[:] = 0.0
+    cycle.quadrature[:] = 0.0
     cycle.i2 = 0.0
     cycle.q2 = 0.0
     cycle.re = 0.0

@@ -43,18 +43,14 @@ def quartiles_of(count: int) -> np.record:
     return out
 
 
-@kernel
 def clusters_reset(clusters) -> None:
     """Bring any record back to its beginning, all values 0."""
-    for k in range(CAPACITY):
-        clusters.value[k] = 0.0
-        clusters.order[k] = k
-        clusters.sorted[k] = 0.0
-        clusters.running[k + 1] = 0.0
-        clusters.member[k] = 0
-    clusters.running[0] = 0.0
-    for i in range(3):
-        clusters.centre[i] = math.nan
+    clusters.value[:] = 0.0
+    clusters.order[:] = np.arange(CAPACITY)
+    clusters.sorted[:] = 0.0
+    clusters.running[:] = 0.0
+    clusters.member[:] = 0
+    clusters.centre[:] = math.nan
     clusters.plain_runs = 0
 
 

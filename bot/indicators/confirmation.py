@@ -48,7 +48,6 @@ CONFIRMATION = np.dtype(
 )
 
 
-@kernel
 def supertrend_reset(trend) -> None:
     trend.upper = math.nan
     trend.lower = math.nan
@@ -70,7 +69,6 @@ def supertrend_step(trend, middle: float, width: float, close: float, previous_c
     trend.line = lower if side == 1 else upper
 
 
-@kernel
 def confirmation_reset(conf) -> None:
     """Bring the signals back to where no bar has been seen."""
     conf.bars = 0

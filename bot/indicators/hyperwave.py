@@ -64,7 +64,6 @@ WAVE = np.dtype(
 )
 
 
-@kernel
 def extremum_reset(extremum) -> None:
     extremum.known = 0
     extremum.wave = 0.0
@@ -72,14 +71,12 @@ def extremum_reset(extremum) -> None:
     extremum.bar = 0
 
 
-@kernel
 def swings_reset(swings) -> None:
     extremum_reset(swings.current)
     extremum_reset(swings.candidate)
     extremum_reset(swings.reference)
 
 
-@kernel
 def wave_reset(wave) -> None:
     """Bring the wave back to where no bar has been seen."""
     wave.bars = 0

@@ -53,7 +53,6 @@ MONEY_FLOW = np.dtype(
 )
 
 
-@kernel
 def money_flow_reset(flow) -> None:
     """Bring money flow back to where no bar has been seen."""
     flow.typical = math.nan

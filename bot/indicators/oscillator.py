@@ -92,7 +92,6 @@ def params(oscillator: Oscillator) -> Any:
     return numbers
 
 
-@kernel
 def om_reset(state, params) -> None:
     """Bring the family back to where no bar has been seen."""
     money_flow_reset(state.flow)

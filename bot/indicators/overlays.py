@@ -102,7 +102,6 @@ def params(overlays: Overlays, model: Mapping[str, Any] | None = None) -> Any:
     return numbers
 
 
-@kernel
 def so_reset(state, params) -> None:
     """Bring the family back to where no bar has been seen."""
     confirmation_reset(state.confirmation)

@@ -58,14 +58,12 @@ RATING_PARAMS = np.dtype(
 )
 
 
-@kernel
 def rater_reset(rater) -> None:
     """Bring the rater back to where no signal has been seen."""
     rater.threshold = math.nan
     rater.z = math.nan
     rater.rating = math.nan
-    for i in range(COUNT):
-        rater.features[i] = math.nan
+    rater.features[:] = math.nan
     rater.probability = math.nan
 
 

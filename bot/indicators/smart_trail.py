@@ -36,7 +36,6 @@ TRAIL = np.dtype(
 )
 
 
-@kernel
 def trail_reset(trail) -> None:
     """Bring the trail back to where no bar has been seen."""
     trail.bars = 0

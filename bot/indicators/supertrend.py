@@ -15,6 +15,7 @@ from bot.config import SupertrendAi
 from bot.core.jit import kernel, record
 from bot.indicators.averages import EMA, RMA, ema_step, rma_step
 from bot.indicators.clustering import CAPACITY, CLUSTERS, QUARTILES, TOLERANCE, cluster, clusters_reset, quartiles_of
+from bot.indicators.window_sum import ema_reset, rma_reset
 
 PARAMS = np.dtype(
     [
@@ -123,21 +124,16 @@ def supertrend_step(state, middle: float, width: float, close: float, previous_c
     return state.output
 
 
-@kernel
 def sta_reset(state, params) -> None:
     """Bring any state back to that before the first bar."""
     state.bars = 0
     state.close = math.nan
-    state.atr.bars = 0
-    state.atr.value = 0.0
-    state.den.bars = 0
-    state.den.value = 0.0
-    state.den.seed = 0.0
-    for k in range(CAPACITY):
-        state.upper[k] = 0.0
-        state.lower[k] = 0.0
-        state.output[k] = math.nan
-        state.trend[k] = 0
+    rma_reset(state.atr)
+    ema_reset(state.den)
+    state.upper[:] = 0.0
+    state.lower[:] = 0.0
+    state.output[:] = math.nan
+    state.trend[:] = 0
     clusters_reset(state.clusters)
     state.target_factor = math.nan
     state.perf_idx = math.nan

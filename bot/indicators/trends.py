@@ -58,7 +58,6 @@ TRENDS_PARAMS = np.dtype(
 )
 
 
-@kernel
 def midline_reset(midline) -> None:
     rma_reset(midline.atr)
     supertrend_reset(midline.trend)
@@ -68,7 +67,6 @@ def midline_reset(midline) -> None:
     midline.middle = math.nan
 
 
-@kernel
 def trends_reset(trends) -> None:
     """Bring all four back to where no bar has been seen."""
     tracer, catcher, cloud, strength = trends.tracer, trends.catcher, trends.cloud, trends.strength
@@ -79,8 +77,7 @@ def trends_reset(trends) -> None:
     tracer.direction = 0
     catcher.bars = 0
     catcher.slot = 0
-    for i in range(KAMA_CAPACITY):
-        catcher.closes[i] = 0.0
+    catcher.closes[:] = 0.0
     window_reset(catcher.path)
     catcher.line = math.nan
     catcher.direction = 0

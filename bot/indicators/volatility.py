@@ -10,6 +10,7 @@ import numpy as np
 
 from bot.core.jit import kernel
 from bot.indicators.averages import EMA, RMA, ema_step, rma_step
+from bot.indicators.window_sum import ema_reset, rma_reset
 
 BAR = np.dtype(
     [
@@ -38,6 +39,15 @@ BAR = np.dtype(
         ("_ema200", EMA),
     ]
 )
+
+
+def bar_reset(bar) -> None:
+    """Bring the context back to where no bar has been seen."""
+    bar._bars = 0
+    rma_reset(bar._atr10)
+    rma_reset(bar._atr14)
+    rma_reset(bar._atr200)
+    ema_reset(bar._ema200)
 
 
 @kernel

@@ -36,7 +36,6 @@ WINDOWS = np.dtype(  # eight windows of one length, stepped together: a quarter 
 )
 
 
-@kernel
 def window_reset(window) -> None:
     """Bring the window back to the zeroed record."""
     window.slot = 0
@@ -77,17 +76,14 @@ def window_step(window, x: float, length: int) -> float:
     return window.head + window.ring[slot] if window.full else math.nan
 
 
-@kernel
 def lanes_reset(lanes) -> None:
     """Bring the windows back to the zeroed record."""
     lanes.slot = 0
     lanes.full = 0
-    for j in range(LANES):
-        lanes.fresh[j] = 0.0
-        lanes.total[j] = 0.0
-        lanes.head[j] = 0.0
-        for i in range(CAPACITY):
-            lanes.ring[i, j] = 0.0
+    lanes.fresh[:] = 0.0
+    lanes.total[:] = 0.0
+    lanes.head[:] = 0.0
+    lanes.ring[:] = 0.0
 
 
 @kernel
@@ -119,14 +115,12 @@ def lanes_step(lanes, length: int) -> None:
         lanes.total[j] = lanes.head[j] + lanes.ring[slot, j] if lanes.full else math.nan
 
 
-@kernel
 def rma_reset(rma) -> None:
     """Bring Wilder's average back to the zeroed record."""
     rma.bars = 0
     rma.value = 0.0
 
 
-@kernel
 def ema_reset(ema) -> None:
     """Bring the exponential average back to the zeroed record."""
     ema.bars = 0
@@ -134,7 +128,6 @@ def ema_reset(ema) -> None:
     ema.seed = 0.0
 
 
-@kernel
 def rsi_reset(rsi) -> None:
     """Bring the RSI back to the zeroed record."""
     rsi.bars = 0

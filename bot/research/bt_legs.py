@@ -41,7 +41,6 @@ def leg_run(
     result: Any,
 ) -> None:
     """Step one leg through bars without a long gap and write `LEG_COLUMNS`, shape (bars, 5)."""
-    pac.pac_reset(states[0], settings[0])
     bar, state, given = bars[0], states[0], settings[0]
     top_at, bottom_at = 0, 0
     for i in range(open_ms.shape[0]):
@@ -87,9 +86,11 @@ def leg_columns(bars: Klines, config: Config, *, resets: list[int]) -> np.ndarra
     edges = [0, *(i for i in resets if i > 0), len(bars)]
     for start, stop in itertools.pairwise(edges):
         inputs: Any = [column[start:stop] for column in columns]
+        states = records(pac.STATE, 1)
+        pac.pac_reset(states[0], params[0])
         run(
             records(BAR, 1),
-            records(pac.STATE, 1),
+            states,
             params,
             config.hedge.stop_lookback,
             *inputs,

@@ -127,9 +127,9 @@ class SymbolFeatures:
             for number, part in enumerate(self._parts):
                 open_ms, matrix, filled = self._input(number, part, higher)
                 piece = np.empty((len(wanted), len(open_ms)))
-                family.run(
-                    records(family.state, 1), params, records(BAR, 1), open_ms, matrix, filled, keep, scratch, piece
-                )
+                state = records(family.state, 1)
+                family.reset(state[0], params[0])
+                family.run(state, params, records(BAR, 1), open_ms, matrix, filled, keep, scratch, piece)
                 out[:, at : at + len(open_ms)] = piece
                 at += len(open_ms)
             return out

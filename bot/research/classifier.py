@@ -91,9 +91,11 @@ def collect(
     signals: np.ndarray,
     features: np.ndarray,
 ) -> None:
-    """Step Signals & Overlays over bars; write (signal, rating, ATR 14) and the features of each bar that signals."""
+    """Step Signals & Overlays, brought to its start before, over bars; write what each bar that signals was like.
+
+    That is (signal, rating, ATR 14) and the features.
+    """
     bar, so = family.bar, family.so
-    overlays.so_reset(so, params)
     for i in range(len(open_ms)):
         bar_step(bar, open_ms[i], open_[i], high[i], low[i], close[i], volume[i], 0.0, filled[i])
         overlays.so_step(so, params, bar, row)
@@ -136,7 +138,9 @@ def samples(bars: Klines, section: Overlays, *, reach_atr: float = REACH_ATR, ho
         signals, features = np.zeros((len(part), 3)), np.full((len(part), rating.COUNT), np.nan)
         prices = (part.open, part.high, part.low, part.close, part.volume, part.filled.astype(np.int64))
         row = np.empty(len(overlays.COLUMNS))
-        collect(record(FAMILY), params, part.open_ms, *prices, row, signals, features)
+        family = record(FAMILY)
+        overlays.so_reset(family.so, params)
+        collect(family, params, part.open_ms, *prices, row, signals, features)
         at = np.flatnonzero((signals[:, 0] != 0.0) & np.isfinite(features).all(axis=1))
         direction = np.sign(signals[at, 0])
         reach = reach_atr * signals[at, 2]

@@ -30,7 +30,7 @@ from bot.research.signals import load_bars, resets_at
 from bot.sim.filters import rules_for
 from bot.strategy import kernel as k
 from bot.strategy import setup
-from bot.strategy.features import CHUNK, INDEX, Row, compile_steps
+from bot.strategy.features import CHUNK, INDEX, Row, columns_of, compile_steps
 from bot.strategy.tags import CONDITIONS
 
 PIPED_WIDTH = 160  # columns of the table when nobody's terminal says
@@ -81,10 +81,8 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
     resets = resets_at(last + 1, [0, *(i for i in long_gaps if i <= last)])
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=filled.interval_ms, model=model_for(config), last_index=last)
-    state = records(k.SYMBOL, 1)
-    htf_rows = k.htf_rows(1)
-    columns = [getattr(filled, name) for name in ("open_ms", "open", "high", "low", "close", "volume")]
-    columns += [filled.taker_buy_volume, filled.filled.astype(np.int64), resets]
+    stepper = k.Stepper(params)
+    columns = columns_of(filled)
     past = np.empty((last + 1, len(PAST)))
     taken = [INDEX[name] for name in PAST]
     rows, previous = np.empty((CHUNK, len(k.COLUMNS))), None
@@ -92,15 +90,15 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
     for first, stop in [*((i, min(i + CHUNK, last)) for i in range(0, last, CHUNK)), (last, last + 1)]:
         if stop > last and last > 0 and not resets[last]:
             previous = Row(rows[(last - 1) % CHUNK].copy())
-        inputs: Any = [*(column[first:stop] for column in columns), rows[: stop - first]]
-        k.symbol_run(state, params, htf_rows, 0, *inputs)
+        part = tuple(column[first:stop] for column in columns)
+        stepper.run(0, part, resets[first:stop], rows[: stop - first])
         past[first:stop] = rows[: stop - first, taken]
     return Seen(
         config=config,
         bars=filled,
         row=Row(rows[0].copy()),
         previous=previous,
-        state=state[0],
+        state=stepper.states[0],
         params=params[0],
         past={name: past[:, i] for i, name in enumerate(PAST)},
     )

@@ -66,7 +66,6 @@ def context_run(context: Any, open_ms: Any, bars: Any, filled: Any, out: Any) ->
 def smc_run(
     state: Any, params: Any, context: Any, open_ms: Any, bars: Any, filled: Any, keep: Any, scratch: Any, out: Any
 ) -> None:
-    smc.smc_reset(state[0], params[0])
     for i in range(open_ms.shape[0]):
         bar_step(
             context[0], open_ms[i], bars[0, i], bars[1, i], bars[2, i], bars[3, i], bars[4, i], bars[5, i], filled[i]
@@ -80,7 +79,6 @@ def smc_run(
 def sta_run(
     state: Any, params: Any, context: Any, open_ms: Any, bars: Any, filled: Any, keep: Any, scratch: Any, out: Any
 ) -> None:
-    supertrend.sta_reset(state[0], params[0])
     for i in range(open_ms.shape[0]):
         bar_step(
             context[0], open_ms[i], bars[0, i], bars[1, i], bars[2, i], bars[3, i], bars[4, i], bars[5, i], filled[i]
@@ -94,7 +92,6 @@ def sta_run(
 def pac_run(
     state: Any, params: Any, context: Any, open_ms: Any, bars: Any, filled: Any, keep: Any, scratch: Any, out: Any
 ) -> None:
-    pac.pac_reset(state[0], params[0])
     for i in range(open_ms.shape[0]):
         bar_step(
             context[0], open_ms[i], bars[0, i], bars[1, i], bars[2, i], bars[3, i], bars[4, i], bars[5, i], filled[i]
@@ -108,7 +105,6 @@ def pac_run(
 def om_run(
     state: Any, params: Any, context: Any, open_ms: Any, bars: Any, filled: Any, keep: Any, scratch: Any, out: Any
 ) -> None:
-    oscillator.om_reset(state[0], params[0])
     for i in range(open_ms.shape[0]):
         bar_step(
             context[0], open_ms[i], bars[0, i], bars[1, i], bars[2, i], bars[3, i], bars[4, i], bars[5, i], filled[i]
@@ -122,7 +118,6 @@ def om_run(
 def so_run(
     state: Any, params: Any, context: Any, open_ms: Any, bars: Any, filled: Any, keep: Any, scratch: Any, out: Any
 ) -> None:
-    overlays.so_reset(state[0], params[0])
     for i in range(open_ms.shape[0]):
         bar_step(
             context[0], open_ms[i], bars[0, i], bars[1, i], bars[2, i], bars[3, i], bars[4, i], bars[5, i], filled[i]
@@ -137,15 +132,16 @@ class Family:
     """One family: its step over history, the type of its memory and the names it writes."""
 
     run: Callable[..., None]
+    reset: Callable[..., None]
     state: np.dtype
     columns: tuple[str, ...]
     wanted: tuple[str, ...]
 
 
 FAMILIES: Final = {
-    "smc": Family(smc_run, smc.STATE, smc.COLUMNS, WANTED["smc"]),
-    "sta": Family(sta_run, supertrend.STATE, supertrend.COLUMNS, WANTED["sta"]),
-    "pac": Family(pac_run, pac.STATE, pac.COLUMNS, WANTED["pac"]),
-    "om": Family(om_run, oscillator.STATE, oscillator.COLUMNS, WANTED["om"]),
-    "so": Family(so_run, overlays.STATE, overlays.COLUMNS, WANTED["so"]),
+    "smc": Family(smc_run, smc.smc_reset, smc.STATE, smc.COLUMNS, WANTED["smc"]),
+    "sta": Family(sta_run, supertrend.sta_reset, supertrend.STATE, supertrend.COLUMNS, WANTED["sta"]),
+    "pac": Family(pac_run, pac.pac_reset, pac.STATE, pac.COLUMNS, WANTED["pac"]),
+    "om": Family(om_run, oscillator.om_reset, oscillator.STATE, oscillator.COLUMNS, WANTED["om"]),
+    "so": Family(so_run, overlays.so_reset, overlays.STATE, overlays.COLUMNS, WANTED["so"]),
 }

@@ -17,12 +17,14 @@ class EarlyFeatures(Features):
         index = self._index.get(symbol)
         if index is None:
             return None
-        state, htf = self._states[index : index + 1].copy(), self._htf_rows[index].copy()
+        memory = (self._stepper.states, self._stepper.clocks, self._stepper.last)
+        kept = [each[index : index + 1].copy() for each in memory]
         last, fresh, refused = self._last.get(symbol), self._fresh[symbol], len(self.refused)
         try:
             return self.step(event)
         finally:
-            self._states[index : index + 1], self._htf_rows[index] = state, htf
+            for each, before in zip(memory, kept, strict=True):
+                each[index : index + 1] = before
             self._fresh[symbol] = fresh
             del self.refused[refused:]
             if last is None:

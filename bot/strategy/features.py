@@ -20,7 +20,7 @@ from bot.strategy import kernel as k
 from bot.structure import pac, smc
 
 INDEX = {name: i for i, name in enumerate(k.COLUMNS)}
-CHUNK = 8_192  # rows of a batch that are in memory at once when iterated: 14 MB
+CHUNK = k.BLOCK  # rows of a batch that are in memory at once when iterated
 
 
 class Row:
@@ -55,8 +55,7 @@ class Features:
         self.max_gap_bars = config.data.max_gap_bars
         self._params = records(k.PARAMS, 1)
         self._params[0] = k.params(config, base_ms=base_ms, htf_ms=htf_ms, model=model)
-        self._states = records(k.SYMBOL, len(self.symbols))
-        self._htf_rows = k.htf_rows(len(self.symbols))
+        self._stepper = k.Stepper(self._params, symbols=len(self.symbols), block=1)
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
         self._last: dict[str, tuple[int, float]] = {}
         self._fresh = dict.fromkeys(self.symbols, True)  # the next bar is the first one, or ends a long gap
@@ -92,14 +91,16 @@ class Features:
         return Row(self._bar.rows[0].copy())
 
     def _step(self, symbol: str, open_ms: int, values: tuple[float, ...], *, filled: int) -> None:
-        columns = self._bar.fill(open_ms, values, filled=filled, reset=self._fresh[symbol])
-        self._fresh[symbol] = False
-        k.symbol_run(self._states, self._params, self._htf_rows, self._index[symbol], *columns)
+        index = self._index[symbol]
+        if self._fresh[symbol]:
+            self._stepper.reset(index)
+            self._fresh[symbol] = False
+        self._stepper.step(index, self._bar.fill(open_ms, values, filled=filled), self._bar.rows)
 
     def state_bytes(self, symbol: str) -> bytes:
         """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
         index = self._index[symbol]
-        return self._states[index].tobytes() + self._htf_rows[index].tobytes()
+        return bytes(self._stepper.states[index].tobytes() + self._stepper.last[index].tobytes())
 
 
 class _OneBar:
@@ -109,32 +110,21 @@ class _OneBar:
         self.open_ms = np.zeros(1, np.int64)
         self.values = tuple(np.zeros(1) for _ in range(6))  # open, high, low, close, volume, taker
         self.filled = np.zeros(1, np.int64)
-        self.resets = np.zeros(1, np.int64)
         self.rows = np.empty((1, len(k.COLUMNS)))
-        self.columns = (self.open_ms, *self.values, self.filled, self.resets, self.rows)
+        self.columns = (self.open_ms, *self.values, self.filled)
 
-    def fill(self, open_ms: int, values: tuple[float, ...], *, filled: int, reset: bool) -> tuple[np.ndarray, ...]:
+    def fill(self, open_ms: int, values: tuple[float, ...], *, filled: int) -> tuple[np.ndarray, ...]:
         self.open_ms[0] = open_ms
         for column, value in zip(self.values, values, strict=True):
             column[0] = value
         self.filled[0] = filled
-        self.resets[0] = reset
         return self.columns
 
 
-def _columns(bars: Klines, resets: np.ndarray, part: slice, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    return (
-        bars.open_ms[part],
-        bars.open[part],
-        bars.high[part],
-        bars.low[part],
-        bars.close[part],
-        bars.volume[part],
-        bars.taker_buy_volume[part],
-        bars.filled[part].astype(np.int64),
-        resets[part],
-        rows,
-    )
+def columns_of(bars: Klines) -> tuple[np.ndarray, ...]:
+    """Return the columns of bars that a stepper takes."""
+    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume)
+    return (bars.open_ms, *prices, bars.filled.astype(np.int64))
 
 
 def batch_chunks(
@@ -164,18 +154,18 @@ def batch_chunks(
     resets[:1] = 1
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model, last_index=len(bars.open_ms) - 1)
-    state = records(k.SUITE if suite_only else k.SYMBOL, 1)
-    htf_rows = k.htf_rows(1)
+    stepper = k.Stepper(params)
+    columns = columns_of(bars)
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
     rows = np.empty((min(chunk, len(bars.open_ms)), len(names)))
     for first in range(0, len(bars.open_ms), chunk):
         part = slice(first, min(first + chunk, len(bars.open_ms)))
         view = rows[: part.stop - first]
-        columns = _columns(bars, resets, part, view)
+        given = tuple(column[part] for column in columns)
         if suite_only:
-            k.suite_run(state, params, *columns)
+            stepper.run_suite(given, resets[part], view)
         else:
-            k.symbol_run(state, params, htf_rows, 0, *columns)
+            stepper.run(0, given, resets[part], view)
         yield first, view
 
 
@@ -199,7 +189,7 @@ def batch(
 def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> Iterator[tuple[int, int, str]]:
     """Compile the kernels family by family and yield (number, total, name) before each, so that a person sees progress.
 
-    The steps are those of the fused step, with the same types: compiling it last only links them. From the cache each takes
+    The steps are those of the whole step, with the same types: compiling it last only links them. From the cache each takes
     a few milliseconds.
     """
     params = records(k.PARAMS, 1)
@@ -209,18 +199,18 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
     given = params[0]
     bar = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)
     families = (
-        ("Smart Money Concepts", smc.smc_reset, smc.smc_step, suite.smc, given.smc),
-        ("SuperTrend AI", supertrend.sta_reset, supertrend.sta_step, suite.sta, given.sta),
-        ("Price Action Concepts", pac.pac_reset, pac.pac_step, suite.pac, given.pac),
-        ("Oscillator Matrix", oscillator.om_reset, oscillator.om_step, suite.om, given.om),
-        ("Signals & Overlays", overlays.so_reset, overlays.so_step, suite.so, given.so),
+        ("Smart Money Concepts", smc.smc_step, suite.smc, given.smc),
+        ("SuperTrend AI", supertrend.sta_step, suite.sta, given.sta),
+        ("Price Action Concepts", pac.pac_step, suite.pac, given.pac),
+        ("Oscillator Matrix", oscillator.om_step, suite.om, given.om),
+        ("Signals & Overlays", overlays.so_step, suite.so, given.so),
     )
     total = len(families) + 1
+    k.suite_reset(suite, given)
     bar_step(suite.bar, *bar)
-    for number, (name, reset, step, state, settings) in enumerate(families, 1):
+    for number, (name, step, state, settings) in enumerate(families, 1):
         yield number, total, name
-        reset(state, settings)
         step(state, settings, suite.bar, row)
-    yield total, total, "the fused step"
-    columns = _OneBar().fill(bar[0], bar[1:7], filled=bar[7], reset=True)
-    k.symbol_run(records(k.SYMBOL, 1), params, k.htf_rows(1), 0, *columns)
+    yield total, total, "the whole step"
+    one = _OneBar()
+    k.Stepper(params, block=1).step(0, one.fill(bar[0], bar[1:7], filled=bar[7]), one.rows)

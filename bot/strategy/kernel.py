@@ -1,20 +1,21 @@
-"""One symbol's fused step: the bar context, the five indicator families on both intervals, and the twelve conditions.
+"""One symbol's whole step: the bar context, the five indicator families on both intervals, and the twelve conditions.
 
-A closed base bar (3m) first completes the higher bar (15m) if the clock says so, steps its families, then the families of
-the base interval, then the conditions of both sides. Live calls `symbol_step` once per bar, history loops over the
-same step in `symbol_run`: there is no other place where a value is computed. Conditions: strategy 2.
+A closed base bar (3m) completes the higher bar (15m) if the clock says so; the families of both intervals are stepped,
+then the conditions of both sides. Live steps a block of one bar, history blocks of hundreds, both through
+`Stepper.step`: there is no other place where a value is computed. Conditions: strategy 2.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from bot.config import Config
-from bot.core.jit import inlined, kernel, record
+from bot.core.jit import kernel, record, records
 from bot.indicators import oscillator, overlays, supertrend
-from bot.indicators.volatility import BAR, bar_step
+from bot.indicators.volatility import BAR, bar_reset, bar_step
 from bot.structure import pac, smc
 
 SUITE_COLUMNS: tuple[str, ...] = (
@@ -63,7 +64,16 @@ SUITE = np.dtype(
     ]
 )
 EXTREMES = 64  # capacity of the rings of highs and lows
-WINDOW = np.dtype([("bars", "i8"), ("slot", "i8"), ("high", "f8", EXTREMES), ("low", "f8", EXTREMES)])
+WINDOW = np.dtype(
+    [
+        ("bars", "i8"),
+        ("slot", "i8"),
+        ("highest", "f8"),  # of the bars in the ring
+        ("lowest", "f8"),
+        ("high", "f8", EXTREMES),
+        ("low", "f8", EXTREMES),
+    ]
+)
 PARTIAL = np.dtype(
     [
         ("bars", "i8"),
@@ -144,6 +154,11 @@ _SIGNAL, _GATES, _COUNT = _at("long_signal"), _at("long_gates"), _at("long_count
 _HIGHEST, _LOWEST, _READY = _at("highest50"), _at("lowest50"), _at("ready")
 _N_CONDITIONS = len(CONDITIONS)
 _RANGE_BARS = 50  # fallback of the 15m range until swing pivots exist
+_AT = (  # columns that the conditions of a side read: block, its taker share, cross, overflow, that of the other side
+    (_LONG_OB, _LONG_TAKER, _LONG_TAKER_MIN, _CROSS_UP, _OVER_UP, _OVER_DOWN, _RECENT_DOWN),
+    (_SHORT_OB, _SHORT_TAKER, _SHORT_TAKER_MIN, _CROSS_DOWN, _OVER_DOWN, _OVER_UP, _RECENT_UP),
+)
+BLOCK = 512  # bars that are stepped together: their rows stay in the processor's second cache
 
 
 def params(
@@ -179,26 +194,12 @@ def params(
     return result
 
 
-def htf_rows(count: int) -> np.ndarray:
-    """Return room for the higher interval's last row of each symbol.
-
-    It stands beside the record: as a field it would be an array of another type, and every step would be compiled twice.
-    """
-    return np.zeros((count, len(SUITE_COLUMNS)))
+# ---- start ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
-def suite_reset(suite, params) -> None:
+def suite_reset(suite: Any, params: Any) -> None:
     """Bring one interval's state back to before its first bar."""
-    bar = suite.bar
-    bar._bars = 0
-    bar._atr10.bars = 0
-    bar._atr10.value = 0.0
-    bar._atr14.bars = 0
-    bar._atr14.value = 0.0
-    bar._atr200.bars = 0
-    bar._atr200.value = 0.0
-    bar._ema200.bars = 0
+    bar_reset(suite.bar)
     smc.smc_reset(suite.smc, params.smc)
     supertrend.sta_reset(suite.sta, params.sta)
     pac.pac_reset(suite.pac, params.pac)
@@ -206,66 +207,62 @@ def suite_reset(suite, params) -> None:
     overlays.so_reset(suite.so, params.so)
 
 
-@kernel
-def suite_step(suite, params, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
-    """Advance one interval's context and families by one closed bar and write `SUITE_COLUMNS` into `row`."""
-    bar = suite.bar
-    bar_step(bar, open_ms, open_, high, low, close, volume, taker, filled)
-    smc.smc_step(suite.smc, params.smc, bar, row[_SMC:_STA])
-    supertrend.sta_step(suite.sta, params.sta, bar, row[_STA:_PAC])
-    pac.pac_step(suite.pac, params.pac, bar, row[_PAC:_OM])
-    oscillator.om_step(suite.om, params.om, bar, row[_OM:_SO])
-    overlays.so_step(suite.so, params.so, bar, row[_SO:_END])
+def window_reset(window: Any) -> None:
+    """Forget all highs and lows."""
+    window.bars = 0
+    window.slot = 0
+    window.highest = -math.inf
+    window.lowest = math.inf
 
 
-@kernel
-def _window_step(window, high, low, length) -> None:
-    slot = window.slot
-    window.high[slot] = high
-    window.low[slot] = low
-    window.slot = slot + 1 if slot + 1 < length else 0
-    window.bars += 1
+def fresh_symbol(params: Any) -> np.ndarray:
+    """Return the state before the first bar, an array of one SYMBOL: to start anew is to copy it.
 
-
-@kernel
-def _window_high(window, length) -> float:
-    highest = -math.inf
-    for i in range(length):
-        if window.high[i] > highest:
-            highest = window.high[i]
-    return highest
-
-
-@kernel
-def _window_low(window, length) -> float:
-    lowest = math.inf
-    for i in range(length):
-        if window.low[i] < lowest:
-            lowest = window.low[i]
-    return lowest
-
-
-@inlined
-def symbol_reset(symbol, params, htf_row) -> None:
-    """Bring a symbol's state, both intervals, and the higher interval's last row back to before the first bar."""
+    Compiled, the resets would cost several seconds of every first start, and they run once a history.
+    """
+    fresh = records(SYMBOL, 1)
+    symbol = fresh[0]
     suite_reset(symbol.ltf, params)
     suite_reset(symbol.htf, params)
-    symbol.partial.bars = 0
-    symbol.window.bars = 0
-    symbol.window.slot = 0
-    symbol.htf_window.bars = 0
-    symbol.htf_window.slot = 0
-    for i in range(_END):
-        htf_row[i] = 0.0
-    htf_row[_TOP] = math.nan
-    htf_row[_BOTTOM] = math.nan
+    window_reset(symbol.window)
+    window_reset(symbol.htf_window)
+    return fresh
 
 
-@inlined
-def _higher_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled) -> None:
-    """Add a base bar to the higher bar; step the higher families when the clock completes it with all its parts."""
-    rules = params.rules
-    part = symbol.partial
+def fresh_row() -> np.ndarray:
+    """Return the higher interval's row before its first bar: no trend, and no range."""
+    row = np.zeros(_END)
+    row[[_TOP, _BOTTOM]] = math.nan
+    return row
+
+
+# ---- one block of bars ----------------------------------------------------------------------------------------------
+
+
+@kernel
+def suite_block(suites, params, index, bars, count, rows) -> None:
+    """Step the families of one interval through `count` bars and write `SUITE_COLUMNS` into the first rows.
+
+    No family reads another, so each goes through the whole block before the next one begins: its code and its state then
+    stay in the processor's nearest cache, which saves a quarter of the time.
+    """
+    suite = suites[index]
+    given = params[0]
+    for i in range(count):
+        smc.smc_step(suite.smc, given.smc, bars[i], rows[i, _SMC:_STA])
+    for i in range(count):
+        supertrend.sta_step(suite.sta, given.sta, bars[i], rows[i, _STA:_PAC])
+    for i in range(count):
+        pac.pac_step(suite.pac, given.pac, bars[i], rows[i, _PAC:_OM])
+    for i in range(count):
+        oscillator.om_step(suite.om, given.om, bars[i], rows[i, _OM:_SO])
+    for i in range(count):
+        overlays.so_step(suite.so, given.so, bars[i], rows[i, _SO:_END])
+
+
+@kernel
+def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, filled) -> bool:
+    """Add a base bar to the higher bar; true when the clock completes it with all its parts."""
     if open_ms % rules.htf_ms == 0:
         part.bars = 1
         part.fillers = filled
@@ -284,49 +281,89 @@ def _higher_step(symbol, params, htf_row, open_ms, open_, high, low, close, volu
         part.taker += taker
     else:
         part.bars = 0  # began in the middle: this higher bar is missing
-        return
+        return False
     part.close = close
-    if (open_ms + rules.base_ms) % rules.htf_ms != 0:
-        return
-    flat = 1 if part.fillers == part.bars else 0
-    part.bars = 0
-    suite_step(
-        symbol.htf,
-        params,
-        part.open_ms,
-        part.open,
-        part.high,
-        part.low,
-        part.close,
-        part.volume,
-        part.taker,
-        flat,
-        htf_row,
-    )
-    _window_step(symbol.htf_window, part.high, part.low, _RANGE_BARS)
+    return (open_ms + rules.base_ms) % rules.htf_ms == 0
 
 
 @kernel
-def _range_middle(symbol, htf_row) -> float:
+def bars_block(
+    symbols, params, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
+) -> int:
+    """Step the bar contexts of both intervals through a block, and return how many higher bars it completed.
+
+    Contexts go into `bars` and `high_bars`; `done[i]` is how many higher bars were complete after bar i. Without room for
+    higher bars there are none: the base interval alone.
+    """
+    symbol = symbols[index]
+    rules = params[0].rules
+    part = symbol.partial
+    higher = 0
+    for i in range(open_ms.shape[0]):
+        now = open_ms[i]
+        bar_step(symbol.ltf.bar, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i])
+        bars[i] = symbol.ltf.bar
+        if high_bars.shape[0] > 0:
+            if partial_step(part, rules, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i]):
+                flat = 1 if part.fillers == part.bars else 0
+                part.bars = 0
+                values = (part.open, part.high, part.low, part.close, part.volume, part.taker)
+                bar_step(symbol.htf.bar, part.open_ms, *values, flat)
+                high_bars[higher] = symbol.htf.bar
+                higher += 1
+            done[i] = higher
+    return higher
+
+
+# ---- conditions -----------------------------------------------------------------------------------------------------
+
+
+@kernel
+def window_step(window, high, low, length) -> None:
+    """Take a bar into the highest high and the lowest low of the last `length`; looked for anew only when one leaves."""
+    slot = window.slot
+    full = window.bars >= length
+    gone_high = window.high[slot]
+    gone_low = window.low[slot]
+    window.high[slot] = high
+    window.low[slot] = low
+    window.slot = slot + 1 if slot + 1 < length else 0
+    window.bars += 1
+    if high >= window.highest:
+        window.highest = high
+    elif full and gone_high == window.highest:
+        window.highest = high
+        for i in range(length):
+            window.highest = max(window.highest, window.high[i])
+    if low <= window.lowest:
+        window.lowest = low
+    elif full and gone_low == window.lowest:
+        window.lowest = low
+        for i in range(length):
+            window.lowest = min(window.lowest, window.low[i])
+
+
+@kernel
+def range_middle(window, htf_row) -> float:
     """Return the middle of the higher interval's range: trailing extremes, or 50 bars until swing pivots exist."""
     top = htf_row[_TOP]
     bottom = htf_row[_BOTTOM]
     if math.isnan(top) or math.isnan(bottom):
-        if symbol.htf_window.bars < _RANGE_BARS:
+        if window.bars < _RANGE_BARS:
             return math.nan
-        top = _window_high(symbol.htf_window, _RANGE_BARS)
-        bottom = _window_low(symbol.htf_window, _RANGE_BARS)
+        top = window.highest
+        bottom = window.lowest
     if top == bottom:
         return math.nan
     return 0.5 * (top + bottom)
 
 
 @kernel
-def _side(
-    symbol, rules, row, htf_row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset
+def side_step(
+    rules, bar, row, htf_row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset
 ) -> None:
     """Write one side's six flags, gates, count and signal; `sign` is +1 for long, -1 for short."""
-    close = symbol.ltf.bar.close
+    close = bar.close
     smc_agrees = htf_row[_SMC_TREND] == sign
     pac_agrees = htf_row[_PAC_TREND] == sign
     if rules.htf_source == 0:
@@ -375,107 +412,121 @@ def _side(
     for i in range(_N_CONDITIONS):
         if row[at + i] == 1.0:
             count += 1
-    allowed = gates & rules.gates == rules.gates and row[_READY] == 1.0 and symbol.ltf.bar.filled == 0
+    allowed = gates & rules.gates == rules.gates and row[_READY] == 1.0 and bar.filled == 0
     row[_SIGNAL + offset] = count == _N_CONDITIONS and allowed
     row[_GATES + offset] = gates
     row[_COUNT + offset] = count
 
 
-@inlined
-def symbol_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled, row) -> None:
-    """Advance a symbol by one closed base bar and write `COLUMNS` into `row` (float64, 1-D)."""
-    rules = params.rules
-    _higher_step(symbol, params, htf_row, open_ms, open_, high, low, close, volume, taker, filled)
-    suite_step(symbol.ltf, params, open_ms, open_, high, low, close, volume, taker, filled, row)
-    _window_step(symbol.window, high, low, rules.stop_lookback)
-    row[_ATR14] = symbol.ltf.bar.atr14
-    row[_HTF_SMC] = htf_row[_SMC_TREND]
-    row[_HTF_PAC] = htf_row[_PAC_TREND]
-    row[_RANGE_EQ] = _range_middle(symbol, htf_row)
-    if symbol.window.bars < rules.stop_lookback:
-        row[_HIGHEST] = math.nan
-        row[_LOWEST] = math.nan
-    else:
-        row[_HIGHEST] = _window_high(symbol.window, rules.stop_lookback)
-        row[_LOWEST] = _window_low(symbol.window, rules.stop_lookback)
-    row[_READY] = symbol.ltf.bar._bars >= rules.warm_up and symbol.htf.bar._bars >= rules.warm_up
-    _side(
-        symbol,
-        rules,
-        row,
-        htf_row,
-        1,
-        _LONG_OB,
-        _LONG_TAKER,
-        _LONG_TAKER_MIN,
-        _CROSS_UP,
-        _OVER_UP,
-        _OVER_DOWN,
-        _RECENT_DOWN,
-        0,
-    )
-    _side(
-        symbol,
-        rules,
-        row,
-        htf_row,
-        -1,
-        _SHORT_OB,
-        _SHORT_TAKER,
-        _SHORT_TAKER_MIN,
-        _CROSS_DOWN,
-        _OVER_DOWN,
-        _OVER_UP,
-        _RECENT_UP,
-        1,
-    )
-
-
 @kernel
-def symbol_run(
-    symbols, params, htf_rows, index, open_ms, open_, high, low, close, volume, taker, filled, resets, rows
-) -> None:
-    """Step symbol `index` through bars: all of history, or the one bar that has just closed.
+def conditions_block(symbols, params, index, bars, high_bars, done, htf_rows, rows) -> None:
+    """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
 
-    `resets[i]` non-zero brings the state back to fresh before bar i, also before the very first; `rows` is (bars, columns).
-    Live hands over columns of one bar: a kernel of its own for it would be compiled over everything once more. Arrays of
-    records cost 0.6 µs at the door, a single record of this size 15 µs, because its type is looked up anew.
+    `htf_rows` begins with the higher interval's last row before the block.
     """
-    for i in range(open_ms.shape[0]):
-        if resets[i] != 0:
-            symbol_reset(symbols[index], params[0], htf_rows[index])
-        symbol_step(
-            symbols[index],
-            params[0],
-            htf_rows[index],
-            open_ms[i],
-            open_[i],
-            high[i],
-            low[i],
-            close[i],
-            volume[i],
-            taker[i],
-            filled[i],
-            rows[i],
-        )
+    symbol = symbols[index]
+    rules = params[0].rules
+    window = symbol.window
+    htf_window = symbol.htf_window
+    higher = 0
+    for i in range(rows.shape[0]):
+        bar = bars[i]
+        row = rows[i]
+        if done[i] > higher:
+            window_step(htf_window, high_bars[higher].high, high_bars[higher].low, _RANGE_BARS)
+            higher += 1
+        htf_row = htf_rows[higher]
+        window_step(window, bar.high, bar.low, rules.stop_lookback)
+        row[_ATR14] = bar.atr14
+        row[_HTF_SMC] = htf_row[_SMC_TREND]
+        row[_HTF_PAC] = htf_row[_PAC_TREND]
+        row[_RANGE_EQ] = range_middle(htf_window, htf_row)
+        full = window.bars >= rules.stop_lookback
+        row[_HIGHEST] = window.highest if full else math.nan
+        row[_LOWEST] = window.lowest if full else math.nan
+        row[_READY] = bar.index + 1 >= rules.warm_up and htf_window.bars >= rules.warm_up
+        for offset in range(2):
+            at = _AT[offset]
+            side_step(rules, bar, row, htf_row, 1 - 2 * offset, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
 
 
-@kernel
-def suite_run(suites, params, open_ms, open_, high, low, close, volume, taker, filled, resets, rows) -> None:
-    """Loop `suite_step` over the bars of one interval: the indicator columns alone."""
-    for i in range(open_ms.shape[0]):
-        if resets[i] != 0:
-            suite_reset(suites[0], params[0])
-        suite_step(
-            suites[0],
-            params[0],
-            open_ms[i],
-            open_[i],
-            high[i],
-            low[i],
-            close[i],
-            volume[i],
-            taker[i],
-            filled[i],
-            rows[i],
-        )
+class Stepper:
+    """The states of some symbols, and the room in which they are stepped: all of history or the bar that has just closed.
+
+    From Python three kernels a block, each compiled on its own: one over everything would be optimised as a whole once
+    more, which is a third of the time of a first start.
+
+    Parameters
+    ----------
+    params
+        Array of one PARAMS.
+    symbols
+        How many symbols are stepped.
+    block
+        Bars of a block: 1 live, where a bar is to be stepped as soon as it has closed.
+    """
+
+    def __init__(self, params: np.ndarray, *, symbols: int = 1, block: int = BLOCK) -> None:
+        self.params = params
+        self.block = block
+        self.states = records(SYMBOL, symbols)
+        self.last = np.zeros((symbols, _END))  # the higher interval's last row
+        self._fresh = fresh_symbol(params[0])
+        self._intervals = self.states["ltf"], self.states["htf"]
+        self._bars = records(BAR, block), records(BAR, block)
+        self._done = np.zeros(block, np.int64)
+        self._htf_rows = np.empty((block + 1, _END))
+        for index in range(symbols):
+            self.reset(index)
+
+    def reset(self, index: int) -> None:
+        """Bring a symbol back to before its first bar."""
+        self.states[index] = self._fresh[0]
+        self.last[index] = fresh_row()
+
+    def _blocks(self, resets: np.ndarray) -> Iterator[tuple[int, int, bool]]:
+        """Yield (first, stop, start anew) of each block: at most `block` bars, and a reset begins one."""
+        cuts = [0, *(np.flatnonzero(resets[1:]) + 1).tolist(), len(resets)]
+        for start, end in itertools.pairwise(cuts):
+            for first in range(start, end, self.block):
+                yield first, min(first + self.block, end), first == start and resets[start] != 0
+
+    def run(self, index: int, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
+        """Step a symbol through bars and write `COLUMNS` into `rows`, a row a bar.
+
+        Parameters
+        ----------
+        columns
+            open_ms (int64), open, high, low, close, volume, taker volume (float64), filled (int64).
+        resets
+            int64 per bar, non-zero where the state starts anew before that bar.
+        rows
+            float64, (bars, columns).
+        """
+        for first, stop, anew in self._blocks(resets):
+            if anew:
+                self.reset(index)
+            self.step(index, tuple(column[first:stop] for column in columns), rows[first:stop])
+
+    def step(self, index: int, columns: tuple[np.ndarray, ...], rows: np.ndarray) -> None:
+        """Step a symbol through one block without a reset; arguments as in `run`."""
+        bars, high_bars = self._bars
+        ltf, htf = self._intervals
+        htf_rows = self._htf_rows
+        higher = bars_block(self.states, self.params, index, bars, high_bars, self._done, *columns)
+        suite_block(ltf, self.params, index, bars, len(rows), rows)
+        htf_rows[0] = self.last[index]
+        if higher:
+            suite_block(htf, self.params, index, high_bars, higher, htf_rows[1:])
+            self.last[index] = htf_rows[higher]
+        conditions_block(self.states, self.params, index, bars, high_bars, self._done, htf_rows, rows)
+
+    def run_suite(self, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
+        """Step the first symbol's base interval alone and write `SUITE_COLUMNS`; arguments as in `run`."""
+        bars, high_bars = self._bars
+        for first, stop, anew in self._blocks(resets):
+            if anew:
+                self.reset(0)
+            part = tuple(column[first:stop] for column in columns)
+            bars_block(self.states, self.params, 0, bars, high_bars[:0], self._done, *part)
+            suite_block(self._intervals[0], self.params, 0, bars, stop - first, rows[first:stop])

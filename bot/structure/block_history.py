@@ -32,16 +32,14 @@ PAST = np.dtype(
 )
 
 
-@kernel
 def past_reset(past) -> None:
     """Bring any state back to that of a fresh start."""
     past.created = 0
     past.slot = 0
-    for i in range(HISTORY):
-        past.volume[i] = 0.0
-        past.taker[i] = 0.0
-        past.passed[i] = 0
-        past.ordered[i] = 0.0
+    past.volume[:] = 0.0
+    past.taker[:] = 0.0
+    past.passed[:] = 0
+    past.ordered[:] = 0.0
     past.known = 0
     past.passes = 0
     past.threshold = math.nan

@@ -42,7 +42,6 @@ STRUCTURE = np.dtype(
 )
 
 
-@kernel
 def pivot_reset(pivot) -> None:
     """Forget the pivot."""
     pivot.level = math.nan
@@ -51,7 +50,6 @@ def pivot_reset(pivot) -> None:
     pivot.weaker = 0
 
 
-@kernel
 def structure_reset(structure) -> None:
     """Bring any state back to that of a fresh start."""
     pivot_reset(structure.high)

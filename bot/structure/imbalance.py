@@ -32,7 +32,6 @@ GAPS = np.dtype(
 )
 
 
-@kernel
 def gaps_reset(gaps) -> None:
     """Bring any state back to that of a fresh start."""
     gaps.first = 0

@@ -45,7 +45,6 @@ POOLS = np.dtype(
 )
 
 
-@kernel
 def pools_reset(pools) -> None:
     """Bring any state back to that of a fresh start."""
     pools.pivots = 0

@@ -58,7 +58,6 @@ def source_restart(source, parsed, size: int, side: int) -> None:
         source_extend(source, parsed.open_ms[slot], parsed.high[slot], parsed.low[slot], side)
 
 
-@kernel
 def blocks_reset(blocks) -> None:
     """Empty the list."""
     blocks.head = 0
@@ -67,11 +66,10 @@ def blocks_reset(blocks) -> None:
     blocks.ceiling = math.inf
     blocks.bull_removed = 0
     blocks.bear_removed = 0
-    for i in range(CAPACITY):
-        blocks.top[i] = 0.0
-        blocks.bottom[i] = 0.0
-        blocks.open_ms[i] = 0
-        blocks.bias[i] = 0
+    blocks.top[:] = 0.0
+    blocks.bottom[:] = 0.0
+    blocks.open_ms[:] = 0
+    blocks.bias[:] = 0
 
 
 @kernel

@@ -117,7 +117,6 @@ def params(pac: Pac, strategy: Strategy) -> Any:
     return p
 
 
-@kernel
 def pac_reset(state, params) -> None:
     """Bring any state back to that of a fresh start."""
     bars = state.bars

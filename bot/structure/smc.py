@@ -101,7 +101,6 @@ def params(smc: Smc) -> np.record:
     return out
 
 
-@kernel
 def smc_reset(state, params) -> None:
     """Bring any state back to that before the first bar."""
     ring_reset(state.bars)

@@ -20,7 +20,6 @@ TOLERANCE = 1e-10  # TradingView's comparison of computed numbers
 GAPS = np.dtype([("cumulated", "f8"), ("gaps", BLOCKS)])
 
 
-@kernel
 def gaps_reset(gaps) -> None:
     """Forget all gaps and the mean body."""
     gaps.cumulated = 0.0

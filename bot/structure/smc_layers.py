@@ -36,7 +36,6 @@ PIVOT = np.dtype(
 LAYER = np.dtype([("leg", "i8"), ("bias", "i8"), ("high", PIVOT), ("low", PIVOT), ("blocks", BLOCKS)])
 
 
-@kernel
 def pivot_reset(pivot) -> None:
     """Forget the pivot."""
     pivot.level = math.nan
@@ -49,7 +48,6 @@ def pivot_reset(pivot) -> None:
     pivot.source.open_ms = 0
 
 
-@kernel
 def layer_reset(layer) -> None:
     """Bring one layer of structure back to its beginning."""
     layer.leg = 0

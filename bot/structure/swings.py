@@ -20,14 +20,12 @@ RING = np.dtype([("bars", "i8"), ("open_ms", "i8", CAPACITY), ("high", "f8", CAP
 LEG = np.dtype([("ring", RING), ("leg", "i8")])
 
 
-@kernel
 def ring_reset(ring) -> None:
     """Forget all bars."""
     ring.bars = 0
-    for i in range(CAPACITY):
-        ring.open_ms[i] = 0
-        ring.high[i] = 0.0
-        ring.low[i] = 0.0
+    ring.open_ms[:] = 0
+    ring.high[:] = 0.0
+    ring.low[:] = 0.0
 
 
 @kernel
@@ -82,7 +80,6 @@ def leg_turn(ring, leg: int, size: int) -> int:
     return 1 if is_low(ring, size) and not is_high(ring, size) else 0
 
 
-@kernel
 def leg_reset(leg) -> None:
     """Bring a detector back to its state before the first bar."""
     ring_reset(leg.ring)

@@ -98,7 +98,6 @@ BLOCKS = np.dtype(
 # ---- start ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
 def side_reset(side, sign: float) -> None:
     """Bring any state of a side back to that of a fresh start."""
     side.sign = sign
@@ -106,27 +105,25 @@ def side_reset(side, sign: float) -> None:
     side.crossed = 0
     window_reset(side.window)
     side.active = 0
-    for i in range(CAPACITY):
-        side.order[i] = i
-        side.id[i] = 0
-        side.far[i] = 0.0
-        side.near[i] = 0.0
-        side.volume[i] = 0.0
-        side.rank[i] = 0.0
-        side.born[i] = 0
-        side.born_ms[i] = 0
-        side.origin[i] = 0
-        side.origin_ms[i] = 0
-        side.touches[i] = 0
-        side.touched[i] = 0
-        side.refined_far[i] = 0.0
-        side.refined_near[i] = 0.0
-        side.breaker_id[i] = 0
-        side.breaker_far[i] = 0.0
-        side.breaker_near[i] = 0.0
-        side.breaker_ms[i] = 0
-        for split in range(4):
-            side.dominance[split, i] = 0.0
+    side.order[:] = np.arange(CAPACITY)
+    side.id[:] = 0
+    side.far[:] = 0.0
+    side.near[:] = 0.0
+    side.volume[:] = 0.0
+    side.rank[:] = 0.0
+    side.born[:] = 0
+    side.born_ms[:] = 0
+    side.origin[:] = 0
+    side.origin_ms[:] = 0
+    side.touches[:] = 0
+    side.touched[:] = 0
+    side.refined_far[:] = 0.0
+    side.refined_near[:] = 0.0
+    side.breaker_id[:] = 0
+    side.breaker_far[:] = 0.0
+    side.breaker_near[:] = 0.0
+    side.breaker_ms[:] = 0
+    side.dominance[:] = 0.0
     side.trigger = -math.inf
     side.last_birth = LONG_AGO
     side.last_touch = LONG_AGO
@@ -142,7 +139,6 @@ def side_reset(side, sign: float) -> None:
     side.breakers = 0
 
 
-@kernel
 def blocks_reset(blocks) -> None:
     """Bring any state back to that of a fresh start."""
     side_reset(blocks.demand, 1.0)

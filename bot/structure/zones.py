@@ -23,7 +23,6 @@ ZONES = np.dtype(
 )
 
 
-@kernel
 def zones_reset(zones) -> None:
     """Forget the range."""
     zones.top = math.nan
