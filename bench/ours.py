@@ -153,7 +153,7 @@ def live(which: str, count: int) -> tuple[float, float]:
 
 
 def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, float]:
-    """Return seconds of a start in a new process: with an empty kernel cache, and from the cache with history."""
+    """Return seconds of a start in a new process: with an empty kernel cache (once), and from the cache with history."""
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "klines"
         history.mkdir()

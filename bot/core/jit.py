@@ -58,7 +58,8 @@ def record(dtype: np.dtype) -> Any:
 
 
 @functools.cache
-def _with_attributes(dtype: np.dtype) -> np.dtype:
+def with_attributes(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of `records`, one object for each `dtype`."""
     return np.dtype((np.record, dtype))
 
 
@@ -68,7 +69,7 @@ def records(dtype: np.dtype, count: int) -> np.ndarray:
     The dtype object is made once: numba recognises a type it knows by identity in a microsecond, while comparing two equal
     dtypes of a symbol's size field by field costs 240 µs a call.
     """
-    return np.zeros(count, _with_attributes(dtype))
+    return np.zeros(count, with_attributes(dtype))
 
 
 def _imports(source: bytes) -> set[str]:

@@ -44,6 +44,7 @@ class Seen:
     row: Row
     previous: Row | None  # of the bar before; None at the start and after a reset
     state: Any  # the symbol's record, kernel SYMBOL
+    clock: Any  # and CLOCK
     params: Any  # the record of settings, kernel PARAMS
     past: dict[str, np.ndarray]  # the columns PAST, one value a bar
 
@@ -131,7 +132,7 @@ def _trend_words(seen: Seen, label: str, column: str) -> str:
 
 def _last_break_ms(seen: Seen) -> int | None:
     """Return the open of the 15m bar of the last break of PAC's structure; between resets no 15m bar is missing."""
-    structure, bar = seen.state["htf"].pac.structure, seen.state["htf"].bar
+    structure, bar = seen.state["htf"].pac.structure, seen.clock["htf"]
     if structure.trend == 0:
         return None
     return int(bar.open_ms) - int(bar.index - structure.break_index) * int(seen.params.rules.htf_ms)
@@ -149,7 +150,7 @@ def htf(seen: Seen, side: Side) -> tuple[str, dict[str, Any]]:
         "smc_trend": int(seen.row["htf_smc_trend"]),
         "pac_trend": int(seen.row["htf_pac_trend"]),
         "pac_break_ms": broken,
-        "htf_open_ms": int(seen.state["htf"].bar.open_ms) if seen.state["htf"].bar._bars else None,
+        "htf_open_ms": int(seen.clock["htf"].open_ms) if seen.clock["htf"]._bars else None,
         "source": source,
     }
     return f"15m structure: {smc}, {pac}; {needs}{last}", values
@@ -164,7 +165,7 @@ def blocks(seen: Seen, side: Side) -> list[dict[str, Any]]:
     strategy, show = seen.config.strategy, int(seen.params.pac.show)
     book = seen.state.ltf.pac.blocks
     own = book.demand if side is Side.LONG else book.supply
-    index = int(seen.state.ltf.bar.index)
+    index = int(seen.clock.ltf.index)
     split = int(seen.params.pac.split)
     filled = bool(seen.bars.filled[-1])
     shown = {int(own.shown_slot[i]) for i in range(int(own.shown))}

@@ -99,6 +99,7 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
         row=Row(rows[0].copy()),
         previous=previous,
         state=stepper.states[0],
+        clock=stepper.clocks[0],
         params=params[0],
         past={name: past[:, i] for i, name in enumerate(PAST)},
     )
@@ -175,8 +176,8 @@ def _warm_up(seen: Seen) -> dict[str, Any]:
     return {
         "ready": seen.row["ready"] == 1.0,
         "needed": seen.config.strategy.warm_up_bars,
-        "bars_3m": int(seen.state.ltf.bar._bars),
-        "bars_15m": int(seen.state["htf"].bar._bars),
+        "bars_3m": int(seen.clock.ltf._bars),
+        "bars_15m": int(seen.clock["htf"]._bars),
     }
 
 

@@ -15,7 +15,7 @@ from bot.core.events import KlineClosed
 from bot.core.jit import records
 from bot.core.klines import Klines, check_bar
 from bot.indicators import oscillator, overlays, supertrend
-from bot.indicators.volatility import bar_step
+from bot.indicators.volatility import BAR, bar_step
 from bot.strategy import kernel as k
 from bot.structure import pac, smc
 
@@ -100,7 +100,8 @@ class Features:
     def state_bytes(self, symbol: str) -> bytes:
         """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
         index = self._index[symbol]
-        return bytes(self._stepper.states[index].tobytes() + self._stepper.last[index].tobytes())
+        stepper = self._stepper
+        return bytes(b"".join(each[index].tobytes() for each in (stepper.states, stepper.clocks, stepper.last)))
 
 
 class _OneBar:
@@ -195,6 +196,7 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, model=model)
     suite = records(k.SUITE, 1)[0]
+    context = records(BAR, 1)[0]
     row = np.empty(len(k.COLUMNS))
     given = params[0]
     bar = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)
@@ -207,10 +209,10 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
     )
     total = len(families) + 1
     k.suite_reset(suite, given)
-    bar_step(suite.bar, *bar)
+    bar_step(context, *bar)
     for number, (name, step, state, settings) in enumerate(families, 1):
         yield number, total, name
-        step(state, settings, suite.bar, row)
+        step(state, settings, context, row)
     yield total, total, "the whole step"
     one = _OneBar()
     k.Stepper(params, block=1).step(0, one.fill(bar[0], bar[1:7], filled=bar[7]), one.rows)

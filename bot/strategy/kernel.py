@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Config
-from bot.core.jit import kernel, record, records
+from bot.core.jit import kernel, record, records, with_attributes
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_reset, bar_step
 from bot.structure import pac, smc
@@ -55,7 +55,6 @@ COLUMNS: tuple[str, ...] = (*SUITE_COLUMNS, *STRATEGY_COLUMNS)
 
 SUITE = np.dtype(
     [
-        ("bar", BAR),
         ("smc", smc.STATE),
         ("sta", supertrend.STATE),
         ("pac", pac.STATE),
@@ -87,10 +86,11 @@ PARTIAL = np.dtype(
         ("taker", "f8"),
     ]
 )
-SYMBOL = np.dtype(
+SYMBOL = np.dtype([("ltf", SUITE), ("htf", SUITE)])  # the families of both intervals
+CLOCK = np.dtype(  # all else that is remembered of a symbol
     [
-        ("ltf", SUITE),
-        ("htf", SUITE),
+        ("ltf", BAR),
+        ("htf", BAR),
         ("partial", PARTIAL),
         ("window", WINDOW),
         ("htf_window", WINDOW),
@@ -198,8 +198,7 @@ def params(
 
 
 def suite_reset(suite: Any, params: Any) -> None:
-    """Bring one interval's state back to before its first bar."""
-    bar_reset(suite.bar)
+    """Bring one interval's families back to before their first bar."""
     smc.smc_reset(suite.smc, params.smc)
     supertrend.sta_reset(suite.sta, params.sta)
     pac.pac_reset(suite.pac, params.pac)
@@ -215,18 +214,13 @@ def window_reset(window: Any) -> None:
     window.lowest = math.inf
 
 
-def fresh_symbol(params: Any) -> np.ndarray:
-    """Return the state before the first bar, an array of one SYMBOL: to start anew is to copy it.
-
-    Compiled, the resets would cost several seconds of every first start, and they run once a history.
-    """
-    fresh = records(SYMBOL, 1)
-    symbol = fresh[0]
-    suite_reset(symbol.ltf, params)
-    suite_reset(symbol.htf, params)
-    window_reset(symbol.window)
-    window_reset(symbol.htf_window)
-    return fresh
+def clock_reset(clock: Any) -> None:
+    """Bring what is remembered beside the families back to before the first bar."""
+    bar_reset(clock.ltf)
+    bar_reset(clock.htf)
+    clock.partial.bars = 0
+    window_reset(clock.window)
+    window_reset(clock.htf_window)
 
 
 def fresh_row() -> np.ndarray:
@@ -288,28 +282,28 @@ def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, f
 
 @kernel
 def bars_block(
-    symbols, params, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
+    clocks, rules, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
 ) -> int:
     """Step the bar contexts of both intervals through a block, and return how many higher bars it completed.
 
     Contexts go into `bars` and `high_bars`; `done[i]` is how many higher bars were complete after bar i. Without room for
     higher bars there are none: the base interval alone.
     """
-    symbol = symbols[index]
-    rules = params[0].rules
-    part = symbol.partial
+    clock = clocks[index]
+    given = rules[0]
+    part = clock.partial
     higher = 0
     for i in range(open_ms.shape[0]):
         now = open_ms[i]
-        bar_step(symbol.ltf.bar, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i])
-        bars[i] = symbol.ltf.bar
+        bar_step(clock.ltf, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i])
+        bars[i] = clock.ltf
         if high_bars.shape[0] > 0:
-            if partial_step(part, rules, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i]):
+            if partial_step(part, given, now, open_[i], high[i], low[i], close[i], volume[i], taker[i], filled[i]):
                 flat = 1 if part.fillers == part.bars else 0
                 part.bars = 0
                 values = (part.open, part.high, part.low, part.close, part.volume, part.taker)
-                bar_step(symbol.htf.bar, part.open_ms, *values, flat)
-                high_bars[higher] = symbol.htf.bar
+                bar_step(clock.htf, part.open_ms, *values, flat)
+                high_bars[higher] = clock.htf
                 higher += 1
             done[i] = higher
     return higher
@@ -419,15 +413,14 @@ def side_step(
 
 
 @kernel
-def conditions_block(symbols, params, index, bars, high_bars, done, htf_rows, rows) -> None:
+def conditions_block(clocks, rules, index, bars, high_bars, done, htf_rows, rows) -> None:
     """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
 
     `htf_rows` begins with the higher interval's last row before the block.
     """
-    symbol = symbols[index]
-    rules = params[0].rules
-    window = symbol.window
-    htf_window = symbol.htf_window
+    given = rules[0]
+    window = clocks[index].window
+    htf_window = clocks[index].htf_window
     higher = 0
     for i in range(rows.shape[0]):
         bar = bars[i]
@@ -436,18 +429,18 @@ def conditions_block(symbols, params, index, bars, high_bars, done, htf_rows, ro
             window_step(htf_window, high_bars[higher].high, high_bars[higher].low, _RANGE_BARS)
             higher += 1
         htf_row = htf_rows[higher]
-        window_step(window, bar.high, bar.low, rules.stop_lookback)
+        window_step(window, bar.high, bar.low, given.stop_lookback)
         row[_ATR14] = bar.atr14
         row[_HTF_SMC] = htf_row[_SMC_TREND]
         row[_HTF_PAC] = htf_row[_PAC_TREND]
         row[_RANGE_EQ] = range_middle(htf_window, htf_row)
-        full = window.bars >= rules.stop_lookback
+        full = window.bars >= given.stop_lookback
         row[_HIGHEST] = window.highest if full else math.nan
         row[_LOWEST] = window.lowest if full else math.nan
-        row[_READY] = bar.index + 1 >= rules.warm_up and htf_window.bars >= rules.warm_up
+        row[_READY] = bar.index + 1 >= given.warm_up and htf_window.bars >= given.warm_up
         for offset in range(2):
             at = _AT[offset]
-            side_step(rules, bar, row, htf_row, 1 - 2 * offset, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
+            side_step(given, bar, row, htf_row, 1 - 2 * offset, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
 
 
 class Stepper:
@@ -467,12 +460,16 @@ class Stepper:
     """
 
     def __init__(self, params: np.ndarray, *, symbols: int = 1, block: int = BLOCK) -> None:
-        self.params = params
         self.block = block
         self.states = records(SYMBOL, symbols)
+        self.clocks = records(CLOCK, symbols)
         self.last = np.zeros((symbols, _END))  # the higher interval's last row
-        self._fresh = fresh_symbol(params[0])
-        self._intervals = self.states["ltf"], self.states["htf"]
+        self._params = params
+        self._rules = records(RULES, 1)
+        self._rules[0] = params[0].rules
+        self._suites = self.states.view(with_attributes(SUITE))  # of symbol i: base at 2*i, higher at 2*i + 1
+        self._fresh = records(SUITE, 1)
+        suite_reset(self._fresh[0], params[0])
         self._bars = records(BAR, block), records(BAR, block)
         self._done = np.zeros(block, np.int64)
         self._htf_rows = np.empty((block + 1, _END))
@@ -481,7 +478,9 @@ class Stepper:
 
     def reset(self, index: int) -> None:
         """Bring a symbol back to before its first bar."""
-        self.states[index] = self._fresh[0]
+        self._suites[2 * index] = self._fresh[0]
+        self._suites[2 * index + 1] = self._fresh[0]
+        clock_reset(self.clocks[index])
         self.last[index] = fresh_row()
 
     def _blocks(self, resets: np.ndarray) -> Iterator[tuple[int, int, bool]]:
@@ -511,15 +510,14 @@ class Stepper:
     def step(self, index: int, columns: tuple[np.ndarray, ...], rows: np.ndarray) -> None:
         """Step a symbol through one block without a reset; arguments as in `run`."""
         bars, high_bars = self._bars
-        ltf, htf = self._intervals
         htf_rows = self._htf_rows
-        higher = bars_block(self.states, self.params, index, bars, high_bars, self._done, *columns)
-        suite_block(ltf, self.params, index, bars, len(rows), rows)
+        higher = bars_block(self.clocks, self._rules, index, bars, high_bars, self._done, *columns)
+        suite_block(self._suites, self._params, 2 * index, bars, len(rows), rows)
         htf_rows[0] = self.last[index]
         if higher:
-            suite_block(htf, self.params, index, high_bars, higher, htf_rows[1:])
+            suite_block(self._suites, self._params, 2 * index + 1, high_bars, higher, htf_rows[1:])
             self.last[index] = htf_rows[higher]
-        conditions_block(self.states, self.params, index, bars, high_bars, self._done, htf_rows, rows)
+        conditions_block(self.clocks, self._rules, index, bars, high_bars, self._done, htf_rows, rows)
 
     def run_suite(self, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
         """Step the first symbol's base interval alone and write `SUITE_COLUMNS`; arguments as in `run`."""
@@ -528,5 +526,5 @@ class Stepper:
             if anew:
                 self.reset(0)
             part = tuple(column[first:stop] for column in columns)
-            bars_block(self.states, self.params, 0, bars, high_bars[:0], self._done, *part)
-            suite_block(self._intervals[0], self.params, 0, bars, stop - first, rows[first:stop])
+            bars_block(self.clocks, self._rules, 0, bars, high_bars[:0], self._done, *part)
+            suite_block(self._suites, self._params, 0, bars, stop - first, rows[first:stop])
