@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PACKAGE = Path(__file__).resolve().parent.parent
-FLAGS: dict[str, Any] = {"cache": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True}
+FLAGS: dict[str, Any] = {"cache": True, "fastmath": False, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 KERNEL_ROOMS = ("core", "indicators", "structure", "strategy", "hedge", "market", "research")
 
 
