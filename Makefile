@@ -8,6 +8,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 PINE_STAMP := $(VENV)/.pinets-installed
 BROWSER_STAMP := $(VENV)/.browser-installed
 ARGS ?=
+WORKERS ?= 2
 
 .PHONY: all setup run test check bench nightly coverage clean browser pictures findings
 all: check test
@@ -54,8 +55,9 @@ browser: $(BROWSER_STAMP)
 pictures: $(DEV_STAMP) $(BROWSER_STAMP)
 	$(PY) -m tests.pictures
 
+# Two workers, a file at a time: what a module prepares once is not prepared twice. WORKERS=0 runs everything in one process.
 test: $(DEV_STAMP) $(PINE_STAMP) $(BROWSER_STAMP)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
@@ -72,11 +74,11 @@ $(BENCH_STAMP): requirements-bench.lock $(DEV_STAMP)
 bench: $(BENCH_STAMP)
 	$(PY) -m bench $(ARGS)
 
-# The long tests, 5,000 examples a property, and the kernels as plain Python with every line counted (about two hours on two cores).
 # Every number of docs/findings.md, measured anew on the klines beside the project (about ten minutes on two cores).
 findings: $(RUN_STAMP)
 	$(PY) -m bot.research.findings --klines ../shared/klines $(ARGS)
 
+# The long tests, 5,000 examples a property, and the kernels as plain Python with every line counted (about two hours on two cores).
 nightly: $(DEV_STAMP)
 	$(PY) -m pytest -m nightly --timeout 14400 $(ARGS)
 	HYPOTHESIS_PROFILE=nightly $(PY) -m pytest -m "hypothesis and not nightly" -n 2 --timeout 14400 $(ARGS)
