@@ -18,7 +18,7 @@ from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_step
 from bot.market import store
 from bot.strategy import kernel as k
-from bot.strategy.features import Features, batch_chunks, columns_of, compile_steps
+from bot.strategy.features import Features, batch_chunks, compile_steps, step_columns
 from bot.structure import pac, smc
 
 FAMILIES = {
@@ -120,7 +120,7 @@ def live_suite(bars: Klines, config: Config) -> list[int]:
     params[0] = k.params(config, base_ms=bars.interval_ms)
     stepper = k.Stepper(params, block=1)
     rows = np.empty((1, len(k.SUITE_COLUMNS)))
-    columns = columns_of(bars)
+    columns = step_columns(bars)
     reset = np.zeros(1, np.int64)
     taken = []
     for i in range(len(bars)):

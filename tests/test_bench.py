@@ -63,6 +63,12 @@ def test_live_percentiles_are_in_order():
     assert 0 < found["suite_step_us_p50"] <= found["suite_step_us_p99"]
 
 
+def test_a_figure_is_told_beside_its_target():
+    assert bench.verdict("batch_bars_per_s", 1_100_000.0) == "target >= 1,000,000: met"
+    assert bench.verdict("warm_start_s", 3.5) == "target <= 3: MISSED"
+    assert bench.verdict("peak_rss_mb", 1.0) == ""
+
+
 def test_percentiles_are_those_of_the_sorted_values():
     assert clock.percentiles(list(range(100_000, 0, -1_000))) == (51.0, 100.0)
 

@@ -7,12 +7,13 @@ import pytest
 
 from bot.config import Config
 from bot.core.events import KlineClosed
+from bot.core.jit import records
 from bot.core.klines import fill_gaps, make_klines
 from bot.core.types import Kline
 from bot.market import store
 from bot.research.signals import resets_at
 from bot.strategy import kernel as k
-from bot.strategy.features import Features, batch
+from bot.strategy.features import Features, batch, step_columns
 
 CONFIG = Config()
 
@@ -52,6 +53,49 @@ def test_every_column_on_200_random_prefixes_equals_the_full_run(rows):
     for length in rng.integers(1, len(filled), 200):
         part = filled.part(0, int(length))
         assert _same(batch(part, CONFIG), full[:length]), length
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("block", [1, 7, 512])
+def test_the_size_of_a_block_changes_no_bit(real, rows, block):
+    filled, full = rows
+    count = 6_000 if block > 1 else 800
+    params = records(k.PARAMS, 1)
+    params[0] = k.params(CONFIG)
+    got = np.empty((count, len(k.COLUMNS)))
+
+    columns = tuple(column[:count] for column in step_columns(filled))
+    k.Stepper(params, block=block).run(0, columns, resets_at(count, []), got)
+
+    assert _same(got, full[:count])
+
+
+@pytest.mark.reference
+def test_a_reset_inside_a_block_is_a_start_anew(real):
+    params = records(k.PARAMS, 1)
+    params[0] = k.params(CONFIG)
+    columns = step_columns(real.part(0, 1_000))
+    whole, apart = np.empty((1_000, len(k.COLUMNS))), np.empty((300, len(k.COLUMNS)))
+
+    k.Stepper(params).run(0, columns, resets_at(1_000, [700]), whole)
+    k.Stepper(params).run(0, tuple(column[700:] for column in columns), resets_at(300, []), apart)
+
+    assert _same(whole[700:], apart)
+
+
+@pytest.mark.reference
+def test_symbols_of_a_stepper_do_not_touch_each_other(real):
+    params = records(k.PARAMS, 1)
+    params[0] = k.params(CONFIG)
+    columns = step_columns(real.part(0, 900))
+    stepper, alone = k.Stepper(params, symbols=2), k.Stepper(params)
+    got, expected = np.empty((900, len(k.COLUMNS))), np.empty((900, len(k.COLUMNS)))
+
+    stepper.run(0, tuple(column[300:600] for column in columns), resets_at(300, []), got[:300])
+    stepper.run(1, columns, resets_at(900, []), got)
+    alone.run(0, columns, resets_at(900, []), expected)
+
+    assert _same(got, expected)
 
 
 @pytest.mark.reference

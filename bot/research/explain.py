@@ -30,7 +30,7 @@ from bot.research.signals import load_bars, resets_at
 from bot.sim.filters import rules_for
 from bot.strategy import kernel as k
 from bot.strategy import setup
-from bot.strategy.features import CHUNK, INDEX, Row, columns_of, compile_steps
+from bot.strategy.features import CHUNK, INDEX, Row, compile_steps, step_columns
 from bot.strategy.tags import CONDITIONS
 
 PIPED_WIDTH = 160  # columns of the table when nobody's terminal says
@@ -82,7 +82,7 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=filled.interval_ms, model=model_for(config), last_index=last)
     stepper = k.Stepper(params)
-    columns = columns_of(filled)
+    columns = step_columns(filled)
     past = np.empty((last + 1, len(PAST)))
     taken = [INDEX[name] for name in PAST]
     rows, previous = np.empty((CHUNK, len(k.COLUMNS))), None

@@ -12,7 +12,7 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.events import KlineClosed
-from bot.core.jit import records
+from bot.core.jit import compiling, records
 from bot.core.klines import Klines, check_bar
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_step
@@ -122,7 +122,7 @@ class _OneBar:
         return self.columns
 
 
-def columns_of(bars: Klines) -> tuple[np.ndarray, ...]:
+def step_columns(bars: Klines) -> tuple[np.ndarray, ...]:
     """Return the columns of bars that a stepper takes."""
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume)
     return (bars.open_ms, *prices, bars.filled.astype(np.int64))
@@ -156,7 +156,7 @@ def batch_chunks(
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms, htf_ms=htf_ms, model=model, last_index=len(bars.open_ms) - 1)
     stepper = k.Stepper(params)
-    columns = columns_of(bars)
+    columns = step_columns(bars)
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
     rows = np.empty((min(chunk, len(bars.open_ms)), len(names)))
     for first in range(0, len(bars.open_ms), chunk):
@@ -212,7 +212,9 @@ def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> 
     bar_step(context, *bar)
     for number, (name, step, state, settings) in enumerate(families, 1):
         yield number, total, name
-        step(state, settings, context, row)
+        with compiling():
+            step(state, settings, context, row)
     yield total, total, "the whole step"
     one = _OneBar()
-    k.Stepper(params, block=1).step(0, one.fill(bar[0], bar[1:7], filled=bar[7]), one.rows)
+    with compiling():
+        k.Stepper(params, block=1).step(0, one.fill(bar[0], bar[1:7], filled=bar[7]), one.rows)
