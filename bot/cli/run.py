@@ -11,7 +11,11 @@ from bot.core.errors import ConfigError
 
 @command()
 @click.option(
-    "--venue", type=click.Choice(["sim", "paper", "testnet", "live"]), default="sim", show_default=True, help="Where to trade."
+    "--venue",
+    type=click.Choice(["sim", "paper", "testnet", "live"]),
+    default="sim",
+    show_default=True,
+    help="Where to trade.",
 )
 @klines_option()
 @range_options
