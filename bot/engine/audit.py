@@ -22,6 +22,8 @@ SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is lo
 LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
 DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
 DEAF_PAUSE_MS: Final = 2_000  # the same while the user stream is lost and something is open
+BALANCE_CENTS: Final = Decimal("0.01")  # a smaller difference of the wallet is rounding
+FUNDING_SHARE: Final = Decimal("0.02")  # of what is held: no funding is larger, so a larger difference is a transfer
 FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told, and again and again
 
 
@@ -38,6 +40,7 @@ class Audit:
     resumed_ms: int
     suspects: dict[str, reconcile.Suspect]
     told: dict[str, tuple[Decimal, int]]
+    owed: reconcile.Suspect | None
     adopted: int
     doubt_ms: int
     deaf_ms: int
@@ -97,9 +100,32 @@ class Audit:
         if not self.strays.qty and not self.suspects:
             self.strays.leaving = False
         if self.flat and not any(p.qty for p in event.positions if p.symbol in self.symbols):
-            difference = self.account.sync(event.wallet)
+            difference, self.owed = self.account.sync(event.wallet), None
             if abs(difference) > event.wallet / 1_000:
                 out.append(Alert("warning", f"wallet differed by {difference:.4f}: taken from the exchange"))
+        elif not gaps:
+            self._balance(event, out)
+
+    def _balance(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Take over what changed the wallet unheard while something is open, once two looks have told the same.
+
+        Funding that was settled while the bot was away or its user stream lost is such: it belongs to the trade's result.
+        """
+        difference = event.wallet - self.account.wallet
+        quiet = all(reconcile.settled_enough(self.ledger, event, symbol) for symbol in self.symbols)
+        if not quiet or abs(difference) < BALANCE_CENTS:
+            self.owed = None
+        elif self.owed is None or self.owed.gap != difference:
+            self.owed = reconcile.Suspect(difference, event.at_ms)
+        elif event.at_ms - self.owed.since_ms >= reconcile.AGAIN_MS:
+            self.owed = None
+            self.account.base += difference
+            held = sum((abs(h.cost) for h in self.ledger.holdings.values()), ZERO)
+            funding = self.trade is not None and abs(difference) <= FUNDING_SHARE * held
+            if self.trade is not None and funding:
+                self.trade.funding -= difference
+            what = "funding that was not told" if funding else "not by trading"
+            out.append(Alert("info", f"the wallet changed by {difference:.4f}, {what}: taken from the exchange"))
 
     def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> None:
         """Take over a difference in a position once it cannot be a matter of messages under way."""
@@ -174,7 +200,7 @@ class Audit:
         Kept until an order changes: it is asked for twice an event.
         """
         key = (self.ledger.version, self.deaf_ms, self.flatten_ms, self.trade is None)
-        if self.suspects or self.told:
+        if self.suspects or self.told or self.owed:
             return self._find_doubts()
         if self.kept is None or self.kept[0] != key:
             self.kept = (key, self._find_doubts())
@@ -188,6 +214,8 @@ class Audit:
             due.append((self.flatten_ms + DEAF_PAUSE_MS, "is everything closed?"))
         for symbol, known in self.suspects.items():
             due.append((known.since_ms + reconcile.AGAIN_MS, f"{symbol} differs by {known.gap}"))
+        if self.owed is not None:
+            due.append((self.owed.since_ms + reconcile.AGAIN_MS, f"the wallet differs by {self.owed.gap}"))
         for symbol, (qty, at_ms) in self.told.items():
             if at_ms >= self.ledger.changed_ms(symbol) and qty != self.ledger.qty(symbol):
                 due.append(

@@ -56,6 +56,7 @@ class Portfolio(Audit):
     flatten_told_ms: int = 0
     slippage_sum: float = 0.0  # of measured taker fills, fractions of the price
     slippage_fills: int = 0
+    owed: reconcile.Suspect | None = None  # how the exchange's wallet differs from ours, and since when
     adopted: int = 0  # differences taken over, for their trade ids
     doubt_ms: int = 0
     counters: dict[str, int] = field(default_factory=dict)
@@ -137,6 +138,7 @@ class Portfolio(Audit):
         if order is not None and bracket is not None and any(order is o for o in bracket.orders()):
             bracket.note_fill(order, event, out)
             self._book(event, order.role, event.qty)
+            self._set_off(event, bracket, out)
         elif order is not None and self.strays.owns(order):
             self.strays.add(event.symbol, signed, out, why="guard filled")
         elif order is not None:
@@ -150,6 +152,19 @@ class Portfolio(Audit):
             self.limits.on_slippage(float(drift), out)
         self.count("fills")
         self.sample(out)
+
+    def _set_off(self, event: Fill, bracket: Bracket, out: list[Any]) -> None:
+        """Set the trade's position off against an unexplained one the other way: the exchange knows one net position.
+
+        What is set off has left the trade, at the price of this fill.
+        """
+        sign = bracket.side.sign
+        taken = min(-sign * self.strays.qty.get(event.symbol, ZERO), bracket.held)
+        if taken <= 0:
+            return
+        self.strays.add(event.symbol, sign * taken, out, why="set off against the trade's own position")
+        bracket.absorb(replace(event, client_id="external"), taken)
+        self._book(replace(event, side=bracket.side.exit, fee=ZERO), FOREIGN, taken)
 
     def _foreign(self, event: Fill, bracket: Bracket | None, out: list[Any]) -> None:
         """Take a fill that none of our orders made: off a stray, off the trade, or as a new stray."""
@@ -340,7 +355,7 @@ class Portfolio(Audit):
             due["entry"] = self.trade.entry.deadlines()
             due["trade"] = self.trade.deadlines()
             due["hedge"] = self.hedger.deadlines()
-        if self.ledger.orders or self.suspects or self.told or self.flatten_ms or self.deaf_ms:
+        if self.ledger.orders or self.suspects or self.told or self.owed or self.flatten_ms or self.deaf_ms:
             doubts = [max(at, self.doubt_ms + self.pause_ms) for at, _ in self.doubts()]
             due["orders"] = [*self.ledger.deadlines(), *doubts]
         if self.strays.qty:
