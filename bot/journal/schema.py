@@ -26,7 +26,12 @@ ORDER_UPDATE: Final = f"""INSERT INTO orders ({_ORDER_COLUMNS})
     ON CONFLICT (session, client_id) DO UPDATE SET status = excluded.status, filled_qty = excluded.filled_qty,
      average_price = excluded.average_price, updated_ms = excluded.updated_ms, code = excluded.code, reason = excluded.reason,
      order_id = CASE excluded.order_id WHEN '' THEN order_id ELSE excluded.order_id END
-    WHERE {_RANK.format("status")} < 4 AND {_RANK.format("excluded.status")} >= {_RANK.format("status")}"""
+    WHERE ({_RANK.format("status")} < 4 OR status = excluded.status)
+     AND {_RANK.format("excluded.status")} >= {_RANK.format("status")}"""
+# What an order's fills add up to: its own last word may have been said while no bot listened.
+ORDER_FILLED: Final = f"""UPDATE orders SET filled_qty = ?, average_price = ?, updated_ms = max(updated_ms, ?),
+     status = CASE WHEN ? THEN 'FILLED' ELSE status END
+    WHERE session = ? AND client_id = ? AND {_RANK.format("status")} < 4"""
 NAKED: Final = "INSERT OR REPLACE INTO naked VALUES (?, ?, ?, ?, ?, ?)"
 MEASURE: Final = "INSERT INTO measures VALUES (?, ?, ?, ?)"
 

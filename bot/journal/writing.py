@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from decimal import Decimal
 
 import orjson
 
@@ -9,7 +10,19 @@ from bot.core.codec import pack
 from bot.core.events import AccountSnapshot, Event, Fill, OrderUpdate
 from bot.core.intents import Intent, PlaceOrder
 from bot.core.records import Decision, EquityPoint, NakedSpell, Record, TradeRecord
-from bot.journal.schema import DECISION, EQUITY, EVENT, FILL, INTENT, MEASURE, NAKED, ORDER_NEW, ORDER_UPDATE, TRADE
+from bot.journal.schema import (
+    DECISION,
+    EQUITY,
+    EVENT,
+    FILL,
+    INTENT,
+    MEASURE,
+    NAKED,
+    ORDER_FILLED,
+    ORDER_NEW,
+    ORDER_UPDATE,
+    TRADE,
+)
 from bot.journal.sessions import Sessions
 
 
@@ -129,8 +142,28 @@ class Writing(Sessions):
     def _append_fill(self, fill: Fill) -> None:
         key = (self._session, fill.symbol, fill.trade_id, fill.at_ms, fill.client_id, fill.side.value)
         money = (str(fill.qty), str(fill.price), str(fill.fee), int(fill.maker), str(fill.realized))
-        self._db.execute(FILL, (*key, *money))
+        if self._db.execute(FILL, (*key, *money)).rowcount > 0:
+            self._append_filled(fill)
         self._settle_due = True
+
+    def _append_filled(self, fill: Fill) -> None:
+        """Bring an order's row up to its fills: after a crash they are read again, its own updates are not."""
+        order = self._rows(
+            "SELECT qty FROM orders WHERE session = ? AND client_id = ?", (self._session, fill.client_id)
+        )
+        if not order:
+            return
+        fills = self._rows(
+            "SELECT qty, price FROM fills WHERE session = ? AND symbol = ? AND client_id = ?",
+            (self._session, fill.symbol, fill.client_id),
+        )
+        filled = sum((Decimal(row["qty"]) for row in fills), Decimal(0))
+        average = sum((Decimal(row["qty"]) * Decimal(row["price"]) for row in fills), Decimal(0)) / filled
+        whole = 0 < Decimal(order[0]["qty"]) <= filled
+        self._db.execute(
+            ORDER_FILLED,
+            (str(filled), str(round(average, 8)), fill.at_ms, whole, self._session, fill.client_id),
+        )
 
     def measure(self, name: str, value: float, *, at_ms: int) -> None:
         """Record something measured of the bot itself (`decision_ms`, ...); durable with the next commit."""
