@@ -30,6 +30,7 @@ const rows = [];
 for (let y = 0; y < height; y++) rows.push([data[4 * y], data[4 * y + 1], data[4 * y + 2]]);
 done({ rows, ratio });
 """
+PICTURE = "return window.botChart.chart.takeScreenshot(false, false).toDataURL()"
 # Pan over the whole data with so many bars in view, one step a frame, and count frames for some seconds.
 PAN = """
 const [width, seconds] = arguments;
@@ -95,6 +96,48 @@ def test_every_symbol_is_drawn_and_nothing_complains(open_chart):
         time.sleep(0.2)
 
     assert complaints(driver) == []
+
+
+def test_what_is_off_until_wanted_is_drawn_when_wanted(open_chart):
+    driver, payloads = open_chart
+    symbol = driver.execute_script("botChart.latest(); return botChart.data.symbol")
+    assert any(payloads[symbol]["flags"]["gap"])
+    off = driver.execute_script(PICTURE)
+
+    for name in ("tracer", "catcher", "neo", "gaps"):
+        assert driver.execute_script("return botChart.layers[arguments[0]]", name) is False
+        driver.execute_script("botChart.show(arguments[0], true)", name)
+        time.sleep(0.15)
+        assert driver.execute_script(PICTURE) != off, name
+        driver.execute_script("botChart.show(arguments[0], false)", name)
+        time.sleep(0.15)
+
+    assert driver.execute_script(PICTURE) == off
+    assert complaints(driver) == []
+
+
+def test_the_forming_bar_stands_after_the_last_closed_one_and_becomes_it(open_chart):
+    driver, _ = open_chart
+
+    count, shown, stale, closed = driver.execute_script(
+        """
+        const v = botChart, d = v.data, next = d.time.at(-1) * 1000 + d.interval_ms, c = d.close.at(-1);
+        v.setForming([next, c, c + 9, c - 9, c + 5]);
+        const shown = v.candles.data().at(-1);
+        v.setForming([next - d.interval_ms, 1, 1, 1, 1]);
+        const stale = v.candles.data().at(-1);
+        d.time.push(next / 1000);
+        for (const name of ["open", "high", "low", "close"]) d[name].push(c + 7);
+        v.candles.update(v.candle(d.time.length - 1));
+        return [d.time.length, shown, stale, v.candles.data().at(-1)];
+        """
+    )
+
+    assert count == BARS + 1
+    assert "color" in shown
+    assert stale == shown
+    assert closed["time"] == shown["time"]
+    assert "color" not in closed
 
 
 def test_boxes_stand_at_the_pixels_of_their_prices(open_chart):

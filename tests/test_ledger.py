@@ -12,7 +12,7 @@ from bot.core.events import KlineClosed
 from bot.core.klines import aggregate
 from bot.core.types import Kline
 from bot.market.synthetic import synthetic_market
-from bot.report.ledger import Ledger, Miss, forget
+from bot.report.ledger import Ledger, Miss, forget, left
 from bot.strategy.features import INDEX, Features
 
 HISTORY, COUNT = 300, 420
@@ -54,9 +54,9 @@ def test_bars_that_stay_as_they_were_are_counted_and_none_is_rewritten(decided, 
     assert misses == []
     assert last is None
     assert ledger.summary()["text"] == f"0 of {count} closed bars rewritten"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"7-{s}.rows" for s in ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-    ]
+    names = ("BTCUSDT.rows", "ETHUSDT.rows", "SOLUSDT.rows", "summary.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"7-{name}" for name in names]
+    assert left(tmp_path, 7) == ledger.summary()
 
 
 def test_one_value_that_was_another_is_found_and_named(decided):
@@ -166,7 +166,7 @@ def test_books_of_forgotten_sessions_are_removed(decided, tmp_path):
         with Ledger(decided[0], folder=tmp_path, session=session):
             pass
 
-    assert forget(tmp_path, [1, 12]) == 6
+    assert forget(tmp_path, [1, 12]) == 8  # three books and the figures, of two sessions
     assert {path.name[0] for path in tmp_path.iterdir()} == {"2"}
 
 

@@ -1,8 +1,10 @@
 """The comparison's page in a real browser: both charts, one cursor, no complaint, nothing fetched."""
 
+import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
+from bot.report.compare_page import _panes
 from bot.research.parity.compare import compare
 from bot.research.parity.writing import write_comparison
 from tests.browser import chromium, complaints, need_browser, screen
@@ -60,6 +62,18 @@ def test_the_verdict_is_words_and_not_markup(opened):
     assert shown == found.report["verdict"]
     assert any("oscillator.hyperwave_length = 14" in sentence for sentence in shown)
     assert driver.find_element("css selector", "h1").text == "<b>BTC & co.csv: does it match?"
+
+
+def test_lines_that_would_flatten_each_other_stand_in_panes_of_their_own():
+    rng = np.random.default_rng(1)
+
+    def line(size, family="formula", kind="plot"):
+        return {"theirs": size * rng.normal(1.0, 0.1, 50), "family": family, "kind": kind}
+
+    series = [line(9000.0), line(60.0), line(40.0), line(20_000.0), line(1.0, kind="event"), line(70.0, "money flow")]
+    panes = _panes(series, np.full(50, 21_000.0))
+
+    assert panes == [1, 2, 2, 0, 0, 3]
 
 
 @pytest.mark.parametrize(("moved", "other", "across"), [("theirs", "ours", -200), ("ours", "theirs", 150)])

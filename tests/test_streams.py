@@ -121,6 +121,19 @@ async def test_frames_become_events_and_everything_that_is_written_is_counted_of
         assert m.b.activity.under_way == 0
 
 
+async def test_the_bar_that_is_not_closed_yet_can_be_looked_at_and_decides_nothing():
+    async with market() as m:
+        broken = kline(BAR0, "ETHUSDT", closed=False)
+        del broken["k"]["o"]
+        await m.push("market", kline(BAR0, closed=False, close="1.25"), kline(BAR0, closed=False, close="1.75"))
+        await m.push("market", kline(BAR0 - 4 * STEP, closed=False, interval="15m"), broken)
+
+        forming = m.streams.forming()
+
+        assert {symbol: (bar.open_ms, bar.close) for symbol, bar in forming.items()} == {"BTCUSDT": (BAR0, 1.75)}
+        assert m.events == []
+
+
 async def test_an_older_or_repeated_quote_is_dropped_and_funding_comes_once_a_minute_or_when_it_changes():
     async with market() as m:
         book, mark = PUSHES["book_ticker"], PUSHES["mark_price"]

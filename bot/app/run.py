@@ -45,6 +45,7 @@ from bot.journal import Journal, Session
 from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
 from bot.orders.ids import parse
+from bot.report.compared import Compared
 from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
 from bot.report.ledger import FOLDER, Ledger, Miss, forget
@@ -127,6 +128,7 @@ class Bot(Recovery):
         self.loop.hasty = isinstance(venue.clock, WallClock)
         self.live = Live(config, decision=self._decision_on)
         self.ledger: Ledger | None = None
+        self.compared = Compared(data_folder())
         self.loop.on_bar = self._bar
         self.terminal: Terminal | None = None
         self._view: asyncio.Task[None] | None = None
@@ -390,6 +392,8 @@ class Bot(Recovery):
             "bars_mismatched": self.loop.cross_mismatches,
             **(self.upkeep.figures() if self.upkeep else {}),
             "ledger": self.ledger.summary() if self.ledger else None,
+            "compared": self.compared.rows(),
+            "forming": self.streams.forming() if self.streams is not None else {},
         }
 
     def _last_trades(self) -> list[TradeRecord]:

@@ -1,5 +1,6 @@
 """Commands that lay this bot beside a TradingView chart: compare, calibrate, pine."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bot.cli.base import command, echo_json, klines_option, range_options, setti
 @click.option("--out", metavar="DIR", help="Write compare.html and compare.json into this folder.")
 def compare(export: str, klines: str | None, bind_file: str | None, warm_up: int | None, out: str | None) -> None:
     """Compare a TradingView export (chart data, list of trades, alerts log) with our values."""
+    from bot.market.paths import data_folder
+    from bot.report.compared import keep
     from bot.research.parity.compare import compare as run
     from bot.research.parity.printing import print_comparison
     from bot.research.parity.writing import write_comparison
@@ -38,6 +41,7 @@ def compare(export: str, klines: str | None, bind_file: str | None, warm_up: int
         echo_json(_plain(found.report))
     else:
         print_comparison(found.report)
+    keep(data_folder(), found.report, at_ms=int(time.time() * 1000))
 
 
 @command()

@@ -115,6 +115,7 @@ class Streams(Feeds):
         self._seen: set[tuple[str, int]] = set()
         self._seen_order: deque[tuple[str, int]] = deque()
         self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their end
+        self._forming: dict[tuple[Any, Any], wire.Payload] = {}  # unfinished bars by symbol and interval
         self.bars = Bars(
             symbols,
             settings.base_interval,
@@ -246,6 +247,7 @@ class Streams(Feeds):
     def _on_kline(self, payload: wire.Payload, received_ns: int) -> None:
         event = wire.kline_closed(payload)
         if event is None:
+            self._forming[payload["k"].get("s"), payload["k"].get("i")] = payload["k"]
             return
         bar = event.kline
         if bar.interval_ms == self.bars.step_ms:
@@ -256,6 +258,18 @@ class Streams(Feeds):
             self.bars.push(event)
         elif self._on_cross_check is not None:
             self._on_cross_check(bar)
+
+    def forming(self) -> dict[str, Kline]:
+        """Return the unfinished bar of each symbol as last pushed: to be looked at, nothing is decided on it."""
+        found = {}
+        for bar in self._forming.values():
+            try:
+                kline = wire.pushed_kline(bar)
+            except WireError:
+                continue  # it is read here for the eye only; the closed bar of the same form is refused aloud
+            if kline.interval_ms == self.bars.step_ms:
+                found[kline.symbol] = kline
+        return found
 
     def _on_early(self, event: KlineClosed) -> None:
         if not self.feeds[MARKET].lost:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bot.report import metrics
-from bot.report.page import Cell, Page, paragraph, show, table, tiles
+from bot.report.page import DASH, Cell, Page, paragraph, show, table, tiles
 from bot.report.tables import utc
 
 if TYPE_CHECKING:
@@ -144,6 +144,18 @@ _CLAIM_FORMS = {
 }
 
 
+_CLAIM_NAMES = {
+    "expectancy_r": "a trade, net",
+    "day_drawdown_r": "worst day",
+    "max_drawdown": "deepest fall",
+    "day_return": "a day",
+    "month_return": "a month",
+    "decision_ms": "decision",
+}
+# What a back-test cannot measure, and why.
+_CLAIM_WANTING = {"slippage": "assumed", "decision_ms": "live only", "month_return": "range too short"}
+
+
 def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
     """Add the recipe's claims beside what was measured."""
     rows = []
@@ -152,9 +164,11 @@ def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
         kind = {None: "quiet", True: "good", False: "bad"}[claim["met"]]
         rows.append(
             [
-                Cell(name.replace("_", " "), "words"),
+                Cell(_CLAIM_NAMES.get(name, name.replace("_", " ")), "words"),
                 Cell(claim["claimed"], "words"),
-                show(claim["measured"], _CLAIM_FORMS.get(name, ".3f")),
+                _CLAIM_WANTING.get(name, DASH)
+                if claim["measured"] is None
+                else show(claim["measured"], _CLAIM_FORMS.get(name, ".3f")),
                 Cell(words, kind),
             ]
         )

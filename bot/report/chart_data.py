@@ -34,12 +34,18 @@ LINES: Final = {
     "overflow": ("om_overflow_value", 2),
     "hyperwave": ("om_hyperwave", 2),
     "wave_signal": ("om_signal", 2),
+    "tracer": ("so_trend_tracer", None),
+    "tracer_dir": ("so_tracer_dir", 0),
+    "catcher": ("so_trend_catcher", None),
+    "catcher_dir": ("so_catcher_dir", 0),
+    "neo_lead": ("so_neo_lead", None),
+    "neo_lag": ("so_neo_lag", None),
 }
 CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
 FLAGS: Final = tuple(f"{side}_{name}" for side in ("long", "short") for name in CONDITIONS)
 _EXTRA: Final = (
     *("so_signal", "so_rating", "om_cross_up", "om_cross_down", "om_big_up", "om_big_down"),
-    *("htf_smc_trend", "htf_pac_trend", "atr14", "long_signal", "short_signal"),
+    *("htf_smc_trend", "htf_pac_trend", "atr14", "long_signal", "short_signal", "pac_fvg_bull", "pac_fvg_bear"),
     *(f"{side}_ob_{edge}" for side in ("long", "short") for edge in ("bottom", "top")),
 )
 COLUMNS: Final = tuple(dict.fromkeys((*(c for c, _ in LINES.values()), *_EXTRA, *FLAGS, *findings.COLUMNS)))
@@ -223,7 +229,9 @@ class Tape:
                 "long": self.lit("long", part).tolist(),
                 "short": self.lit("short", part).tolist(),
                 "signal": _whole(signal),
+                "gap": _whole(column["pac_fvg_bull"] - column["pac_fvg_bear"]),
             },
+            "gap_end": self.config.pac.fvg_mitigation,
             "boxes": self._boxes(first),
             "segments": self._segments(first, since=after_ms is not None),
             "plans": self._plans(part, signal),

@@ -17,11 +17,16 @@ from bot.report.tables import utc
 
 MOST_BARS: Final = 20_000  # the newest that are drawn; the figures are of all
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+APART: Final = 50.0  # lines that differ in size by more than this stand in panes of their own
 _UP: Final = ("bull", "up", "long")
 _STYLE: Final = """
 .twin { height: clamp(18rem, 44vh, 30rem); border: 1px solid var(--line); margin-bottom: .6rem; }
 .twin.tall { height: clamp(22rem, 46vh, 44rem); }
-#cursor { font-size: .85rem; min-height: 2.6em; } #cursor > * { white-space: nowrap; margin-right: .7rem; }
+#cursor { font-size: .85rem; min-height: 2.6em; padding: .2rem 0; }
+#cursor { position: sticky; top: 0; z-index: 5; background: var(--ground); }
+#cursor > * { white-space: nowrap; margin-right: .7rem; } #cursor b.apart { color: var(--bad); }
+#verdict { padding-left: 1.1rem; list-style: disc; } #verdict .head { font-weight: 600; }
+.side { display: flex; gap: .6rem; align-items: baseline; }
 table { border-collapse: collapse; font-size: .85rem; }
 td, th { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
 .wide { overflow-x: auto; } li { margin: .2rem 0; }
@@ -72,9 +77,12 @@ def _short(feature: str) -> str:
 
 
 def _panes(series: list[dict[str, Any]], close: np.ndarray) -> list[int]:
-    """Return the pane of each series: on the price where it has the price's size, else one pane a family, four at most."""
+    """Return the pane of each series: on the price where it has the price's size, else one pane a family, four at most.
+
+    Lines of one family that differ in size by far (a volume and a wave) would flatten each other and part.
+    """
     middle = float(np.nanmedian(close))
-    families: list[str] = []
+    groups: list[tuple[str, float]] = []
     panes = []
     for one in series:
         known = one["theirs"][np.isfinite(one["theirs"])]
@@ -82,10 +90,13 @@ def _panes(series: list[dict[str, Any]], close: np.ndarray) -> list[int]:
         if on_price or one["kind"] == "event":
             panes.append(0)
             continue
-        group = one["family"] if one["kind"] != "state" else "states"
-        if group not in families:
-            families.append(group)
-        panes.append(min(families.index(group) + 1, 4))
+        name = one["family"] if one["kind"] != "state" else "states"
+        size = max(float(np.quantile(np.abs(known), 0.9)), 1e-12) if len(known) and name != "states" else 1.0
+        fits = [i for i, (other, had) in enumerate(groups) if other == name and 1 / APART < size / had < APART]
+        if not fits:
+            groups.append((name, size))
+            fits = [len(groups) - 1]
+        panes.append(min(fits[0] + 1, 4))
     return panes
 
 
@@ -121,6 +132,11 @@ def page_data(page: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _share(value: float) -> str:
+    """Return a share in per cent, and never 100 for what is not all."""
+    return f"{min(100 * value, 99.99) if value < 1.0 else 100:.2f}"
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return DASH
@@ -145,11 +161,11 @@ def _columns_table(report: dict[str, Any]) -> str:
         cells = [
             *(_cell(row[name]) for name in ("column", "feature", "bound_by")),
             f"{own['bars']:,}",
-            f"{100 * own['agree']:.2f}",
+            _share(own["agree"]),
             *(_cell(own.get(name)) for name in ("max_error", "median_error", "correlation")),
             *(pairs if own["kind"] in ("event", "wave") else (DASH, DASH)),
             _at(own["first_divergent_ms"]),
-            f"{100 * klines['agree']:.2f}" if klines is not None and klines["bars"] else DASH,
+            _share(klines["agree"]) if klines is not None and klines["bars"] else DASH,
         ]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return _table("Columns", head, rows)
@@ -161,7 +177,7 @@ def _conditions_table(report: dict[str, Any]) -> str:
         for name, score in found.items():
             borrowed = f" (ours on both sides: {', '.join(score['borrowed'])})" if score.get("borrowed") else ""
             cells = (
-                *(escape(side), escape(name + borrowed), f"{score['bars']:,}", f"{100 * score['agree']:.2f}"),
+                *(escape(side), escape(name + borrowed), f"{score['bars']:,}", _share(score["agree"])),
                 *(str(score[key]) for key in ("ours", "theirs", "only_ours", "only_theirs")),
                 _at(score["first_divergent_ms"]),
             )
@@ -208,6 +224,12 @@ def _inside(script: str) -> str:
     return script.replace("</script", "<\\/script")
 
 
+def _sentence(report: dict[str, Any], sentence: str) -> str:
+    """Return one sentence of the verdict; what the kept summary begins with stands out."""
+    head = ' class="head"' if report["headline"].startswith(sentence) else ""
+    return f"<li{head}>{escape(sentence)}</li>"
+
+
 def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
     """Return the report of `compare` as a self-contained page; `drawn` holds the series of chart data, else it is empty."""
     export = report["export"]
@@ -218,9 +240,12 @@ def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
         data = page_data(drawn)
         tall = " tall" if any(one["pane"] > 1 for one in data["series"]) else ""
         charts = (
-            f'<p id="cursor" class="chart-legend"></p><h2>Your chart</h2><div id="theirs" class="twin{tall}"></div>'
+            '<p id="cursor" class="chart-legend"></p>'
+            '<div class="side"><h2>Your chart</h2><button type="button" class="small" id="colours">Colours</button></div>'
+            f'<div id="theirs" class="twin{tall}"></div>'
             f'<h2>This bot, on {escape(drawn["ours_from"])}</h2><div id="ours" class="twin{tall}"></div>'
-            "<p>Under the cursor: the chart's value / ours. Marks with ! stand on one side only.</p>"
+            "<p>Under the cursor: the chart's value / ours, and events that stand there on either side. Marks with ! are on one "
+            "side only; closer to, the others have their names too.</p>"
         )
         scripts = (
             f'<script type="application/json" id="compare-data">{inline_json(data)}</script>\n'
@@ -232,7 +257,7 @@ def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
         policy=_POLICY,
         title=escape(title),
         style=style,
-        verdict="".join(f"<li>{escape(sentence)}</li>" for sentence in report["verdict"]),
+        verdict="".join(_sentence(report, sentence) for sentence in report["verdict"]),
         charts=charts,
         tables="".join(make(report) for make in tables),
         credit=CREDIT,

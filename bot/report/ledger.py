@@ -29,6 +29,7 @@ from bot.strategy.kernel import COLUMNS
 VERSION: Final = 1
 AT_ONCE: Final = 1_024  # bars of a symbol that one check computes again: about 20 ms while it catches up with history
 FOLDER: Final = "ledger"
+SUMMARY: Final = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Ledger:
         self._waiting: dict[str, deque[tuple[KlineClosed, np.ndarray | None]]] = {s: deque() for s in symbols}
         self._last = dict.fromkeys(symbols, -1)
         self._books = {s: Book(folder / f"{session}-{s}.rows" if folder else None) for s in symbols}
+        self._told = folder / f"{session}-{SUMMARY}" if folder else None
         self._columns = np.array(COLUMNS)
         self.bars = 0  # closed bars stored
         self.judged = 0
@@ -188,14 +190,27 @@ class Ledger:
         }
 
     def close(self) -> None:
-        """Close the books."""
+        """Close the books and leave the figures beside them, for `status` when the bot no longer runs."""
         for book in self._books.values():
             book.close()
+        if self._told is not None:
+            temporary = self._told.with_suffix(".tmp")
+            temporary.write_bytes(orjson.dumps(self.summary()))
+            temporary.replace(self._told)
+
+
+def left(folder: Path, session: int) -> dict[str, Any] | None:
+    """Return the figures that a session's ledger left when it was closed; None if it was not, as after a crash."""
+    try:
+        told = orjson.loads((folder / f"{session}-{SUMMARY}").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) and "text" in told else None
 
 
 def forget(folder: Path, sessions: Iterable[int]) -> int:
     """Remove the books of these sessions; return how many files went."""
-    gone = [path for session in sessions for path in folder.glob(f"{session}-*.rows")]
+    gone = [path for session in sessions for path in folder.glob(f"{session}-*")]
     for path in gone:
         path.unlink(missing_ok=True)
     return len(gone)

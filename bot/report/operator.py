@@ -10,6 +10,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from bot.core.records import TradeRecord
 from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.market.store import format_time
+from bot.report.compared import Compared, sentence
+from bot.report.ledger import FOLDER, left
+from bot.report.status import status_rows, truth_rows
 from bot.report.tables import trade_row
 
 SECRET_WORDS = ("key", "secret", "token", "password")
@@ -86,26 +90,33 @@ def print_status(config: Config, *, as_json: bool) -> int:
     """Print the state of the running bot, or of the journal's last session; return the exit code."""
     bot = running_bot()
     if bot is not None:
-        _print_pairs({"running": True, **bot, **ask(bot, "/api/status")}, as_json=as_json)
+        seen = ask(bot, "/api/status")
+        if as_json:
+            _print_pairs({"running": True, **bot, **seen}, as_json=True)
+        else:
+            _print_pairs({"running": f"pid {bot['pid']}, http://127.0.0.1:{bot['port']}"}, status_rows(seen))
         return 0
+    compared = Compared(data_folder()).rows()
     with Journal(data_folder() / "bot.db", read_only=True) as journal:
         sessions = journal.sessions()
         if not sessions:
             raise DataMissing("no bot is running and the journal holds no session; `run` starts one")
         last = sessions[-1]
         points = journal.equity(last["id"], last=1)
-        _print_pairs(
-            {
-                "running": False,
-                "session": last["id"],
-                "venue": last["venue"],
-                "trades": last["trades"],
-                "ended": last["ended_ms"] is not None,
-                "equity": str(points[-1].equity) if points else None,
-                "at": format_time(points[-1].at_ms) if points else None,
-            },
-            as_json=as_json,
-        )
+    ledger = left(data_folder() / FOLDER, last["id"])
+    values = {
+        "running": False,
+        "session": last["id"],
+        "venue": last["venue"],
+        "trades": last["trades"],
+        "ended": last["ended_ms"] is not None,
+        "equity": str(points[-1].equity) if points else None,
+        "at": format_time(points[-1].at_ms) if points else None,
+    }
+    if as_json:
+        _print_pairs({**values, "ledger": ledger, "compared": compared}, as_json=True)
+    else:
+        _print_pairs(values, truth_rows(ledger, [sentence(row) for row in compared]))
     return 0
 
 
@@ -119,16 +130,17 @@ def send_command(config: Config, name: str, *, as_json: bool) -> int:
     return 0
 
 
-def _print_pairs(values: dict[str, Any], *, as_json: bool) -> None:
+def _print_pairs(values: dict[str, Any], rows: Iterable[tuple[str, str]] = (), *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(values, indent=2, default=str))
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None)
-    for name, value in values.items():
-        table.add_row(name, json.dumps(value, default=str) if isinstance(value, dict | list) else str(value))
+    for name, value in (*values.items(), *rows):
+        table.add_row(name, Text(str(value)))
     Console().print(table)
 
 

@@ -196,6 +196,8 @@ def _money_panel(seen: Mapping[str, Any]) -> RenderableType:
     ledger = seen.get("ledger")
     if ledger:
         _row(table, "repaint", Text(ledger["text"], style="bold red" if ledger["rewritten"] else ""), "")
+    for row in seen.get("compared", [])[:1]:
+        _row(table, "your chart", Text(row["sentence"], overflow="ellipsis", no_wrap=True), row["day"])
     for name, value in list(seen["counters"].items())[:4]:
         number = figure(value)
         _row(table, name.replace("_", " "), str(value) if number is None else f"{number:,g}", "")

@@ -13,7 +13,8 @@ from typing import Any, Final
 from bot.core.events import Command, FeedLost, FeedRestored, Fill, OrderUpdate
 from bot.core.intents import Alert
 from bot.core.records import Decision, TradeRecord
-from bot.core.types import OrderStatus
+from bot.core.types import Kline, OrderStatus
+from bot.report.compared import percent, sentence
 from bot.report.tables import utc
 
 CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
@@ -102,10 +103,36 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "times": _times(snapshot),
         "funnel": snapshot.get("funnel"),
         "ledger": snapshot.get("ledger"),
+        "forming": _forming(snapshot),
+        "compared": [_compared(_mapping(row)) for row in _list(snapshot.get("compared"))],
         "parity": {
             "checked": figure(snapshot.get("bars_cross_checked")),
             "mismatched": figure(snapshot.get("bars_mismatched")),
         },
+    }
+
+
+def _forming(snapshot: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the unfinished bar of each symbol: open time in ms, then open, high, low, close."""
+    bars = {symbol: bar for symbol, bar in _mapping(snapshot.get("forming")).items() if isinstance(bar, Kline)}
+    return {str(symbol): [bar.open_ms, bar.open, bar.high, bar.low, bar.close] for symbol, bar in bars.items()}
+
+
+def _compared(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one comparison with the person's own chart, its shares as words."""
+    at_ms, signal = _instant(row.get("at_ms")), figure(row.get("signal"))
+    return {
+        "export": f"{_text(row.get('kind'))} {_text(row.get('file'))}",
+        "day": utc(at_ms)[:10] if at_ms else "",
+        "sentence": _text(row.get("sentence")),
+        "signal": signal,
+        "signal_text": "" if signal is None else percent(signal),
+        "conditions": {
+            side: [[name, share, percent(share)] for name, share in _mapping(shares).items()]
+            for side, shares in _mapping(row.get("conditions")).items()
+        },
+        "borrowed": [str(name) for name in _list(row.get("borrowed"))],
+        "text": sentence(row),
     }
 
 

@@ -3,12 +3,14 @@
 
 import { number, utc } from "/format.js";
 import { biasLayer, blockLabelsLayer, boxesLayer, dotsLayer, segmentsLayer, trailsLayer, washLayer } from "/layers.js";
-import { palette } from "/palette.js";
+import { gapsLayer, overlaysLayer } from "/overlays.js";
+import { faded, palette } from "/palette.js";
 import { signalsLayer, tradesLayer } from "/trades_layer.js";
 
 export const LAYERS = {
   blocks: ["Order blocks", true], mitigated: ["Mitigated blocks", true], pac: ["Structure (PAC)", true], equal: ["EQH / EQL", true],
   int: ["Structure (SMC)", false], sw: ["Swing structure (SMC)", false], trail: ["Smart Trail", true], supertrend: ["SuperTrend AI", true],
+  tracer: ["Trend Tracer", false], catcher: ["Trend Catcher", false], neo: ["Neo Cloud", false], gaps: ["Fair value gaps", false],
   confirmation: ["Confirmation", true], wash: ["Premium / discount", true], bias: ["15m bias", true], trades: ["Plans and trades", true],
 };
 const EMPTY = { time: [], open: [], high: [], low: [], close: [], volume: [], lines: {}, flags: {}, boxes: [], segments: [], plans: [] };
@@ -34,7 +36,7 @@ export class View {
     this.upper = this.line(2, {});
     this.lower = this.line(2, {});
     this.drawings = [
-      washLayer(this), boxesLayer(this), trailsLayer(this), segmentsLayer(this), blockLabelsLayer(this), tradesLayer(this), signalsLayer(this), biasLayer(this),
+      washLayer(this), gapsLayer(this), boxesLayer(this), overlaysLayer(this), trailsLayer(this), segmentsLayer(this), blockLabelsLayer(this), tradesLayer(this), signalsLayer(this), biasLayer(this),
     ];
     for (const drawing of this.drawings) this.candles.attachPrimitive(drawing);
     this.dots = dotsLayer(this);
@@ -189,6 +191,16 @@ export class View {
     this.lines = rows.map(([price, title, role]) => this.candles.createPriceLine({
       price, title, color: this.colours[role] ?? this.colours.text, lineWidth: 1, lineStyle: role === "text" ? 0 : 2, axisLabelVisible: true,
     }));
+  }
+
+  // The bar that is not closed yet, paler than the others: [open ms, open, high, low, close]. Nothing is decided on it.
+  setForming(bar) {
+    const last = this.data.time.at(-1);
+    if (!bar || last === undefined || bar[0] / 1000 !== last + this.data.interval_ms / 1000) return;
+    const [open_ms, open, high, low, close] = bar;
+    const colour = close < open ? this.colours.down : this.colours.up;
+    this.forming = open_ms / 1000;
+    this.candles.update({ time: this.forming, open, high, low, close, color: faded(colour, 0.3), borderColor: colour, wickColor: faded(colour, 0.6) });
   }
 
   latest() {

@@ -6,6 +6,8 @@ import { palette } from "/palette.js";
 const told = JSON.parse(byId("compare-data").textContent);
 const LINES = ["#5b9cf6", "#f0b64d", "#cc79a7", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#8b93a5"];
 const VISIBLE = 160;
+const NAMED = 11; // pixels a bar from which marks that agree have words,
+const APART = 4; // and those that differ
 
 class Side {
   constructor(box, which, colours) {
@@ -26,7 +28,14 @@ class Side {
     const bars = told[which];
     this.candles.setData(told.time.map((time, i) => (bars.close[i] === null ? { time } : { time, open: bars.open[i], high: bars.high[i], low: bars.low[i], close: bars.close[i] })));
     this.lines = told.series.map((series, n) => this.draw(series, n, colours));
-    this.marks(colours);
+    this.found = this.marks(colours);
+    this.markCount = this.found.length;
+    this.words = null;
+    if (this.markCount) {
+      this.markers = LightweightCharts.createSeriesMarkers(this.candles, []);
+      this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.name());
+      this.name();
+    }
     this.chart.panes().forEach((pane, i) => pane.setStretchFactor(i ? 1 : 3.5));
   }
 
@@ -49,18 +58,26 @@ class Side {
         const other = series[this.which === "theirs" ? "ours" : "theirs"].includes(at);
         found.push({
           time: told.time[at], position: series.up ? "belowBar" : "aboveBar", shape: series.up ? "arrowUp" : "arrowDown",
-          color: other ? colours.plain : colours.waveSignal, text: other ? series.short : `${series.short} !`,
+          color: other ? colours.plain : colours.waveSignal, size: other ? 0.7 : 1, text: other ? series.short : `${series.short} !`, agreed: other,
         });
       }
     }
-    found.sort((a, b) => a.time - b.time);
-    if (found.length) LightweightCharts.createSeriesMarkers(this.candles, found);
-    this.markCount = found.length;
+    return found.sort((a, b) => a.time - b.time);
+  }
+
+  // From afar only marks that differ have words, else words would lie on each other.
+  name() {
+    const space = this.chart.timeScale().options().barSpacing;
+    const words = Number(space >= APART) + Number(space >= NAMED);
+    if (words === this.words) return;
+    this.words = words;
+    this.markers.setMarkers(this.found.map((mark) => (words < (mark.agreed ? 2 : 1) ? { ...mark, text: "" } : mark)));
   }
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-const colours = palette(dark, true);
+const safe = location.hash === "#safe";
+const colours = palette(dark, safe);
 const sides = ["theirs", "ours"].map((which) => new Side(byId(which), which, colours));
 const [theirs, ours] = sides;
 const place = new Map(told.time.map((time, i) => [time, i]));
@@ -71,14 +88,21 @@ function words(index) {
   const i = index === null || index === undefined ? told.time.length - 1 : index;
   const close = (which) => number(told[which].close[i], told.decimals);
   const parts = [element("b", utc(told.time[i] * 1000)), element("span", `close ${close("theirs")} / ${close("ours")}`)];
+  let equal = 0;
   told.series.forEach((series, n) => {
+    if (series.kind === "event" && !series.theirs.includes(i) && !series.ours.includes(i)) return;
     const read = (which) => (series.kind === "event" ? (series[which].includes(i) ? "yes" : "no") : number(series[which][i], series.decimals));
+    if (innerWidth < 600 && read("theirs") === read("ours")) { // a small screen has room for what differs
+      equal++;
+      return;
+    }
     const part = element("span");
     const name = element("i", `${series.label} `);
     if (series.kind !== "event") name.style.color = LINES[n % LINES.length];
-    part.append(name, `${read("theirs")} / ${read("ours")}`);
+    part.append(name, element("b", `${read("theirs")} / ${read("ours")}`, read("theirs") === read("ours") ? "" : "apart"));
     parts.push(part);
   });
+  if (equal) parts.push(element("span", `${equal} more the same`));
   byId("cursor").replaceChildren(...parts);
 }
 
@@ -115,4 +139,9 @@ for (const button of document.querySelectorAll("button[data-at]")) {
     byId("theirs").scrollIntoView({ block: "nearest" });
   });
 }
+byId("colours").title = "Blue and orange instead of green and red";
+byId("colours").addEventListener("click", () => {
+  location.hash = safe ? "" : "safe";
+  location.reload();
+});
 window.botCompare = { theirs, ours, show, told };

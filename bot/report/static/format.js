@@ -32,5 +32,9 @@ export function byId(id) {
 
 // A list of [term, text, class] as a definition list.
 export function describe(list, rows) {
-  list.replaceChildren(...rows.flatMap(([term, text, name]) => [element("dt", term), element("dd", text, name ?? "")]));
+  list.replaceChildren(...rows.flatMap(([term, text, name]) => {
+    const told = element("dd", Array.isArray(text) ? "" : text, name ?? "");
+    if (Array.isArray(text)) told.append(...text);
+    return [element("dt", term), told];
+  }));
 }

@@ -76,7 +76,8 @@ const DASHED = { int: [3, 3], sw: [], pac: [], equal: [2, 3] };
 // A segment is {start, end, price, side, label, layer}.
 export function segmentsLayer(view) {
   return new Layer((pen, frame) => {
-    for (const part of view.data.segments) {
+    const taken = []; // where words stand: a word that would lie on another is left out, the newer one stays
+    for (const part of view.data.segments.toReversed()) {
       if (part.end < frame.from || part.start > frame.to || !view.layers[part.layer]) continue;
       const y = frame.y(part.price);
       if (!(y > -20 && y < frame.height + 20)) continue;
@@ -94,7 +95,12 @@ export function segmentsLayer(view) {
       // A word that is wider than some bars only where bars are wide enough to tell words apart.
       if (frame.step < 2 && part.layer !== "sw" && x1 - x0 < 24 * frame.rx) continue;
       const above = part.layer === "equal" ? part.side < 0 : part.side > 0;
-      tag(pen, frame, part.label, (x0 + x1) / 2, y, { colour, size: part.layer === "int" ? 9 : 10, above });
+      const middle = (x0 + x1) / 2;
+      const line = y + (above ? -8 : 8) * frame.ry;
+      const reach = (3.4 * part.label.length + 2) * frame.rx;
+      if (taken.some(([x, at, wide]) => Math.abs(at - line) < 10 * frame.ry && Math.abs(x - middle) < wide + reach)) continue;
+      taken.push([middle, line, reach]);
+      tag(pen, frame, part.label, middle, y, { colour, size: part.layer === "int" ? 9 : 10, above });
     }
   });
 }
@@ -123,7 +129,7 @@ export function trailsLayer(view) {
 }
 
 // Stretches of visible bars on one side that have a value, as lists of the bars worth a point.
-function runs(frame, sides, values, side) {
+export function runs(frame, sides, values, side) {
   const found = [];
   const last = Math.min(frame.to, values.length - 1);
   for (let i = Math.max(frame.from, 0); i <= last;) {
@@ -145,7 +151,7 @@ function area(pen, frame, run, line, other) {
   pen.closePath();
 }
 
-function stroke(pen, frame, found, values, colour, width, dash) {
+export function stroke(pen, frame, found, values, colour, width, dash) {
   dashes(pen, frame, ...dash);
   pen.beginPath();
   for (const run of found) {

@@ -29,7 +29,10 @@ export function onState(seen) {
     window.botChart = page.view;
     page.choose(page.first);
   }
-  if (loaded) page.view.setLevels(levels(seen));
+  if (loaded) {
+    page.view.setForming(seen.forming[loaded]);
+    page.view.setLevels(levels(seen));
+  }
   const open = seen.trade && seen.trade.opened_ms && seen.trade.signal_ms ? seen.trade : null;
   const key = open ? `${open.id} ${open.entry} ${open.tp2}` : "";
   if (key === openKey) return;

@@ -40,7 +40,17 @@ function truth(seen) {
   if (checked !== null) {
     rows.push(["15m bars", `${number(mismatched, 0)} of ${number(checked, 0)} differ from the exchange's own`, mismatched ? "bad" : checked ? "good" : ""]);
   }
-  rows.push(["your chart", "compare an export of it: bot compare EXPORT"]);
+  if (!seen.compared.length) rows.push(["your chart", "no export compared yet: python -m bot compare FILE"]);
+  for (const row of seen.compared) {
+    rows.push(["your chart", [row.export, row.day].filter(Boolean).join(" · ")]);
+    rows.push(["", row.sentence, row.sentence.startsWith("100 %") ? "good" : "warn"]);
+    if (row.signal !== null) rows.push(["signal", `${row.signal_text} in both`, row.signal < 1 ? "warn" : "good"]);
+    for (const [side, shares] of Object.entries(row.conditions)) {
+      const parts = shares.flatMap(([name, share, text]) => [`${name} `, element("span", text, share < 1 ? "warn" : "good"), " · "]);
+      if (parts.length) rows.push([side, parts.slice(0, -1)]);
+    }
+    if (row.borrowed.length) rows.push(["not exported", `${row.borrowed.join(", ")}: ours on both sides`]);
+  }
   describe(byId("truth"), rows);
 }
 

@@ -30,7 +30,7 @@ function banner(seen) {
   const open = seen.trade && seen.trade.qty;
   byId("banner-r").textContent = open ? `${seen.trade.side} ${number(seen.trade.r, 2, true)} R` : "flat";
   byId("banner-r").className = `number ${open ? (seen.trade.r < 0 ? "bad" : "good") : ""}`;
-  byId("clock").textContent = seen.clock_ms ? `exchange ${utc(seen.clock_ms, true)} UTC` : "";
+  byId("clock").textContent = seen.clock_ms ? `${utc(seen.clock_ms, true)} UTC` : "";
   byId("lag").textContent = seen.lag_ms === null ? "" : `lag ${number(seen.lag_ms, 0)} ms`;
   byId("stage").textContent = [seen.profile, seen.stage, seen.speed ? `${seen.speed}x` : ""].filter(Boolean).join(" · ");
   document.title = `${open ? `${number(seen.trade.r, 2, true)} R · ` : ""}${seen.venue || "bot"}`;

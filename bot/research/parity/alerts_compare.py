@@ -200,16 +200,19 @@ def _alert_verdict(report: dict[str, Any], log: AlertsLog, source: Path, bars: K
         said.append(f"the alerts are of the perpetual {log.symbol}.P and these klines are spot {log.symbol}")
     elif not log.perpetual and klines_market == "perpetual":
         said.append(f"this is spot {log.symbol}, the bot trades the perpetual")
+    heads = []
     for name, row in report["alerts"].items():
         covered = row["alerts"] - row["not_covered"]
         if covered == row["matched"] and covered and not row["missing"]:
             late = row["late_by_ms_max"] / 1000
             said.append(f"{name}: 100 %: all {covered} alerts match our signals, at most {late:.1f} s late")
+            heads.append(said[-1])
             continue
         said.append(
             f"{name}: {row['matched']} of {covered} alerts match at the close, {row['early']} came inside the bar, "
             f"{row['repainted']} repainted, {row['extra']} without a signal here, {row['missing']} signals without an alert"
         )
+        heads.append(said[-1])
         if row["missing"]:
             said.append(f"{name}: no alert for our signal of {bars_list(row['missing_ms'], row['missing'])}")
         if row["early"] + row["repainted"] > row["matched"]:
@@ -229,4 +232,5 @@ def _alert_verdict(report: dict[str, Any], log: AlertsLog, source: Path, bars: K
     if report["unbound"]:
         names = ", ".join(repr(row["alert"]) for row in report["unbound"])
         said.append(f"alerts whose words name no side or feature: {names}; bind them with --bind FILE")
+    report["headline"] = "; ".join(heads or said[-1:])
     return said

@@ -26,7 +26,7 @@ from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.score import Score, score
 from bot.research.parity.trades_compare import compare_trades
 from bot.research.parity.trades_list import TradesList
-from bot.research.parity.verdict import PERFECT, Diagnosis, feed_sentence, sentence
+from bot.research.parity.verdict import PERFECT, Diagnosis, borrowed_sentence, feed_sentence, sentence, signals_sentence
 
 WARM_UP: Final = 600  # bars that are left out at the start (premium indicators 7.2), at most a third
 
@@ -223,6 +223,7 @@ def _chart(
     }
     diagnosis = Diagnosis(own, config, keep, bound.bindings)
     report["verdict"] = _verdict(report, scored, aligned, unaligned, diagnosis)
+    report.setdefault("headline", report["verdict"][-1])
     report["agreement"] = overall(scored)
     report["notes"] = [*data.notes, *kept_notes]
     return Comparison(report, _page(data, own, other, aligned, scored))
@@ -273,6 +274,7 @@ def _verdict(
         f"{len(perfect)} of {len(scored)} bound columns agree on every bar compared ({report['compared']['bars']:,})"
     )
     said.append(f"100 %: {total}" if not rest else total)
+    report["headline"] = said[-1]
     causes = diagnosis.causes([(s.binding, s.own, s.own_values) for s in rest])
     by_setting: dict[str, list[str]] = {}
     for s, cause in zip(rest, causes, strict=True):
@@ -281,6 +283,7 @@ def _verdict(
     for words, labels in by_setting.items():
         many = f"{len(labels)} columns" if len(labels) > 1 else "one column"
         said.append(f"{words}: that explains {many} ({', '.join(labels)})")
+    report["headline"] = "; ".join([report["headline"], *by_setting])
     for s, cause in zip(rest, causes, strict=True):
         words = sentence(s.binding, s.own, cause)
         if s.own.figures.get("only_theirs") and s.own.kind == "plot" and s.own.agree >= PERFECT and s.own.bars:
@@ -289,6 +292,10 @@ def _verdict(
         if cause is None or cause.setting is None:
             said.append(words)
     report["causes"] = {s.binding.column.label: c.code for s, c in zip(rest, causes, strict=True) if c is not None}
+    if (told := signals_sentence(report["conditions"])) is not None:
+        borrowed = borrowed_sentence(report["conditions"])
+        said += [told, borrowed] if borrowed is not None else [told]
+        report["headline"] += f"; {told}"
     if aligned is not None:
         on_klines = [s.klines.agree for s in scored if s.klines is not None and s.klines.bars]
         own = overall(scored)

@@ -3,12 +3,13 @@
 from typing import Any
 
 from bot.market.store import format_time
+from bot.report.compared import percent
 
 PIPED_WIDTH = 160
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else percent(value).removesuffix(" %")
 
 
 def _short(value: float | None) -> str:

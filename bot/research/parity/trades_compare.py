@@ -131,6 +131,7 @@ def _trade_verdict(report: dict[str, Any], listed: TradesList, source: Path) -> 
         )
     if judged and row["matched"] == judged and not row["only_ours"]:
         said.append(f"100 %: all {judged} entries are our signals, {row['enters']}")
+        report["headline"] = said[-1]
         return said
     said.append(
         f"{row['matched']} of {judged} entries are our signals ({row['enters']}), {row['matched_within_1']} more within a bar; "
@@ -141,6 +142,7 @@ def _trade_verdict(report: dict[str, Any], listed: TradesList, source: Path) -> 
             else ""
         )
     )
+    report["headline"] = said[-1]
     for name, words in (("only_theirs", "only on the chart"), ("only_ours", "only here")):
         times = [one["at_ms"] for one in row[f"{name}_listed"]]
         if times:

@@ -4,7 +4,7 @@ Causes are tried, not guessed: the same column one bar earlier or later, the sam
 part of the time against the last, the export's bars against ours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -215,6 +215,27 @@ def _event_words(figures: dict[str, Any]) -> str:
         f"{figures['theirs']} on the chart, {figures['ours']} here; precision {part(figures['precision_0'])}, recall "
         f"{part(figures['recall_0'])} (within a bar {part(figures['precision_1'])}, {part(figures['recall_1'])})"
     )
+
+
+def signals_sentence(conditions: Mapping[str, Any]) -> str | None:
+    """Return what is said of the whole signal: how many both have, and how many only one side has; None without any."""
+    found = [rows["signal"] for rows in conditions.values() if "signal" in rows]
+    if not found:
+        return None
+    mine, only_mine, only_yours = (sum(score[key] for score in found) for key in ("ours", "only_ours", "only_theirs"))
+    every = mine + only_yours
+    if not every:
+        return "whole signal: neither side has one in this time"
+    if not only_mine and not only_yours:
+        return f"whole signal: all {every} in both"
+    return f"whole signal: {mine - only_mine} of {every} in both, {only_mine} only here, {only_yours} only on the chart"
+
+
+def borrowed_sentence(conditions: Mapping[str, Any]) -> str | None:
+    """Return which conditions of the whole signal are ours on both sides, because the export lacks them; None without any."""
+    found = [rows["signal"].get("borrowed", ()) for rows in conditions.values() if "signal" in rows]
+    names = dict.fromkeys(name for borrowed in found for name in borrowed)
+    return f"not in the export, so ours on both sides of the signal: {', '.join(names)}" if names else None
 
 
 def feed_sentence(own: float, klines: float, *, same_market: bool) -> str | None:
