@@ -123,9 +123,10 @@ class _OneBar:
 
 
 def step_columns(bars: Klines) -> tuple[np.ndarray, ...]:
-    """Return the columns of bars that a stepper takes."""
+    """Return the columns of bars that a stepper takes: writable ones, for read-only arrays would be a signature of their own."""
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume)
-    return (bars.open_ms, *prices, bars.filled.astype(np.int64))
+    columns = (bars.open_ms, *prices, bars.filled.astype(np.int64))
+    return tuple(np.require(column, requirements=["C", "W"]) for column in columns)
 
 
 def batch_chunks(
