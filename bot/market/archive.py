@@ -65,8 +65,8 @@ def _next_month(first: datetime) -> datetime:
 def plan(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> list[Part]:
     """Return the zips that cover [from_ms, to_ms) as far as the archive can have them by `now_ms`, oldest first.
 
-    >>> [p.name for p in plan("X", "3m", 1672531200000, 1675382400000, now_ms=1675641600000)]
-    ['2023-01-01', '2023-01-02', '2023-01-03']
+    >>> [p.name for p in plan("X", "3m", 1672531200000, 1675382400000, now_ms=1676851200000)]
+    ['2023-01', '2023-02-01', '2023-02-02']
     """
     parts: list[Part] = []
     month = datetime.fromtimestamp(from_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
