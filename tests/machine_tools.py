@@ -553,6 +553,8 @@ class World:
         if self.bot is None:
             await self.start()
         await self.restore_stream()
+        if self.bot is not None and self.bot.limits.paused:  # reads rest for a minute after a bare 429
+            await self.pass_time(max(self.bot.limits.until_ms - self.clock.time_ms, 0))
         await self.pass_time(QUIET_MS)
 
     # -- the laws ---------------------------------------------------------------------------------------------------
