@@ -64,10 +64,11 @@ def calibrate(
     out: str | None,
 ) -> None:
     """Fit open settings to a TradingView export: train on 70 %, accept only what helps the other 30 %."""
+    from bot.report.charts import write_page
     from bot.report.progress import progress
     from bot.research.parity.calibrate import calibrate as run
     from bot.research.parity.printing import print_calibration
-    from bot.research.parity.writing import checked_out, write_text
+    from bot.research.parity.writing import checked_out
 
     settings = settings_of()
     if out is not None:
@@ -84,7 +85,7 @@ def calibrate(
             advance=advance,
         )
     if out is not None:
-        write_text(Path(out), report["profile"])
+        write_page(Path(out), report["profile"])
     if settings.json:
         echo_json(_plain(report))
         return
@@ -104,9 +105,10 @@ def pine(klines: str | None, symbol: str | None, from_: str | None, to: str | No
     from bot.app.chart import tape_of
     from bot.core.errors import DataMissing
     from bot.market import store
+    from bot.report.charts import write_page
     from bot.report.pine import pine as script
     from bot.research.parity.compare import klines_source
-    from bot.research.parity.writing import checked_out, write_text
+    from bot.research.parity.writing import checked_out
 
     settings = settings_of()
     config = settings.load()
@@ -121,7 +123,7 @@ def pine(klines: str | None, symbol: str | None, from_: str | None, to: str | No
     if not len(bars.between(from_ms)):
         raise DataMissing(f"{source} has no bar of {bars.symbol} 3m between --from and --to")
     found = script(tape_of(config, bars), bars.interval, from_ms=from_ms)
-    write_text(Path(out), found.text)
+    write_page(Path(out), found.text)
     if settings.json:
         echo_json({"file": out, "symbol": bars.symbol, **found.as_dict()})
         return

@@ -121,7 +121,7 @@ def page(
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page whole or not at all.
+    """Write a page, or any text file, whole or not at all.
 
     Raises
     ------

@@ -1,12 +1,12 @@
-"""Reports at rest: the comparison's folder, and single text files, whole or not at all."""
+"""A comparison at rest: its page and its figures in one folder."""
 
-import os
 from pathlib import Path
 
 import orjson
 
 from bot.core.errors import ConfigError
 from bot.report import compare_page
+from bot.report.charts import write_page
 from bot.report.page import plain
 from bot.research.parity.compare import Comparison
 
@@ -19,18 +19,6 @@ def checked_out(path: Path) -> None:
         raise ConfigError(f"--out {path}: the folder {path.parent} does not exist; make it first")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file by way of a hidden one beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_comparison(folder: Path, found: Comparison) -> Path:
     """Write `compare.html` and `compare.json` into a folder and return the page's path."""
     if folder.exists() and not folder.is_dir():
@@ -41,6 +29,6 @@ def write_comparison(folder: Path, found: Comparison) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder} cannot be made: {error.strerror}") from None
-    write_text(folder / "compare.html", page)
-    write_text(folder / "compare.json", data)
+    write_page(folder / "compare.html", page)
+    write_page(folder / "compare.json", data)
     return folder / "compare.html"
