@@ -14,7 +14,7 @@ from bot.app.account_lock import account_lock
 from bot.app.connection import REAL
 from bot.app.options import RunOptions
 from bot.app.setup import secrets_for
-from bot.config import Config
+from bot.config import Config, VenueLive, VenueTestnet
 from bot.core.activity import Activity
 from bot.core.clock import Clock
 from bot.core.errors import BotError, ConfigError
@@ -139,8 +139,13 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
     speed = await _speed(place.rest_url)
     if speed > 1.0:
         say(f"the exchange replays history at about {speed:.0f}x", quiet=options.quiet or options.json)
+    return _apart("testnet", place, key, secret, speed=speed)
+
+
+def _apart(name: str, place: VenueTestnet | VenueLive, key: str, secret: str, *, speed: float) -> Venue:
+    """Return a venue that is not ours: its account outlives the process and is taken up again."""
     return Venue(
-        name="testnet",
+        name=name,
         rest_url=place.rest_url,
         stream_url=place.stream_url,
         api_key=key,
@@ -270,19 +275,7 @@ async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ve
     speed = await _speed(place.rest_url)
     for line in intention(config, key):
         say(line, quiet=quiet)
-    return Venue(
-        name="live",
-        rest_url=place.rest_url,
-        stream_url=place.stream_url,
-        api_key=key,
-        api_secret=secret,
-        account=place.rest_url,
-        clock=WallClock(),
-        activity=Activity(),
-        resume=True,
-        meta={"source": place.rest_url},
-        speed=speed,
-    )
+    return _apart("live", place, key, secret, speed=speed)
 
 
 def intention(config: Config, key: str) -> list[str]:
