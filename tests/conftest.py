@@ -1,6 +1,5 @@
 """Fixtures shared by all tests, and the profiles of hypothesis."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -27,11 +26,3 @@ def shared() -> Path:
             pytest.fail(f"{path} is absent: the reference tests cannot run")
         pytest.skip(f"{path} is absent")
     return path
-
-
-@pytest.fixture(autouse=True)
-def loggers_speak():
-    """Let our loggers speak: a study's database migration disables every logger that exists in its process."""
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.startswith("bot") and isinstance(logger, logging.Logger):
-            logger.disabled = False

@@ -8,7 +8,6 @@ item at a time, and every item is looked at.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -720,6 +719,3 @@ def _without_timers(engine: Engine) -> str:
         return engine.state_hash()
     finally:
         engine.timers = timers
-
-
-logging.getLogger("bot.execution").setLevel(logging.CRITICAL)

@@ -4,10 +4,14 @@ Prices and volumes lie on binary grids, so that sums of them are exact in any or
 comparison of prices to the last bit, and what is left are the sums of quotients.
 """
 
+import math
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -39,6 +43,37 @@ class Market(NamedTuple):
         return Market(
             -self.open, -self.low, -self.high, -self.close, self.volume, self.volume - self.taker, self.filled
         )
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real 3m klines of BTCUSDT as the file has them, and as a market."""
+
+    frame: pd.DataFrame
+    market: Market
+
+    @property
+    def days(self) -> float:
+        return len(self.frame) / 480
+
+
+def real_klines(shared: Path) -> Real:
+    """The spot klines beside the repository."""
+    frame = pd.read_parquet(shared / "klines/spot/BTCUSDT-3m.parquet")
+    columns = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")]
+    unknown = np.full(len(frame), math.nan)
+    return Real(frame, Market(*columns, unknown, np.zeros(len(frame), np.int64)))
+
+
+def hidden_methods(*dtypes: np.dtype) -> set[str]:
+    """Names of fields, nested ones too, that hide a method of a numpy record."""
+
+    def names(dtype: np.dtype) -> Any:
+        for name in dtype.names or ():
+            yield name
+            yield from names(dtype[name].base)
+
+    return {name for dtype in dtypes for name in names(dtype) if hasattr(np.record, name)}
 
 
 def random_market(

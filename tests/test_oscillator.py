@@ -1,6 +1,5 @@
 """Oscillator Matrix: kernel against the slow twin, against ta and pandas, its laws, and its rates on real klines."""
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from bot.core.jit import record
 from bot.indicators import hyperwave, money_flow, oscillator
 from bot.indicators.window_sum import WINDOW, WINDOWS, lanes_step, window_reset, window_step
 from tests import naive_premium as naive
-from tests.premium_markets import Market, Runner, markets, random_market, run
+from tests.premium_markets import Market, Real, Runner, hidden_methods, markets, random_market, real_klines, run
 
 EVENTS = (
     "om_cross_up",
@@ -440,35 +439,15 @@ def test_a_higher_reversal_factor_gives_fewer_reversals():
 
 
 def test_state_fields_do_not_hide_methods_of_records():
-    def names(dtype):
-        for name in dtype.names or ():
-            yield name
-            yield from names(dtype[name].base)
-
-    taken = {n for dtype in (oscillator.STATE, oscillator.PARAMS) for n in names(dtype) if hasattr(np.record, n)}
-
-    assert taken == set()
+    assert hidden_methods(oscillator.STATE, oscillator.PARAMS) == set()
 
 
 # --- Third witnesses and real klines ---------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Real:
-    frame: pd.DataFrame
-    market: Market
-
-    @property
-    def days(self) -> float:
-        return len(self.frame) / 480
-
-
 @pytest.fixture(scope="module")
 def real(shared: Path) -> Real:
-    frame = pd.read_parquet(shared / "klines/spot/BTCUSDT-3m.parquet")
-    columns = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")]
-    unknown = np.full(len(frame), math.nan)
-    return Real(frame, Market(*columns, unknown, np.zeros(len(frame), np.int64)))
+    return real_klines(shared)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """Signals & Overlays: kernel against the slow twin, against ta, its laws, and its rates on real klines."""
 
-import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +15,7 @@ from bot.indicators import autopilot, confirmation, overlays, smart_trail
 from bot.indicators.rating import RATER, rate, rater_reset
 from bot.indicators.volatility import BAR
 from tests import naive_premium as naive
-from tests.premium_markets import Market, Runner, markets, random_market, run
+from tests.premium_markets import Market, Real, Runner, hidden_methods, markets, random_market, real_klines, run
 
 EVENTS = ("so_signal", "so_exit", "so_turn_strong", "so_trail_switch", "so_trail_in_area")
 DIRECTIONS = ("so_state", "so_trail_dir", "so_tracer_dir", "so_catcher_dir")
@@ -340,35 +338,15 @@ def test_a_classifier_that_is_not_there_is_refused():
 
 
 def test_state_fields_do_not_hide_methods_of_records():
-    def names(dtype):
-        for name in dtype.names or ():
-            yield name
-            yield from names(dtype[name].base)
-
-    taken = {n for dtype in (overlays.STATE, overlays.PARAMS) for n in names(dtype) if hasattr(np.record, n)}
-
-    assert taken == set()
+    assert hidden_methods(overlays.STATE, overlays.PARAMS) == set()
 
 
 # --- Third witnesses and real klines ---------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Real:
-    frame: pd.DataFrame
-    market: Market
-
-    @property
-    def days(self) -> float:
-        return len(self.frame) / 480
-
-
 @pytest.fixture(scope="module")
 def real(shared: Path) -> Real:
-    frame = pd.read_parquet(shared / "klines/spot/BTCUSDT-3m.parquet")
-    columns = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")]
-    unknown = np.full(len(frame), math.nan)
-    return Real(frame, Market(*columns, unknown, np.zeros(len(frame), np.int64)))
+    return real_klines(shared)
 
 
 @pytest.fixture(scope="module")

@@ -230,10 +230,8 @@ def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, t
 
         launch(trade, "second.log")
         _until(lambda: "resumed session" in (tmp_path / "second.log").read_text(), 60, "the journal resuming")
-        time.sleep(5)
-        after = protected()
+        after = _until(protected, 60, "the resumed position protected by one sized and one catastrophe stop")
 
-        assert after is not None
         assert (
             position()[0]["positionAmt"]
             == next(p for p in before["positions"] if p["symbol"] == "BTCUSDT")["positionAmt"]

@@ -40,16 +40,11 @@ _PAGE: Final = """<!doctype html>
 <body>
 <main class="file">
 <h1>{title}</h1>
-<div id="chart"></div>
-<p class="credit">{note}</p>
+{body}
 <p class="credit">{credit}</p>
 </main>
-<noscript>This chart needs JavaScript.</noscript>
-<script type="application/json" id="chart-data">{data}</script>
-<script>{library}</script>
-<script type="module">
-{script}
-</script>
+<noscript>The charts need JavaScript.</noscript>
+{scripts}
 </body>
 </html>
 """
@@ -103,20 +98,41 @@ def inline_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+def _inside(script: str) -> str:
+    """Return a script that may stand inside a script element."""
+    return script.replace("</script", "<\\/script")
+
+
+def scripts_of(data: Any, *, name: str, entry: str = ENTRY) -> str:
+    """Return the script elements of a page: its data as JSON under the id `name`, the library, and the modules of `entry`."""
+    return (
+        f'<script type="application/json" id="{name}">{inline_json(data)}</script>\n'
+        f"<script>{_inside(library())}</script>\n"
+        f'<script type="module">\n{_inside(bundle(entry))}\n</script>'
+    )
+
+
+def document(*, title: str, body: str, scripts: str, style: str = "") -> str:
+    """Return a page that loads nothing: `body` between title and credit, `style` after the sheets of the dashboard."""
+    sheets = [(STATIC / name).read_text(encoding="utf-8") for name in ("style.css", "chart.css")]
+    return _PAGE.format(
+        policy=_POLICY,
+        title=escape(title),
+        style="\n".join(sheets) + style,
+        body=body,
+        credit=CREDIT,
+        scripts=scripts,
+    )
+
+
 def page(
     charts: Sequence[Mapping[str, Any]], *, title: str, note: str, trades: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """Return a self-contained page with a tab for each payload of `chart_data.Tape`."""
-    style = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("style.css", "chart.css"))
-    return _PAGE.format(
-        policy=_POLICY,
-        title=escape(title),
-        note=escape(note),
-        credit=CREDIT,
-        style=style,
-        data=inline_json({"charts": list(charts), "trades": list(trades)}),
-        library=library().replace("</script", "<\\/script"),
-        script=bundle().replace("</script", "<\\/script"),
+    return document(
+        title=title,
+        body=f'<div id="chart"></div>\n<p class="credit">{escape(note)}</p>',
+        scripts=scripts_of({"charts": list(charts), "trades": list(trades)}, name="chart-data"),
     )
 
 

@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from bot.report.charts import CREDIT, STATIC, bundle, inline_json, library, write_page
+from bot.report.charts import document, scripts_of, write_page
 from bot.report.page import DASH
 from bot.report.tables import utc
 
 MOST_BARS: Final = 20_000  # the newest that are drawn; the figures are of all
-_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 APART: Final = 50.0  # lines that differ in size by more than this stand in panes of their own
 _UP: Final = ("bull", "up", "long")
 _STYLE: Final = """
@@ -30,30 +29,6 @@ _STYLE: Final = """
 table { border-collapse: collapse; font-size: .85rem; }
 td, th { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
 .wide { overflow-x: auto; } li { margin: .2rem 0; }
-"""
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<main class="file">
-<h1>{title}</h1>
-<ul id="verdict">{verdict}</ul>
-{charts}
-{tables}
-<p class="credit">{credit}</p>
-</main>
-<noscript>The charts need JavaScript.</noscript>
-{scripts}
-</body>
-</html>
 """
 
 
@@ -219,11 +194,6 @@ def _table(title: str, head: tuple[str, ...], rows: list[str]) -> str:
     return f'<h2>{escape(title)}</h2><div class="wide"><table><tr>{top}</tr>{"".join(rows)}</table></div>'
 
 
-def _inside(script: str) -> str:
-    """Return a script that cannot end its element early."""
-    return script.replace("</script", "<\\/script")
-
-
 def _sentence(report: dict[str, Any], sentence: str) -> str:
     """Return one sentence of the verdict; what the kept summary begins with stands out."""
     head = ' class="head"' if report["headline"].startswith(sentence) else ""
@@ -233,8 +203,6 @@ def _sentence(report: dict[str, Any], sentence: str) -> str:
 def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
     """Return the report of `compare` as a self-contained page; `drawn` holds the series of chart data, else it is empty."""
     export = report["export"]
-    title = f"{export['file']}: does it match?"
-    style = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("style.css", "chart.css")) + _STYLE
     charts = scripts = ""
     if drawn:
         data = page_data(drawn)
@@ -247,21 +215,14 @@ def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
             "<p>Under the cursor: the chart's value / ours, and events that stand there on either side. Marks with ! are on one "
             "side only; closer to, the others have their names too.</p>"
         )
-        scripts = (
-            f'<script type="application/json" id="compare-data">{inline_json(data)}</script>\n'
-            f"<script>{_inside(library())}</script>\n"
-            f'<script type="module">\n{_inside(bundle("compare_page.js"))}\n</script>'
-        )
+        scripts = scripts_of(data, name="compare-data", entry="compare_page.js")
+    verdict = "".join(_sentence(report, sentence) for sentence in report["verdict"])
     tables = (_columns_table, _conditions_table, _facts_table, _unbound_table)
-    return _PAGE.format(
-        policy=_POLICY,
-        title=escape(title),
-        style=style,
-        verdict="".join(_sentence(report, sentence) for sentence in report["verdict"]),
-        charts=charts,
-        tables="".join(make(report) for make in tables),
-        credit=CREDIT,
+    return document(
+        title=f"{export['file']}: does it match?",
+        body=f'<ul id="verdict">{verdict}</ul>\n{charts}\n{"".join(make(report) for make in tables)}',
         scripts=scripts,
+        style=_STYLE,
     )
 
 
