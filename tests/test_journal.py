@@ -395,6 +395,24 @@ def test_settle_moves_the_log_into_the_file_after_a_closed_trade(path):
     assert not path.with_name("bot.db-wal").exists()
 
 
+def test_settle_leaves_no_wait_for_the_disk_to_the_next_commit(path):
+    log = path.with_name("bot.db-wal")
+    with Journal(path) as journal:
+        journal.open_session("sim", "a", resume=False)
+        journal.append_outputs(journal.append_event(TimerFired(1, "x")), [trade_record()])
+        journal.commit()
+        old = log.read_bytes()[:32]
+
+        journal.settle()
+        begun = log.read_bytes()[:32]
+        journal.append_event(TimerFired(2, "y"))
+        journal.commit()
+
+        assert begun != old  # the log was begun anew, with a header that has to reach the disk ...
+        assert log.read_bytes()[:32] == begun  # ... by `settle` itself
+        assert len(journal.measures(1, "settle_ms")) == 1
+
+
 CHILD = """
 import sys, time
 from bot.core.events import TimerFired

@@ -3,9 +3,13 @@
 One event at a time: it is journalled, the engine handles it, what the engine wants is journalled and committed, and only then
 performed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second
 while a position or a setup is open, so that the journal holds all that a decision could have read and little more.
+
+In real time (`hasty`) nothing stands between a bar and its order that could come after it: records, watchers, the commit of
+events that ask for no order, and the collector wait some milliseconds, the wait for the disk until no bar is about to end.
 """
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Callable
 
@@ -25,9 +29,11 @@ from bot.report.hub import Hub
 
 log = structlog.get_logger("bot")
 HIGHER_MS = 900_000
-URGENT = PlaceOrder | CancelOrder | SetLeverage
-TOLD = Decision | EquityPoint | TradeRecord | NakedSpell | Alert
-AFTERWARDS_S = 0.005  # longer than it takes to send
+BASE_MS = 180_000
+URGENT = (PlaceOrder, CancelOrder, SetLeverage)
+TOLD = (Decision, EquityPoint, TradeRecord, NakedSpell, Alert)
+AFTERWARDS_S = 0.01  # longer than it takes to send
+BEFORE_BAR_MS, AFTER_BAR_MS = 2_000, 3_000  # around the end of a bar nobody waits for the disk
 QUOTE_PACE_MS = 1_000  # how often quotes are fed while a position or setup is open
 
 
@@ -76,14 +82,17 @@ class Loop:
         self._perform = perform
         self._told = told
         self._halted = halt
-        self.hasty = False  # whether telling waits until orders are out: in real time, not in a replay
+        self.hasty = False  # whether all that no order needs waits until orders are out: in real time, not in a replay
         self._waiting: deque[tuple[int, Event, list[Output]]] = deque()
+        self._afterwards: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None  # of what was done afterwards
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._quotes: dict[str, Quote] = {}
         self._quotes_ms = 0
         self._fed_ms = 0
         self._funding: dict[str, Funding] = {}
+        self._running = False
         self._stopping = False
 
     def emit(self, event: Event) -> None:
@@ -97,6 +106,8 @@ class Loop:
             event = self._latest_quotes()
         elif isinstance(event, Funding):
             self._funding[event.symbol] = event
+            if self.hasty and self._running:
+                self._later()  # once a minute, and not in the way of a bar
             return
         self.activity.begin()
         self._queue.append(event)
@@ -104,6 +115,7 @@ class Loop:
 
     async def run(self) -> None:
         """Handle events until `stop`."""
+        self._running = True
         while True:
             while self._queue:
                 event = self._queue.popleft()
@@ -112,18 +124,36 @@ class Loop:
                 finally:
                     self.activity.end()
             if self._stopping:
-                self._tell_waiting()
+                self._catch_up()
                 return
-            self._store()
+            if self.hasty:
+                self._later()  # the next bar of this instant may be on its way
+            else:
+                self._store()
             self._wake.clear()
             await self._wake.wait()
+            if self._failure is not None:
+                raise self._failure
 
     def _store(self) -> None:
-        """Make what was handled durable; waiting for the disk is for times without a position."""
-        if self.engine.wants_quotes:
+        """Make what was handled durable; waiting for the disk is for times without a position and between bars."""
+        into_bar_ms = self.clock.now_ms() % BASE_MS
+        if self.engine.wants_quotes or (self.hasty and not AFTER_BAR_MS <= into_bar_ms < BASE_MS - BEFORE_BAR_MS):
             self.journal.commit()
         else:
             self.journal.settle()
+
+    def _later(self) -> None:
+        """See to it that what can wait is done soon; what is lost until then, the exchange tells again."""
+        if self._afterwards is None:
+            self._afterwards = asyncio.get_running_loop().call_later(AFTERWARDS_S, self._on_time)
+
+    def _on_time(self) -> None:
+        try:
+            self._catch_up()
+        except Exception as error:  # a journal that cannot be written ends `run`, as it does in there
+            self._failure = error
+            self._wake.set()
 
     def stop(self) -> None:
         """End `run` when the queue is empty."""
@@ -135,10 +165,13 @@ class Loop:
         self._quotes = {}
         return latest
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver_funding(self) -> None:
         for symbol in sorted(self._funding):
             self.handle(self._funding[symbol])
         self._funding.clear()
+
+    def _deliver(self, event: Event) -> None:
+        self._deliver_funding()
         if self._quotes and not isinstance(event, Quotes):
             self.handle(self._latest_quotes())
         self.handle(event)
@@ -146,8 +179,6 @@ class Loop:
     def handle(self, event: Event) -> None:
         """Journal one event, let the engine handle it, journal what it wants, then have it performed."""
         self.last_ms = max(self.last_ms, event.at_ms)
-        if isinstance(event, KlineClosed) and not event.early:
-            self._compare_higher(event.kline)
         seq = self.journal.append_event(event)
         if self.broken is not None:
             self.hub.publish(event)
@@ -170,16 +201,22 @@ class Loop:
             self._tell(event, outputs)
             return
         self._waiting.append((seq, event, outputs))
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_later(AFTERWARDS_S, self._tell_waiting)
+        self._later()
 
-    def _tell_waiting(self) -> None:
+    def _catch_up(self) -> None:
         """Record and tell what had to wait until the orders were out."""
+        if self._afterwards is not None:
+            self._afterwards.cancel()
+            self._afterwards = None
+        if self._running:
+            self._deliver_funding()
         while self._waiting:
             seq, event, outputs = self._waiting.popleft()
             self.journal.append_outputs(seq, outputs, intents=False)
             self._tell(event, outputs)
         self._store()
+        if self.hasty:
+            gc.collect(1)  # else the collector would begin by itself, perhaps between a bar and its order
 
     def _tell(self, event: Event, outputs: list[Output]) -> None:
         """Let everybody know who only watches."""
@@ -188,8 +225,10 @@ class Loop:
                 self.on_spell(output)
             elif isinstance(output, Alert):
                 self._told(output)
-        if isinstance(event, KlineClosed) and self.on_bar is not None and not event.early:
-            self.on_bar(event)
+        if isinstance(event, KlineClosed) and not event.early:
+            self._compare_higher(event.kline)
+            if self.on_bar is not None:
+                self.on_bar(event)
         self.hub.publish(event, *outputs)
 
     def cross_check(self, bar: Kline) -> None:

@@ -61,9 +61,10 @@ def regress(btc: Sequence[float], leg: Sequence[float], beta_of: str = "btc") ->
     >>> round(r.beta, 4), round(r.own_beta, 4), round(r.r2, 4)
     (0.5039, 1.9847, 1.0)
     """
-    x = np.diff(np.log(np.asarray(btc, dtype=np.float64)))
-    y = np.diff(np.log(np.asarray(leg, dtype=np.float64)))
-    x, y = x - x.mean(), y - y.mean()
+    return _fit(_excess_returns(btc), _excess_returns(leg), beta_of)
+
+
+def _fit(x: np.ndarray, y: np.ndarray, beta_of: str) -> Regression | None:
     var_x, var_y, cov = float(x @ x), float(y @ y), float(x @ y)
     if not (var_x > NO_MOVEMENT and var_y > NO_MOVEMENT and math.isfinite(cov)):
         return None
@@ -71,12 +72,19 @@ def regress(btc: Sequence[float], leg: Sequence[float], beta_of: str = "btc") ->
     return Regression(cov / var_y if beta_of == "btc" else own, own, cov * cov / (var_x * var_y))
 
 
+def _excess_returns(closes: Sequence[float]) -> np.ndarray:
+    """Return log returns less their mean."""
+    logs = np.log(np.asarray(closes, dtype=np.float64))
+    returns = logs[1:] - logs[:-1]
+    excess: np.ndarray = returns - np.add.reduce(returns) / len(returns)  # as `mean` does it, without its questions
+    return excess
+
+
 def last_closes(closes: Mapping[int, float], *, last_open_ms: int, interval_ms: int, count: int) -> list[float] | None:
     """Return the closes of the last `count` consecutive bars up to `last_open_ms`; None if one is not there."""
     opens = range(last_open_ms - (count - 1) * interval_ms, last_open_ms + 1, interval_ms)
-    if any(open_ms not in closes for open_ms in opens):
-        return None
-    return [closes[open_ms] for open_ms in opens]
+    found = [closes[open_ms] for open_ms in opens if open_ms in closes]
+    return found if len(found) == count else None
 
 
 def plan(
@@ -91,13 +99,14 @@ def plan(
     window = {"last_open_ms": last_open_ms, "interval_ms": interval_ms, "count": config.length + 1}
     alpha = last_closes(btc, **window)
     weight = 0.5 if config.weight == "half" else 1.0
+    alpha_returns = None if alpha is None else _excess_returns(alpha)
     planned = []
     for symbol, closes in legs.items():
         own = last_closes(closes, **window)
-        if alpha is None or own is None:
+        if alpha_returns is None or own is None:
             planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, f"fewer than {config.length} common returns"))
             continue
-        fit = regress(alpha, own, config.beta_of)
+        fit = _fit(alpha_returns, _excess_returns(own), config.beta_of)
         if fit is None:
             planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, "no movement to regress"))
             continue

@@ -12,7 +12,8 @@ stored as text, to the digit.
 
 Theory of operation: one connection, one stream of transactions. Appending begins a transaction when none is open, `commit`
 ends it; in WAL mode with `synchronous = normal` a commit writes without waiting for the disk (about as long as the rows
-themselves), and the wait is taken in `settle`, when nothing is urgent: after fills and closed trades, and at the end.
+themselves), and the wait is taken in `settle`, when nothing is urgent: after fills and closed trades, and at the end. The log is
+begun anew there too, which waits for the disk once more, so that no later commit does.
 """
 
 from bot.journal.reading import Journal

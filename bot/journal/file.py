@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, Literal, Self
 
 from bot.core.errors import BotError, DataError, DataMissing, InvariantError
-from bot.journal.schema import APPLICATION_ID, SCHEMA, bring_up_to_date
+from bot.journal.schema import APPLICATION_ID, MEASURE, SCHEMA, bring_up_to_date
 
 SETTLE_ROWS: Final = 20_000  # rows after which the log is moved into the file even without a trade
 
@@ -155,8 +156,15 @@ class File:
         """Commit, and after a fill, a closed trade or many rows also wait for the disk. For moments without hurry."""
         self.commit()
         if self._settle_due or self._unsettled >= SETTLE_ROWS:
+            started = perf_counter()
             self._checkpoint("PASSIVE")
             self._settle_due, self._unsettled = False, 0
+            # The first write after that begins the log anew and waits for the disk once more: here, not before an order.
+            with self._translated():
+                self._begin()
+                waited_ms = (perf_counter() - started) * 1000
+                self._db.execute(MEASURE, (self._session, "settle_ms", self._last_event[1], waited_ms))
+            self.commit()
 
     def _checkpoint(self, mode: str) -> None:
         with self._translated():
