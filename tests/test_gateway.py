@@ -442,6 +442,32 @@ async def test_order_counts_refuse_entries_but_not_exits_near_the_limit():
         assert b.limits.refusal(Lane.ENTRY) is None
 
 
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("window", "rest_ms"), [("300 orders per 10 SECOND", 10_000), ("1200 orders per 1 MINUTE", 60_000)]
+)
+async def test_too_many_orders_rest_entries_alone_until_the_window_rolls(window, rest_ms):
+    async with bench() as b:
+        text = f"Too many new orders; current limit is {window}."
+        b.venue.will("POST", "order", error(-1015, text, status=429))
+        ack = Answer(REPLIES["order_ack"], headers={"X-MBX-ORDER-COUNT-10S": "3", "X-MBX-ORDER-COUNT-1M": "3"})
+        b.venue.default |= {("POST", "order"): ack, ("GET", "balance"): REPLIES["balance"]}
+
+        refused = await b.gateway.place(BUY)
+        read, kept, exited = await b.gateway.wallet(), await b.gateway.place(BUY), await b.gateway.place(EXIT)
+        still = b.limits.refusal(Lane.ENTRY)
+        await b.clock.advance(rest_ms - START_MS % rest_ms)
+
+        assert (refused.code, refused.limited) == (-1015, True)
+        assert read == D(1000)  # at once: nothing was waited for
+        assert (kept.code, kept.limited) == (-1015, True)
+        assert isinstance(exited, Accepted)
+        assert still is not None  # a lower count told with the exit frees nothing
+        assert isinstance(await b.gateway.place(BUY), Accepted)
+        assert len(b.venue.sent("POST", "order")) == 3  # the second entry was not sent
+        assert not b.limits.paused
+
+
 async def test_a_longer_ban_replaces_a_pause_and_a_close_frees_the_waiting():
     clock = ManualClock(activity := Activity())
     limits = Limits(tasks := Tasks(clock, activity=activity))

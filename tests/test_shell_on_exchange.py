@@ -31,7 +31,7 @@ from bot.execution.streams import Streams, StreamSettings
 from bot.execution.tasks import Tasks
 from bot.sim.faults import Fault
 from bot.sim.server import Exchange
-from tests.sim_tools import KEY, SECRET, market
+from tests.sim_tools import KEY, SECRET, START, market
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 pytestmark = pytest.mark.wire
@@ -292,3 +292,60 @@ async def test_an_exchange_that_runs_by_itself_is_traded_on_by_the_wall():
         books_agree(trader, state, snapshot)
         assert sum(isinstance(e, KlineClosed) for e in trader.events) >= 4
         assert state["fills"]
+
+
+async def test_too_many_orders_rest_entries_and_neither_reads_nor_exits():
+    exchange = Exchange(
+        market(*SYMBOLS, minutes=90),
+        from_ms=START + 3_600_000,
+        stepped=False,
+        speed=1.0,
+        api_key=KEY,
+        api_secret=SECRET,
+    )
+    port = await exchange.listen("127.0.0.1", 0)
+    tasks = Tasks(WallClock())
+    limits = Limits(tasks)
+    address = f"127.0.0.1:{port}"
+    client = LocalClient(
+        KEY, SECRET, rest_url=f"http://{address}", stream_url=f"ws://{address}", tasks=tasks, limits=limits
+    )
+    gateway = Gateway(client, tasks, limits)
+    pauses = []
+    limits.on_pause = pauses.append
+    entry = PlaceOrder(
+        "rbS-en-0-0000001-01-a1",
+        "BTCUSDT",
+        OrderSide.BUY,
+        OrderType.LIMIT,
+        D("0.004"),
+        price=D(50_000),
+        time_in_force=TimeInForce.GTC,
+    )
+    leave = PlaceOrder(
+        "rbS-hx-0-0000001-01-a1", "BTCUSDT", OrderSide.SELL, OrderType.MARKET, D("0.004"), reduce_only=True
+    )
+    try:
+        await gateway.synchronise()
+        exchange.limits.ten.roll(exchange.clock.now_ms())
+        exchange.limits.ten.used = 300
+        while tasks.clock.now_ms() % 10_000 > 7_000:  # noqa: ASYNC110  # the window must not roll meanwhile
+            await asyncio.sleep(0.2)
+
+        refused = await gateway.place(entry)
+        begun = time.monotonic()
+        wallet = await gateway.wallet()
+        kept, tried = await gateway.place(entry), await gateway.place(leave)
+        took = time.monotonic() - begun
+
+        assert (refused.code, refused.limited) == (-1015, True)
+        assert refused.message == "Too many new orders; current limit is 300 orders per 10 SECOND."
+        assert (wallet, limits.paused, pauses) == (D(1_000), False, [])
+        assert took < 3
+        assert kept.message.startswith("not sent")
+        assert tried.message == refused.message  # the exchange itself was asked, and will be again
+    finally:
+        limits.close()
+        await tasks.close()
+        await client.close_connection()
+        await exchange.close()

@@ -23,6 +23,7 @@ from bot.execution.client import LocalClient
 from bot.execution.clock import Reading, WallClock, machine_ms, offset_of
 from bot.execution.limits import Lane, Limits
 from bot.execution.outcomes import (
+    BANNED,
     CLOCK_ERRORS,
     NO_SUCH_ORDER,
     NOT_PERMITTED,
@@ -94,10 +95,12 @@ class Gateway:
             return Accepted(await call(**params))
         except BinanceAPIException as error:
             outcome = translate(error)
+            if isinstance(outcome, Rejected) and outcome.code == TOO_MANY_ORDERS and error.status_code != BANNED:
+                log.warning("too many orders: entries rest until the window has rolled (%s)", outcome.message)
+                self.limits.exhausted(outcome.message)
+                return outcome
             headers = getattr(error.response, "headers", {})
             self.limits.observe_refusal(int(error.status_code), headers, str(error.message))
-            if isinstance(outcome, Rejected) and outcome.code == TOO_MANY_ORDERS:
-                self.limits.exhausted()
             return outcome
         except Exception as error:
             return translate(error)

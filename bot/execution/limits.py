@@ -6,6 +6,7 @@ entries are refused when four fifths are gone, while exits, cancels and order qu
 
 After HTTP 429 everything but exits, cancels and order queries is silent until `Retry-After`; after 418 the address is
 banned and everything is: what protects waits for its end and goes out in that moment. Pauses end by a timer on the clock.
+A refusal for too many orders (-1015) comes as HTTP 429 too and is another thing: only entries rest, until its window has rolled.
 """
 
 import re
@@ -59,6 +60,7 @@ class Limits:
         self.orders_1m_limit = orders_1m
         self.reserve = reserve
         self._used: dict[str, tuple[int, int]] = {}  # header -> (window's number, used in it)
+        self._full: dict[str, int] = {}  # header -> number of the window in which the exchange refused one more order
         self._windows = {WEIGHT_HEADER: 60_000, ORDERS_10S_HEADER: 10_000, ORDERS_1M_HEADER: 60_000}
         self._pause: Latch | None = None
         self._pause_timer: Cancellable | None = None
@@ -70,7 +72,12 @@ class Limits:
     def used(self, header: str) -> int:
         """Return what the exchange last told for the window of `header` that runs now."""
         number, used = self._used.get(header, (-1, 0))
-        return used if number == self._tasks.clock.now_ms() // self._windows[header] else 0
+        window = self._tasks.clock.now_ms() // self._windows[header]
+        told = used if number == window else 0
+        return max(told, self._order_limit(header)) if self._full.get(header) == window else told
+
+    def _order_limit(self, header: str) -> int:
+        return self.orders_1m_limit if header == ORDERS_1M_HEADER else self.orders_10s_limit
 
     @property
     def used_weight(self) -> int:
@@ -125,10 +132,13 @@ class Limits:
             latch.set()
             self.on_pause("")
 
-    def exhausted(self) -> None:
-        """Note that the exchange refused an order for too many (-1015): entries rest until the window has rolled."""
-        now, window = self._tasks.clock.now_ms(), self._windows[ORDERS_10S_HEADER]
-        self._used[ORDERS_10S_HEADER] = (now // window, self.orders_10s_limit)
+    def exhausted(self, message: str = "") -> None:
+        """Note that the exchange refused an order for too many (-1015): entries rest until the window that it names has rolled.
+
+        Reads go on, and so do exits: what is left of their reserve is for the exchange to say.
+        """
+        header = ORDERS_1M_HEADER if "MINUTE" in message.upper() else ORDERS_10S_HEADER
+        self._full[header] = self._tasks.clock.now_ms() // self._windows[header]
 
     def refusal(self, lane: Lane) -> tuple[int, str] | None:
         """Return why an order or cancel may not be sent now, as Binance's code and a sentence; None if it may."""
@@ -139,7 +149,8 @@ class Limits:
         if self.paused:
             return -1003, "not sent: the exchange asked for a pause"
         share = 1 - self.reserve
-        for header, limit in ((ORDERS_10S_HEADER, self.orders_10s_limit), (ORDERS_1M_HEADER, self.orders_1m_limit)):
+        for header in (ORDERS_10S_HEADER, ORDERS_1M_HEADER):
+            limit = self._order_limit(header)
             if self.used(header) >= share * limit:
                 return -1015, f"not sent: {self.used(header)} of {limit} orders used, the rest is kept for exits"
         return None

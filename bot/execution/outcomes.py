@@ -18,6 +18,7 @@ from bot.core.redact import redact
 NO_SUCH_ORDER = -2013
 UNKNOWN_ORDER = -2011
 TOO_MANY_ORDERS = -1015
+BANNED = 418  # the HTTP status
 CLOCK_ERRORS = frozenset({-1021, -5028})  # outside the receiving window: certainly not done
 NOT_PERMITTED = frozenset({-1002, -1022, -2014, -2015, -2017})
 UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
