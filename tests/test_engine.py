@@ -812,3 +812,37 @@ def test_limits_outlive_the_session():
     assert engine.limits.soft_stopped
     assert engine.limits.peak == D(10_000)
     assert PositionReport(BTC, D(0), D(0)).qty == 0
+
+
+def test_an_exit_that_finds_the_position_gone_is_a_warning_and_ends_with_the_snapshot():
+    h = started().enter()
+    h.silent_fills = h.lost_updates = True  # stopped out while nobody listened: only a snapshot tells
+    h.move(h.at(-200))
+    h.run(100)
+    h.silent_fills = h.lost_updates = h.snapshots = False
+
+    h.command("flatten")
+    h.run(100)
+    h.snapshots = True  # slower than the refusal
+    h.run(10_000)
+
+    refused = [a for a in h.of(Alert) if f"{BTC} market exit refused: -2022" in a.text]
+    assert refused
+    assert {a.level for a in refused} == {"warning"}
+    assert h.engine.portfolio.ledger.qty(BTC) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "first"), [(-2022, "warning"), (-2013, "warning"), (-2011, "warning"), (-2019, "critical")]
+)
+def test_an_exit_that_goes_on_being_refused_with_a_position_there_is_critical(code, first):
+    h = started().enter()
+    h.behave[f"xx:{BTC}"] = [code] * 6
+
+    h.command("flatten")
+    h.run(10_000)
+
+    refused = [a.level for a in h.of(Alert) if f"{BTC} market exit refused" in a.text]
+    assert refused[0] == first
+    assert refused[3:] == ["critical"] * 3
+    assert h.position[BTC] == 0

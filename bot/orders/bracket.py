@@ -28,6 +28,11 @@ from bot.orders.state import EXECUTING, ZERO, Order
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
+NOTHING_LEFT: Final = REDUCE_ONLY_REFUSED | {
+    -2011,
+    -2013,
+}  # how the exit of a flat position is refused, or found absent
+FLAT_ATTEMPTS: Final = 4  # such refusals in a row that a snapshot has time to explain
 CLOSE_POSITION_EXISTS: Final = -4130
 TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
 TARGET_ATTEMPTS: Final = 4
@@ -204,7 +209,10 @@ class Bracket(Position):
             return
         self.exit_retry.failed(now)
         if order.status is OrderStatus.REJECTED:
-            out.append(Alert("critical", f"{self.symbol} market exit refused: {order.code} {order.reason}"))
+            # A position that went without our hearing it, as across a crash, answers so: the snapshot tells, and soon.
+            perhaps_flat = order.code in NOTHING_LEFT and self.exit_retry.failures < FLAT_ATTEMPTS
+            level = "warning" if perhaps_flat else "critical"
+            out.append(Alert(level, f"{self.symbol} market exit refused: {order.code} {order.reason}"))
             out.append(RequestSnapshot(f"{self.symbol} market exit refused: {order.code}"))
 
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
