@@ -493,3 +493,32 @@ async def test_the_count_is_above_zero_whenever_the_bot_can_go_on_by_itself_and_
         assert waiting_for_exchange == 0
         assert s.told == [NEW]
         assert s.b.activity.under_way == 0
+
+
+async def test_while_the_bot_finds_out_where_it_stands_entries_wait_and_exits_go_out():
+    async with shell() as s:
+        s.venue.default["POST", "order"] = FILLED
+        s.b.limits.hold_entries()
+
+        await s.perform(BUY, advance_ms=4_000)
+        waiting = (s.venue.sent("POST", "order"), s.executor.submission.waiting)
+        s.b.limits.release_entries()
+        await s.perform(advance_ms=10)
+
+        assert waiting == ([], 1)
+        assert len(s.venue.sent("POST", "order")) == 1
+        assert [e.status for e in s.events if isinstance(e, OrderUpdate)] == [OrderStatus.FILLED]
+
+
+async def test_an_entry_withdrawn_while_entries_wait_is_never_sent():
+    async with shell() as s:
+        s.venue.default["DELETE", "order"] = error(-2011, "Unknown order sent.")
+        s.venue.default["GET", "order"] = error(-2013, "Order does not exist.")
+        s.b.limits.hold_entries()
+
+        await s.perform(BUY, CancelOrder(BUY.client_id, "BTCUSDT"), advance_ms=1_000)
+        s.b.limits.release_entries()
+        await s.perform(advance_ms=10_000)
+
+        assert s.venue.sent("POST", "order") == []
+        assert OrderStatus.REJECTED in [e.status for e in s.events if isinstance(e, OrderUpdate)]

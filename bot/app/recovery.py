@@ -12,12 +12,14 @@ from bot.app.measures import Measures
 from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
 from bot.app.venues import Venue
 from bot.config import Config
-from bot.core.events import KlineClosed, LeverageSet
-from bot.core.intents import Alert
+from bot.core.events import FeedLost, KlineClosed, LeverageSet, SessionStarted
+from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import interval_ms
-from bot.core.types import Kline
+from bot.core.types import Instrument, Kline
 from bot.engine import Engine
+from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
+from bot.execution.limits import Limits
 from bot.journal import Journal, Session
 from bot.market.paths import data_folder
 from bot.report.ledger import FOLDER, Ledger
@@ -27,6 +29,7 @@ from bot.strategy.early import EarlyFeatures
 
 log = structlog.get_logger("bot")
 BASE = "3m"
+STARTING = "start"  # what counts as lost until the start is complete
 
 
 class Recovery:
@@ -43,6 +46,10 @@ class Recovery:
     session: Session | None
     symbols: tuple[str, ...]
     quiet: bool
+    executor: Executor | None
+    limits: Limits
+    instruments: dict[str, Instrument]  # as the journal knows them
+    believed: bool  # whether the journal's session could be replayed
     calendar: tuple[tuple[int, str, str], ...]
 
     def new_engine(self, config: Config) -> Engine:
@@ -59,8 +66,10 @@ class Recovery:
         self._open_ledger(session)
         if not session.resumed:
             return {}
+        self.gateway.know_orders(self.journal.order_numbers(session.id))
         self._use(self.new_engine(engine_settings(session, self.config, self.venue)))
         replayed = replay(self.journal, session, self.engine, on_bar=self._bar)
+        self.instruments, self.believed = dict(self.engine.known.instruments), not replayed.fault
         changed = not same_settings(session, self.config)
         if replayed.fault:
             self._own_alert(
@@ -87,6 +96,37 @@ class Recovery:
             self.measures.take(spell)
         say(f"resumed session {session.id}: {session.events} events replayed", quiet=self.quiet)
         return replayed.last_open
+
+    async def look_first(self) -> tuple[int, SessionStarted | None]:
+        """Look at the account before anything is prepared, if something is open there or may be.
+
+        What the journal knows of the instruments is enough to protect a position with; without it they are read first. Until
+        the start is complete the engine decides on no entry, and orders that open or add wait.
+
+        Returns
+        -------
+        When it looked, ms, 0 if there was nothing to look for; and what was read of the venue for that.
+        """
+        if not self.venue.resume:
+            return 0, None
+        if self.believed and self.engine.flat and not await self.gateway.positions(self.symbols):
+            return 0, None
+        assert self.executor is not None
+        self.limits.hold_entries()
+        now, session = self.venue.clock.now_ms(), None
+        instruments = tuple(self.instruments[symbol] for symbol in self.symbols if symbol in self.instruments)
+        if len(instruments) < len(self.symbols):
+            session = await self.gateway.load_session(self.symbols, venue=self.venue.name)
+            instruments = session.instruments
+        self.gateway.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
+        snapshot = await self.gateway.snapshot(self.symbols, self.executor.since_ms)
+        self.loop.handle(SessionStarted(now, self.venue.name, snapshot.wallet, instruments))
+        self.loop.handle(FeedLost(now, STARTING, "the start is not complete"))
+        self.loop.handle(snapshot)
+        for intent in self.engine.resume():
+            if not isinstance(intent, RequestSnapshot):  # the next one comes at the end of the start
+                self._perform(intent, now)
+        return now, session
 
     async def load_history(self) -> dict[str, int]:
         """Feed the closed bars that warm the indicators up; return the last one of each symbol."""
@@ -149,4 +189,7 @@ class Recovery:
         raise NotImplementedError
 
     def _own_alert(self, alert: Alert) -> None:
+        raise NotImplementedError
+
+    def _perform(self, intent: Any, at_ms: int) -> None:
         raise NotImplementedError

@@ -1,7 +1,8 @@
 """`run`: puts the rooms together for a venue, brings the engine up to date, and runs until the end or a stop.
 
 Start-up and recovery are one path: open the journal session, replay what it holds, feed the klines that it lacks, open the
-streams (their events wait in the queue), compare with the exchange's snapshot, and only then handle what waited.
+streams (their events wait in the queue), compare with the exchange's snapshot, and only then handle what waited. After a
+restart with something open the account is looked at before all that, once more than otherwise.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from bot.core.errors import BotError, InvariantError, WireError
 from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored, KlineClosed
 from bot.core.intents import Alert, PlaceOrder, RequestSnapshot
 from bot.core.records import Decision, TradeRecord
-from bot.core.types import Kline
+from bot.core.types import Instrument, Kline
 from bot.engine import BASE_MS
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
@@ -57,6 +58,7 @@ from bot.report.terminal import Terminal
 
 log = structlog.get_logger("bot")
 REST = "rest"  # what is lost while the exchange wants no requests
+CLOCK_READINGS = 5  # of the exchange's clock, for a good median
 SESSIONS_KEPT = 5  # replays whose event streams stay in the journal
 
 
@@ -111,6 +113,8 @@ class Bot(Recovery):
         self.executor: Executor | None = None
         self.streams: Streams | None = None
         self.session: Session | None = None
+        self.instruments: dict[str, Instrument] = {}
+        self.believed = True
         self.failure: BaseException | None = None
         self.stopped = asyncio.Event()
         self.loop = Loop(
@@ -133,14 +137,19 @@ class Bot(Recovery):
         self.terminal: Terminal | None = None
         self._view: asyncio.Task[None] | None = None
         self._jobs: list[Repeat] = []
+        self._pump: asyncio.Task[None] | None = None  # the loop's run
 
     # Start -------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Bring the engine up to date with journal, klines and exchange; streams are open, nothing of theirs is handled."""
-        await self.gateway.synchronise()
+        """Bring the engine up to date with journal, klines and exchange; streams are open.
+
+        With something open, what guards it comes first (`Recovery.look_first`); entries wait for the end of this. Otherwise
+        nothing of the streams is handled before `run`.
+        """
+        await self.gateway.synchronise(samples=1 if self.venue.resume else CLOCK_READINGS)
         last_open = self.take_up_session()
-        self.executor = Executor(
+        executor = self.executor = Executor(
             self.gateway,
             self.tasks,
             self.loop.emit,
@@ -149,7 +158,14 @@ class Bot(Recovery):
             on_snapshot=self._audit,
             since_ms=max(self.loop.last_ms - SNAPSHOT_OVERLAP_MS, 0) or None,
         )
-        self.loop.handle(await self.gateway.load_session(self.symbols, venue=self.venue.name))
+        looked_ms, session = await self.look_first()
+        if looked_ms:
+            self._pump = asyncio.create_task(self.loop.run(), name="loop")
+        if self.venue.resume:
+            await self.gateway.synchronise(samples=CLOCK_READINGS)
+        session = session or await self.gateway.load_session(self.symbols, venue=self.venue.name)
+        if not looked_ms:
+            self.loop.handle(session)
         await self.prepare()
         last_open = last_open or await self.load_history()
         self.streams = Streams(
@@ -165,10 +181,24 @@ class Bot(Recovery):
             decisions=self.decisions,
         )
         await self.streams.start()  # bars that were missed while away wait in the queue, behind the snapshot
-        since_ms = self.executor.since_ms
-        self.loop.handle(await self.gateway.snapshot(self.symbols, since_ms))
+        snapshot = await self.gateway.snapshot(self.symbols, executor.since_ms)
+        if looked_ms:
+            self.loop.handle(
+                replace(session, at_ms=looked_ms)
+            )  # the session began when the account was first looked at
+            self._tell_losses()
+        self.loop.handle(snapshot)
         for intent in self.engine.resume():
             self._perform(intent, self.venue.clock.now_ms())
+        self.limits.release_entries()
+
+    def _tell_losses(self) -> None:
+        """Tell the engine what is lost now: it forgets that at the beginning of a session."""
+        now = self.venue.clock.now_ms()
+        for name in self.streams.lost if self.streams is not None else ():
+            self.loop.handle(FeedLost(now, name, "lost while starting"))
+        if self.limits.paused:
+            self.loop.handle(FeedLost(now, REST, "the exchange asked for a pause"))
 
     # Run ---------------------------------------------------------------------------------------------------------------
 
@@ -179,7 +209,7 @@ class Bot(Recovery):
         # What was loaded stays: without it in view the collector's pauses are short.
         gc.collect()
         gc.freeze()
-        pump = asyncio.create_task(self.loop.run(), name="loop")
+        pump = self._pump = self._pump or asyncio.create_task(self.loop.run(), name="loop")
         asked = asyncio.create_task(interrupted(), name="signals")
         broken = asyncio.create_task(self.stopped.wait(), name="failure")
         self.venue.start()
@@ -321,6 +351,9 @@ class Bot(Recovery):
         """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""
         for job in self._jobs:
             job.cancel()
+        if self._pump is not None and not self._pump.done():
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
         if self.upkeep is not None:
             await self.upkeep.close()
         if self.streams is not None:

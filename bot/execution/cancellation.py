@@ -10,6 +10,7 @@ from collections.abc import Callable
 from bot.core.events import CancelRejected, Event, OrderUpdate
 from bot.core.intents import CancelOrder
 from bot.execution.gateway import Gateway, is_absent
+from bot.execution.limits import Lane
 from bot.execution.outcomes import NO_SUCH_ORDER, UNKNOWN_ORDER, Accepted, Outcome, Rejected
 from bot.execution.submission import POLL_AT_MS, POLL_ON_MS, Submission
 from bot.execution.tasks import Tasks
@@ -36,7 +37,7 @@ class Cancellation:
         """Cancel until the order's end is known."""
         waits = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10))
         while True:
-            await self.gateway.limits.allowed()
+            await self.gateway.limits.allowed(Lane.EXIT)
             outcome = await self.gateway.cancel(intent, known=self._submission.placed.get(intent.client_id))
             if isinstance(outcome, Accepted):
                 assert outcome.update is not None

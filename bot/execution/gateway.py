@@ -335,6 +335,10 @@ class Gateway:
         if order.get("orderId") and order.get("clientOrderId"):
             self._client_ids[(str(order.get("symbol")), str(order["orderId"]))] = str(order["clientOrderId"])
 
+    def know_orders(self, orders: Iterable[tuple[str, str, str]]) -> None:
+        """Take symbol, number and client id of orders, so that trades of theirs need no question."""
+        self._client_ids.update({(symbol, order_id): client_id for symbol, order_id, client_id in orders})
+
     async def _client_id(self, symbol: str, order_id: str) -> str:
         key = (symbol, order_id)
         if key not in self._client_ids:

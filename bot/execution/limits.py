@@ -67,6 +67,7 @@ class Limits:
         self.banned = False
         self.pauses = 0
         self.until_ms = 0  # end of the pause
+        self._opening: Latch | None = None  # while the bot is still finding out where it stands
         self.on_pause: Callable[[str], None] = lambda reason: None  # told when one begins, and at its end with ""
 
     def used(self, header: str) -> int:
@@ -155,10 +156,27 @@ class Limits:
                 return -1015, f"not sent: {self.used(header)} of {limit} orders used, the rest is kept for exits"
         return None
 
-    async def allowed(self) -> None:
-        """Wait for the end of a ban, if there is one: nothing at all may be sent before."""
-        while self.banned and self._pause is not None:
-            await self._pause.wait()
+    def hold_entries(self) -> None:
+        """Let orders that open or add wait until `release_entries`."""
+        self._opening = self._opening or self._tasks.latch()
+
+    def release_entries(self) -> None:
+        """Let them go."""
+        latch, self._opening = self._opening, None
+        if latch is not None:
+            latch.set()
+
+    def held(self, lane: Lane) -> bool:
+        """Whether an order may not be sent yet: nothing during a ban, no entry while entries are held."""
+        return (self.banned and lane is not Lane.ENTRY) or (self._opening is not None and lane is Lane.ENTRY)
+
+    async def allowed(self, lane: Lane) -> None:
+        """Wait until an order is not held any more."""
+        while self.held(lane):
+            latch = self._opening if lane is Lane.ENTRY else self._pause
+            if latch is None:
+                return
+            await latch.wait()
 
     async def clearance(self, lane: Lane) -> None:
         """Wait until a read (lane READ) or an order query (lane QUERY) may be sent."""

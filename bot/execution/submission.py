@@ -8,6 +8,7 @@ ever sent a second time unless it certainly was not done: a refusal for overload
 the engine has asked to cancel that order meanwhile. A reply that comes late is still heard.
 
 While the exchange has banned this address, orders that only reduce wait exactly until they may be sent; entries are refused.
+While the bot is still finding out where it stands after a restart, it is the entries that wait.
 """
 
 import logging
@@ -20,6 +21,7 @@ from bot.core.intents import Alert, CancelOrder, LookUp, PlaceOrder
 from bot.core.types import OrderStatus
 from bot.execution import wire
 from bot.execution.gateway import Gateway, is_absent
+from bot.execution.limits import Lane
 from bot.execution.outcomes import NO_SUCH_ORDER, Accepted, Outcome, Rejected, Unknown
 from bot.execution.tasks import Tasks
 
@@ -136,11 +138,12 @@ class Submission:
     async def _send(self, placing: Placing) -> Outcome:
         intent, limits = placing.intent, self.gateway.limits
         exits = wire.is_exit(intent)
+        lane = Lane.EXIT if exits else Lane.ENTRY
         busy, limited = iter(BUSY_RETRIES_MS), iter(LIMITED_RETRIES_MS)
         while True:
-            while exits and limits.banned:
+            while limits.held(lane):
                 placing.held = True
-                await limits.allowed()
+                await limits.allowed(lane)
                 placing.held = False
                 if placing.withdrawn:
                     return Rejected(0, "withdrawn before it could be sent")

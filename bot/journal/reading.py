@@ -77,6 +77,11 @@ class Journal(Writing):
             for row in reversed(rows)
         ]
 
+    def order_numbers(self, session: int) -> list[tuple[str, str, str]]:
+        """Return symbol, the exchange's number and client id of each order of a session that has a number."""
+        sql = "SELECT symbol, order_id, client_id FROM orders WHERE session = ? AND order_id != '' AND NOT algo"
+        return [(row["symbol"], row["order_id"], row["client_id"]) for row in self._rows(sql, (session,))]
+
     def orders(self, session: int, *, working: bool = False) -> list[dict[str, Any]]:
         """Return the orders of a session as last told by the venue, oldest first; only the live ones with `working`."""
         rows = self._rows("SELECT * FROM orders WHERE session = ? ORDER BY created_ms, client_id", (session,))
