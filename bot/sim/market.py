@@ -146,7 +146,7 @@ class MarketDesk:
             row[2], row[5], row[7] = moved
             row[11] = self._bent(symbol, row[10], row[11])
         self._legs[self._symbols[row[1]]] = (row[0], row[2], row[10], row[11])
-        self._apply(row)
+        self.apply(row)
         self._next_row()
 
     def _minute(self, at_ms: int) -> None:
@@ -165,8 +165,8 @@ class MarketDesk:
         self.follow_up()
         self._next_row()
 
-    def _apply(self, row: Row) -> None:
-        """Let one tick happen."""
+    def apply(self, row: Row) -> None:
+        """Let one tick happen: time, number of the symbol, price and lots traded, whether the seller took, book, trades."""
         symbol, venue = self._symbols[row[1]], self._x.venue
         if self._thin or venue.rules[symbol].tick_every > 1:
             row = self._changed(row)
@@ -197,7 +197,7 @@ class MarketDesk:
         )
         _, _, until, target = self._legs[symbol]
         self._legs[symbol] = (now, price, until, target)
-        self._apply([now, self._symbols.index(symbol), price, 0, int(falling), bid, bids, bid + width, asks, 0])
+        self.apply([now, self._symbols.index(symbol), price, 0, int(falling), bid, bids, bid + width, asks, 0])
 
     def _path_price(self, symbol: str) -> int:
         """Return the price on the straight way between two ticks of a bar, in ticks."""

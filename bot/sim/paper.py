@@ -175,12 +175,13 @@ class PaperExchange(Exchange):
         self, symbol: str, price: int, lots: int, *, seller: bool, bid: tuple[int, int], ask: tuple[int, int]
     ) -> None:
         row = [self.clock.now_ms(), self._numbers[symbol], price, lots, int(seller), *bid, *ask, 1, 0, 0]
-        self._market._apply(row)
+        self.market.apply(row)
         self.ticks += 1
 
     # The door ----------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is the embedded exchange's own, and relay what is the live one's."""
         path = request.path
         if request.headers.get("Upgrade", "").lower() == "websocket":
             if path.startswith(("/market", "/public")):
@@ -189,7 +190,7 @@ class PaperExchange(Exchange):
             return web.Response(status=503, body=UNAVAILABLE, content_type="application/json")
         elif _is_public(request):
             return await self._relay(request)
-        return await super()._serve(request)
+        return await super().serve(request)
 
     async def _relay(self, request: web.Request) -> web.Response:
         """Answer a public request with the live exchange's answer; our key stays here."""

@@ -152,13 +152,13 @@ class Exchange:
         feed = Feed(self.venue, self.candles, self.funding, self.tapes, hub=self.hub, forming=forming_klines)
         self.desk = RestDesk(self, Guard(api_key, api_secret))
         self.market_faults, self.outages = MarketFaults(self), Outages(self)
-        self._door = Door(self, self._serve)
+        self._door = Door(self, self.serve)
         self.key_permissions: dict[str, Any] = dict(KEY_PERMISSIONS)  # what apiRestrictions tells
         self._symbols = list(known)
         self.driver: SteppedDriver | FreeDriver | None = None
         self._task: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
-        self.market = self._market = MarketDesk(self, feed, seed=seed, spread=spread, depth_notional=depth_notional)
+        self.market = MarketDesk(self, feed, seed=seed, spread=spread, depth_notional=depth_notional)
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Exchange:
         """Open the door; return the port."""
         return await self._door.open(host, port)
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection: the door's way in, which an exchange of another kind may change."""
         return await self._door.serve(request)
 
