@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from bot.core.errors import BotError, InvariantError
 from bot.core.types import Side
-from bot.execution import gateway
+from bot.execution import gateway, submission
 from bot.execution.outcomes import Rejected, Unknown
 from bot.orders import reconcile
 from bot.orders.bracket import Bracket
@@ -438,7 +438,44 @@ def _random_id(make):
     return make_random
 
 
+def absent_too_early(patch):
+    """Two looks that find nothing within a fifth of a second prove that an order never was: reads may lag by seconds."""
+    patch.setattr(submission, "POLL_AT_MS", (100, 200))
+    patch.setattr(submission, "PROOF_MS", 0)
+    patch.setattr(submission, "ACCEPTED_PROOF_MS", 0)
+
+
 PLANTED = (fills_twice, unknown_is_refused, stop_not_resized, missed_fills_stay_missed, chance_in_ids)
+
+
+@pytest.mark.parametrize("side", ["LONG", "SHORT"])
+@pytest.mark.parametrize("fault", ["unknown_1006_executed", "http_503_executed"])
+@pytest.mark.parametrize("planted", [False, True], ids=["sound", "planted"])
+def test_an_unanswered_order_declared_absent_too_early_is_noticed(fault, side, planted, monkeypatch):
+    """The order was taken, nobody says so, and reads lag by four seconds: chance seldom brings these three together."""
+    if planted:
+        absent_too_early(monkeypatch)
+    run = Run()
+
+    def play():
+        run.step("fault", fault="stale_reads", ms=4_000, count=40)
+        run.step("fault", fault=fault, path=PLACE, after=0, count=1)
+        run.step("fault", fault="drop_event", path="/private", after=0, count=12)
+        run.step("bar", side=side)
+        for ms in (1_600, 800, 5_000):
+            run.step("wait", ms=ms)
+        run.step("meet", symbol=BTC, share=1.0)
+        run.step("wait", ms=5_000)
+        run.finish()
+
+    try:
+        if planted:
+            with pytest.raises((Broken, InvariantError)):
+                play()
+        else:
+            play()
+    finally:
+        run.close()
 
 
 @pytest.mark.nightly
