@@ -10,7 +10,7 @@ item at a time, and every item is looked at.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from bot.app.loop import Loop
 from bot.app.sessions import replay
 from bot.core.activity import Activity
 from bot.core.errors import BotError
-from bot.core.events import Command, FeedLost, FeedRestored, KlineClosed, Quotes
+from bot.core.events import Command, FeedLost, FeedRestored, KlineClosed, Quotes, SessionStarted
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import Klines, make_klines
 from bot.core.records import TradeRecord
@@ -271,7 +271,7 @@ class World:
         limits.on_pause = self._paused
         bot = self.bot = Process(journal, tasks, limits, client, gateway, engine, loop, executor)
         done = tasks.latch()
-        tasks.spawn(self._boot(bot, done, fresh=fresh), name="boot")
+        tasks.spawn(self._boot(bot, done, fresh=fresh, known=session.resumed), name="boot")
         for _ in range(20_000):
             if done.is_set or self.failure is not None:
                 break
@@ -279,15 +279,20 @@ class World:
         self._raise_failure()
         if not done.is_set:
             raise Broken("the bot does not come up")
-        bot.pump = asyncio.create_task(loop.run())
+        bot.pump = bot.pump or asyncio.create_task(loop.run())
         bot.jobs.append(Repeat(self.clock, self._pace, lambda: executor.perform(RequestSnapshot("timetable"))))
         bot.jobs.append(Repeat(self.clock, lambda: QUOTES_S, self._quote))
         await self._settle()
 
-    async def _boot(self, bot: Process, done: Any, *, fresh: bool) -> None:
+    async def _boot(self, bot: Process, done: Any, *, fresh: bool, known: bool) -> None:
         loop, gateway = bot.loop, bot.gateway
         try:
-            loop.handle(await gateway.load_session(SYMBOLS, venue="testnet"))
+            looked_ms = 0
+            if known and (not bot.engine.flat or await gateway.positions(SYMBOLS)):
+                looked_ms = await self._look_first(bot)
+            session = await gateway.load_session(SYMBOLS, venue="testnet")
+            if not looked_ms:
+                loop.handle(session)
             prepared = await gateway.prepare(SYMBOLS, bot.engine.limits.leverage)
             for symbol, leverage in prepared.leverage.items():
                 loop.handle(wire.LeverageSet(self.clock.time_ms, symbol, leverage))
@@ -296,13 +301,36 @@ class World:
             for symbol in SYMBOLS:
                 loop.emit(await gateway.funding(symbol))
             await self._open_stream()
-            loop.handle(await gateway.snapshot(SYMBOLS, bot.executor.since_ms))
+            snapshot = await gateway.snapshot(SYMBOLS, bot.executor.since_ms)
+            if looked_ms:
+                loop.handle(replace(session, at_ms=looked_ms))
+                if bot.limits.paused:
+                    loop.handle(FeedLost(self.clock.time_ms, "rest", "the exchange asked for a pause"))
+            loop.handle(snapshot)
             for intent in bot.engine.resume():
                 bot.executor.perform(intent, at_ms=self.clock.time_ms)
+            bot.limits.release_entries()
         except BotError as error:  # the exchange refuses to be read just now: a person starts it again
             self.failure = error
         finally:
             done.set()
+
+    async def _look_first(self, bot: Process) -> int:
+        """Look at the account with what the journal knows, as `app.recovery` does."""
+        loop, now = bot.loop, self.clock.time_ms
+        bot.limits.hold_entries()
+        bot.gateway.know_orders(bot.journal.order_numbers(bot.journal._session))
+        instruments = tuple(bot.engine.known.instruments.values())
+        bot.gateway.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
+        snapshot = await bot.gateway.snapshot(SYMBOLS, bot.executor.since_ms)
+        loop.handle(SessionStarted(now, "testnet", snapshot.wallet, instruments))
+        loop.handle(FeedLost(now, "start", "the start is not complete"))
+        loop.handle(snapshot)
+        for intent in bot.engine.resume():
+            if not isinstance(intent, RequestSnapshot):
+                bot.executor.perform(intent, at_ms=now)
+        bot.pump = asyncio.create_task(loop.run())
+        return now
 
     def _load_history(self, loop: Loop) -> None:
         level = {symbol: float(PRICES[symbol]) for symbol in SYMBOLS}
