@@ -5,7 +5,8 @@ performed. Quotes and funding rates are coalesced: the latest are fed right befo
 while a position or a setup is open, so that the journal holds all that a decision could have read and little more.
 
 In real time (`hasty`) nothing stands between a bar and its order that could come after it: records, watchers, the commit of
-events that ask for no order, and the collector wait some milliseconds, the wait for the disk until no bar is about to end.
+events that ask for no order, and the collector wait some milliseconds, the wait for the disk until no bar is about to end;
+funding, which comes once a minute, is handled when it comes and not together with the next bar.
 """
 
 import asyncio
@@ -104,10 +105,8 @@ class Loop:
                 return
             self._fed_ms = event.at_ms
             event = self._latest_quotes()
-        elif isinstance(event, Funding):
+        elif isinstance(event, Funding) and not (self.hasty and self._running):
             self._funding[event.symbol] = event
-            if self.hasty and self._running:
-                self._later()  # once a minute, and not in the way of a bar
             return
         self.activity.begin()
         self._queue.append(event)
@@ -165,14 +164,11 @@ class Loop:
         self._quotes = {}
         return latest
 
-    def _deliver_funding(self) -> None:
+    def _deliver(self, event: Event) -> None:
         for symbol in sorted(self._funding):
             self.handle(self._funding[symbol])
         self._funding.clear()
-
-    def _deliver(self, event: Event) -> None:
-        self._deliver_funding()
-        if self._quotes and not isinstance(event, Quotes):
+        if self._quotes and not isinstance(event, Quotes | Funding):
             self.handle(self._latest_quotes())
         self.handle(event)
 
@@ -208,8 +204,6 @@ class Loop:
         if self._afterwards is not None:
             self._afterwards.cancel()
             self._afterwards = None
-        if self._running:
-            self._deliver_funding()
         while self._waiting:
             seq, event, outputs = self._waiting.popleft()
             self.journal.append_outputs(seq, outputs, intents=False)
