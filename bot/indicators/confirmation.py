@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 from bot.indicators.averages import RSI, rsi_step
 from bot.indicators.rating import RATER, rate, rater_reset
 from bot.indicators.window_sum import rsi_reset
@@ -109,7 +109,7 @@ def factor_step(conf, middle: float, atr: float, close: float, previous_close: f
         conf.factor = factor
 
 
-@kernel
+@apart
 def flip(conf, direction: int, bar) -> None:
     """Take a flip of the trend: the first one sets the state only, the others are rated signals."""
     conf.state = direction

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
 from bot.indicators.money_flow import NEVER
 from bot.indicators.window_sum import WINDOW, ema_reset, rsi_reset, window_reset, window_step
@@ -122,7 +122,7 @@ def wave_step(wave, params, bar) -> None:
     wave.bars += 1
 
 
-@kernel
+@apart
 def extremum_copy(source, target) -> None:
     target.known = source.known
     target.wave = source.wave
@@ -130,7 +130,7 @@ def extremum_copy(source, target) -> None:
     target.bar = source.bar
 
 
-@kernel
+@apart
 def is_divergence(earlier, later, gain: float) -> bool:
     """Return whether price made a lower low while the wave's low rose by at least `gain` points."""
     if earlier.known == 0:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Oscillator
-from bot.core.jit import kernel, record
+from bot.core.jit import apart, kernel, record
 from bot.indicators.hyperwave import (
     WAVE,
     WAVE_PARAMS,
@@ -159,7 +159,7 @@ def write_no_events(out) -> None:
     out[21] = 0.0
 
 
-@kernel
+@apart
 def om_step(state, params, bar, out) -> None:
     """Advance the family by one closed bar and write COLUMNS into `out`."""
     flow = state.flow

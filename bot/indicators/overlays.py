@@ -13,7 +13,7 @@ import numpy as np
 
 from bot.config import Overlays
 from bot.core.errors import ConfigError
-from bot.core.jit import kernel, record
+from bot.core.jit import apart, kernel, record
 from bot.indicators.autopilot import CYCLE, autopilot, cycle_reset, cycle_step
 from bot.indicators.confirmation import CONFIRMATION, QUIET, confirmation_reset, confirmation_step
 from bot.indicators.rating import RATING_PARAMS, classify, learned_params, write_features
@@ -159,7 +159,7 @@ def write_trends(trends, out) -> None:
     out[12] = math.nan if early else cloud.lag
 
 
-@kernel
+@apart
 def so_step(state, params, bar, out) -> None:
     """Advance the family by one closed bar and write COLUMNS into `out`."""
     sensitivity = params.sensitivity

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bot.core.errors import ConfigError
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 
 ADAPTATION = 0.1  # weight of a signal in the threshold of the rule
 UNDECIDED = 2.0  # rating of a signal in a market without a range
@@ -89,7 +89,7 @@ def rate(rater, direction: int, close: float, ema: float, atr: float) -> None:
     rater.threshold = threshold + ADAPTATION * (abs(z) - threshold)
 
 
-@kernel
+@apart
 def write_features(rater, direction: int, momentum: float, strength: float, trail, trends, bar) -> None:
     """Write FEATURES of a signal on this bar; all of them NaN while the market has no range.
 
@@ -147,7 +147,7 @@ def probability(params, features) -> float:
     return logistic(score)
 
 
-@kernel
+@apart
 def classify(rater, params) -> None:
     """Replace the rule's rating of a signal by that of the learned model.
 

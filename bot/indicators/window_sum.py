@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 from bot.indicators.averages import CAPACITY
 
 WINDOW = np.dtype(
@@ -44,7 +44,7 @@ def window_reset(window) -> None:
     window.ring[:] = 0.0
 
 
-@kernel
+@apart
 def window_turn(window, length: int) -> float:
     """Close the running block: keep its suffix sums, return its sum. Apart, so that the step stays small enough to inline."""
     total = window.head
@@ -86,7 +86,7 @@ def lanes_reset(lanes) -> None:
     lanes.ring[:] = 0.0
 
 
-@kernel
+@apart
 def lanes_turn(lanes, length: int) -> None:
     """Close the running block of all eight."""
     for j in range(LANES):

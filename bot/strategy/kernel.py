@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Config
-from bot.core.jit import kernel, record, records, with_attributes
+from bot.core.jit import apart, kernel, record, records, with_attributes
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_reset, bar_step
 from bot.structure import pac, smc
@@ -233,7 +233,7 @@ def fresh_row() -> np.ndarray:
 # ---- one block of bars ----------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def suite_block(suites, params, index, bars, count, rows) -> None:
     """Step the families of one interval through `count` bars and write `SUITE_COLUMNS` into the first rows.
 
@@ -280,7 +280,7 @@ def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, f
     return (open_ms + rules.base_ms) % rules.htf_ms == 0
 
 
-@kernel
+@apart
 def bars_block(
     clocks, rules, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
 ) -> int:
@@ -412,7 +412,7 @@ def side_step(
     row[_COUNT + offset] = count
 
 
-@kernel
+@apart
 def conditions_block(clocks, rules, index, bars, high_bars, done, htf_rows, rows) -> None:
     """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
 

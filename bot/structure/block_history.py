@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 
 HISTORY = 500  # created blocks remembered
 RANK_FROM = 20  # blocks before the first rank
@@ -45,7 +45,7 @@ def past_reset(past) -> None:
     past.threshold = math.nan
 
 
-@kernel
+@apart
 def volume_rank(past, volume: float, window: int) -> float:
     """Return the percentage of the previous `window` blocks with less volume; NaN with fewer than 20 of them."""
     seen = min(past.created, window)
@@ -73,7 +73,7 @@ def first_not_below(ordered, known: int, value: float) -> int:
     return low
 
 
-@kernel
+@apart
 def past_push(past, volume: float, candle: float, taker: float, min_dominance: float) -> None:
     """Remember a created block, and move the taker threshold.
 

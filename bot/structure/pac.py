@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bot.config import Pac, Strategy
-from bot.core.jit import kernel, record
+from bot.core.jit import apart, kernel, record
 from bot.structure.block_window import BARS
 from bot.structure.breaks import STRUCTURE, structure_reset, structure_step
 from bot.structure.imbalance import GAPS, gap_edge, gaps_reset, gaps_step
@@ -330,7 +330,7 @@ def write_rest(state, out) -> None:
     out[at + 9] = highs.grab_level
 
 
-@kernel
+@apart
 def pac_step(state, params, bar, out) -> None:
     """Advance by one closed bar and write its columns.
 

@@ -22,7 +22,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import kernel
+from bot.core.jit import apart, kernel
 from bot.structure.block_history import PAST, past_push, past_reset, volume_rank
 from bot.structure.block_window import (
     WINDOW,
@@ -161,7 +161,7 @@ def block_limit(side, slot: int, mitigation: int) -> float:
     return side.far[slot]
 
 
-@kernel
+@apart
 def trigger_renew(side, mitigation: int) -> None:
     """Find the nearest limit again after blocks have gone."""
     side.trigger = -math.inf
@@ -169,7 +169,7 @@ def trigger_renew(side, mitigation: int) -> None:
         side.trigger = max(side.trigger, block_limit(side, side.order[i], mitigation))
 
 
-@kernel
+@apart
 def breaker_add(side, slot: int, born_ms: int) -> None:
     """Keep a mitigated block as a breaker; with all places taken the oldest goes."""
     if side.breakers == CAPACITY:
@@ -193,7 +193,7 @@ def breaker_move(side, source: int, target: int) -> None:
     side.breaker_ms[target] = side.breaker_ms[source]
 
 
-@kernel
+@apart
 def breakers_step(side, close: float) -> None:
     """Remove breakers that a close went back through."""
     kept = 0
@@ -230,7 +230,7 @@ def mitigate(side, params, bar, low: float, close: float) -> int:
     return gone
 
 
-@kernel
+@apart
 def hide(side, mitigation: int, far: float, near: float) -> int:
     """Remove the side's blocks that overlap a new one (given in this side's frame); return how many."""
     kept = 0
@@ -247,7 +247,7 @@ def hide(side, mitigation: int, far: float, near: float) -> int:
     return gone
 
 
-@kernel
+@apart
 def place(side) -> int:
     """Return the slot for a new block and count it as active; with all places taken the oldest block goes."""
     if side.active == CAPACITY:
@@ -264,7 +264,7 @@ def place(side) -> int:
 # ---- birth ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def fill(side, slot: int, params, bar, near: float) -> None:
     """Write a new block into its slot, from the side's window."""
     window = side.window
@@ -286,7 +286,7 @@ def fill(side, slot: int, params, bar, near: float) -> None:
     side.trigger = max(side.trigger, block_limit(side, slot, params.mitigation))
 
 
-@kernel
+@apart
 def create(blocks, side, other, params, bar) -> None:
     """Turn the side's window into a block, unless it has no height, and hide what it overlaps."""
     window = side.window
@@ -331,7 +331,7 @@ def side_step(blocks, side, other, params, bar, bars, pivot_level: float, close:
 # ---- touches --------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def show_copy(side, show: int) -> float:
     """Copy the newest `show` active blocks into the displayed ones; return their volume."""
     first = max(side.active - show, 0)
@@ -346,7 +346,7 @@ def show_copy(side, show: int) -> float:
     return volume
 
 
-@kernel
+@apart
 def show_shares(side, total: float) -> None:
     """Set the displayed blocks' shares of the volume of all displayed ones; 0 where nothing was traded."""
     for i in range(side.shown):
