@@ -46,7 +46,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     signature a kernel. By itself numba compiles a kernel once more for every literal that a caller writes
     (`ema_step(x, 10)`).
     """
-    return _compiled(function, forceinline=True)
+    return _compiled(function, inlined=True)
 
 
 def apart(function: Callable[P, R]) -> Callable[P, R]:
@@ -54,11 +54,11 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
 
     It keeps its callers small and what they do on every bar in the processor's nearest cache.
     """
-    return _compiled(function)
+    return _compiled(function, inlined=False)
 
 
-def _compiled(function: Callable[P, R], **flags: Any) -> Callable[P, R]:
-    compiled: Any = njit(**FLAGS, **flags)(function)
+def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
+    compiled: Any = njit(**FLAGS, forceinline=inlined)(function)  # said either way: what is not said, a caller hands down
     if hasattr(compiled, "get_call_template"):  # not with jit off
         compiled.get_call_template = _without_literals(compiled.get_call_template)
     return cast("Callable[P, R]", compiled)

@@ -5,6 +5,7 @@ then the conditions of both sides. Live steps a block of one bar, history blocks
 `Stepper.step`: there is no other place where a value is computed. Conditions: strategy 2.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -221,6 +222,22 @@ def clock_reset(clock: Any) -> None:
     clock.partial.bars = 0
     window_reset(clock.window)
     window_reset(clock.htf_window)
+
+
+@functools.cache
+def fresh_suite() -> np.ndarray:
+    """Return the families before their first bar, an array of one to copy from. No reset reads a setting: one serves all."""
+    suite = records(SUITE, 1)
+    suite_reset(suite[0], record(PARAMS))
+    return suite
+
+
+@functools.cache
+def fresh_clock() -> np.ndarray:
+    """Return what is remembered beside the families before the first bar, likewise."""
+    clock = records(CLOCK, 1)
+    clock_reset(clock[0])
+    return clock
 
 
 def fresh_row() -> np.ndarray:
@@ -468,8 +485,6 @@ class Stepper:
         self._rules = records(RULES, 1)
         self._rules[0] = params[0].rules
         self._suites = self.states.view(with_attributes(SUITE))  # of symbol i: base at 2*i, higher at 2*i + 1
-        self._fresh = records(SUITE, 1)
-        suite_reset(self._fresh[0], params[0])
         self._bars = records(BAR, block), records(BAR, block)
         self._done = np.zeros(block, np.int64)
         self._htf_rows = np.empty((block + 1, _END))
@@ -478,13 +493,18 @@ class Stepper:
 
     def reset(self, index: int) -> None:
         """Bring a symbol back to before its first bar."""
-        self._suites[2 * index] = self._fresh[0]
-        self._suites[2 * index + 1] = self._fresh[0]
-        clock_reset(self.clocks[index])
+        self._suites[2 * index : 2 * index + 2] = fresh_suite()
+        self.clocks[index : index + 1] = fresh_clock()
         self.last[index] = fresh_row()
 
     def _blocks(self, resets: np.ndarray) -> Iterator[tuple[int, int, bool]]:
         """Yield (first, stop, start anew) of each block: at most `block` bars, and a reset begins one."""
+        if not len(resets):
+            return
+        begins = resets[0] != 0
+        if len(resets) <= self.block and np.count_nonzero(resets) == begins:  # as nearly always
+            yield 0, len(resets), begins
+            return
         cuts = [0, *(np.flatnonzero(resets[1:]) + 1).tolist(), len(resets)]
         for start, end in itertools.pairwise(cuts):
             for first in range(start, end, self.block):
@@ -505,7 +525,7 @@ class Stepper:
         for first, stop, anew in self._blocks(resets):
             if anew:
                 self.reset(index)
-            self.step(index, tuple(column[first:stop] for column in columns), rows[first:stop])
+            self.step(index, *_part(columns, rows, first, stop))
 
     def step(self, index: int, columns: tuple[np.ndarray, ...], rows: np.ndarray) -> None:
         """Step a symbol through one block without a reset; arguments as in `run`."""
@@ -525,6 +545,15 @@ class Stepper:
         for first, stop, anew in self._blocks(resets):
             if anew:
                 self.reset(0)
-            part = tuple(column[first:stop] for column in columns)
+            part, written = _part(columns, rows, first, stop)
             bars_block(self.clocks, self._rules, 0, bars, high_bars[:0], self._done, *part)
-            suite_block(self._suites, self._params, 0, bars, stop - first, rows[first:stop])
+            suite_block(self._suites, self._params, 0, bars, stop - first, written)
+
+
+def _part(
+    columns: tuple[np.ndarray, ...], rows: np.ndarray, first: int, stop: int
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the bars from `first` to `stop` of columns and rows; a whole block is handed on as it is."""
+    if first == 0 and stop == len(rows):
+        return columns, rows
+    return tuple(column[first:stop] for column in columns), rows[first:stop]
