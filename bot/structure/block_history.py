@@ -52,11 +52,11 @@ def volume_rank(past, volume: float, window: int) -> float:
     if seen < RANK_FROM:
         return math.nan
     smaller = 0
-    slot = past.slot
-    for _ in range(seen):
-        slot = slot - 1 if slot > 0 else HISTORY - 1
-        if past.volume[slot] < volume:
-            smaller += 1
+    first = past.slot - seen
+    for i in range(max(first, 0), past.slot):
+        smaller += 1 if past.volume[i] < volume else 0
+    for i in range(first + HISTORY, HISTORY):  # the ring's end, when its start is too short
+        smaller += 1 if past.volume[i] < volume else 0
     return 100.0 * smaller / seen
 
 
@@ -73,6 +73,28 @@ def first_not_below(ordered, known: int, value: float) -> int:
     return low
 
 
+@kernel
+def ordered_replace(past, old: float, new: float) -> None:
+    """Take `old` out of the ascending values and put `new` in, NaN for none: only what lies between the two moves."""
+    ordered = past.ordered
+    gap = past.known  # the free place
+    if not math.isnan(old):
+        gap = first_not_below(ordered, past.known, old)
+    if math.isnan(new):
+        place = past.known
+    else:
+        place = first_not_below(ordered, past.known, new)
+    if place > gap:
+        place -= 1  # its neighbours move down
+    for i in range(gap, place):
+        ordered[i] = ordered[i + 1]
+    for i in range(gap, place, -1):
+        ordered[i] = ordered[i - 1]
+    if not math.isnan(new):
+        ordered[place] = new
+    past.known += (0 if math.isnan(new) else 1) - (0 if math.isnan(old) else 1)
+
+
 @apart
 def past_push(past, volume: float, candle: float, taker: float, min_dominance: float) -> None:
     """Remember a created block, and move the taker threshold.
@@ -80,10 +102,8 @@ def past_push(past, volume: float, candle: float, taker: float, min_dominance: f
     Among the last 500 blocks that have a taker share, as many reach the threshold as reach `min_dominance` by candle.
     """
     slot = past.slot
-    if past.created >= HISTORY and not math.isnan(past.taker[slot]):
-        for i in range(first_not_below(past.ordered, past.known, past.taker[slot]), past.known - 1):
-            past.ordered[i] = past.ordered[i + 1]
-        past.known -= 1
+    forgotten = past.taker[slot] if past.created >= HISTORY else math.nan
+    if not math.isnan(forgotten):
         past.passes -= past.passed[slot]
     past.volume[slot] = volume
     past.taker[slot] = taker
@@ -91,11 +111,7 @@ def past_push(past, volume: float, candle: float, taker: float, min_dominance: f
     if not math.isnan(taker):
         past.passed[slot] = 1 if candle >= min_dominance else 0
         past.passes += past.passed[slot]
-        place = first_not_below(past.ordered, past.known, taker)
-        for i in range(past.known, place, -1):
-            past.ordered[i] = past.ordered[i - 1]
-        past.ordered[place] = taker
-        past.known += 1
+    ordered_replace(past, forgotten, taker)
     past.slot = slot + 1 if slot + 1 < HISTORY else 0
     past.created += 1
     if past.known >= THRESHOLD_FROM and past.passes > 0:

@@ -119,11 +119,12 @@ def blocks_walk(blocks, rising: float, falling: float) -> None:
                 passed_over = True
                 continue
         passed_over = False
-        target = write & MASK  # survivors close up towards the newest
-        blocks.top[target] = top
-        blocks.bottom[target] = bottom
-        blocks.open_ms[target] = blocks.open_ms[slot]
-        blocks.bias[target] = bias
+        if write != read:  # survivors close up towards the newest
+            target = write & MASK
+            blocks.top[target] = top
+            blocks.bottom[target] = bottom
+            blocks.open_ms[target] = blocks.open_ms[slot]
+            blocks.bias[target] = bias
         write -= 1
         if bias > 0:
             floor = max(floor, bottom)

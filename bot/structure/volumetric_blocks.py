@@ -71,6 +71,9 @@ SIDE = np.dtype(
         ("shown_far", "f8", SHOWN),
         ("shown_near", "f8", SHOWN),
         ("shown_share", "f8", SHOWN),  # of the volume of all displayed blocks, per cent
+        ("shown_edge", "f8"),  # highest far edge of the displayed blocks, -inf without
+        ("shown_edge_place", "i8"),  # and whose it is: the newest one's of equals
+        ("shown_reach", "f8"),  # highest near edge: a bar that stays above it touches nothing
         ("nearest", "i8"),  # place of the displayed block beyond the close and nearest to it, -1 if none
         ("entered", "i8"),  # displayed blocks entered, inside, left on this bar
         ("within", "i8"),
@@ -132,6 +135,9 @@ def side_reset(side, sign: float) -> None:
     side.shown_far[:] = 0.0
     side.shown_near[:] = 0.0
     side.shown_share[:] = 0.0
+    side.shown_edge = -math.inf
+    side.shown_edge_place = -1
+    side.shown_reach = -math.inf
     side.nearest = -1
     side.entered = 0
     side.within = 0
@@ -336,12 +342,19 @@ def show_copy(side, show: int) -> float:
     """Copy the newest `show` active blocks into the displayed ones; return their volume."""
     first = max(side.active - show, 0)
     side.shown = side.active - first
+    side.shown_edge = -math.inf
+    side.shown_edge_place = -1
+    side.shown_reach = -math.inf
     volume = 0.0
     for i in range(side.shown):
         slot = side.order[first + i]
         side.shown_slot[i] = slot
         side.shown_far[i] = side.far[slot]
         side.shown_near[i] = side.near[slot]
+        if side.far[slot] >= side.shown_edge:
+            side.shown_edge = side.far[slot]
+            side.shown_edge_place = i
+        side.shown_reach = max(side.shown_reach, side.near[slot])
         volume += side.volume[slot]
     return volume
 
@@ -374,10 +387,16 @@ def touch(side, i: int, bar, now: bool, before: bool) -> None:
 
 @kernel
 def look(side, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
-    """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left."""
+    """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left.
+
+    Most bars close above all of the side's far edges and touch no block: then two comparisons say all.
+    """
     side.entered = 0
     side.within = 0
     side.exited = 0
+    side.nearest = side.shown_edge_place
+    if side.shown_edge < close and low > side.shown_reach and previous_low > side.shown_reach:
+        return
     side.nearest = -1
     best = -math.inf
     for i in range(side.shown - 1, -1, -1):
