@@ -24,7 +24,14 @@ QUIET = 200  # no signals on so many first bars
 EXIT_LENGTH = 14  # of the RSI behind the exits
 EXIT_LEVEL = 20.0  # from 50: bullish exits leave 70, bearish ones 30
 
-SUPERTREND = np.dtype([("upper", "f8"), ("lower", "f8"), ("line", "f8"), ("side", "i8")])  # side 1 up, 0 down
+SUPERTREND = np.dtype(
+    [
+        ("upper", "f8"),  # bands that still hold the next ones back: infinite once a close is not inside
+        ("lower", "f8"),
+        ("line", "f8"),
+        ("side", "i8"),  # 1 up, 0 down
+    ]
+)
 
 CONFIRMATION = np.dtype(
     [
@@ -49,22 +56,24 @@ CONFIRMATION = np.dtype(
 
 
 def supertrend_reset(trend) -> None:
-    trend.upper = math.nan
-    trend.lower = math.nan
+    trend.upper = math.inf
+    trend.lower = -math.inf
     trend.line = math.nan
     trend.side = 0
 
 
 @kernel
-def supertrend_step(trend, middle: float, width: float, close: float, previous_close: float) -> None:
-    """Advance the bands by one bar; the side changes when the close is beyond the band of this bar."""
-    upper = middle + width
-    lower = middle - width
-    upper = min(upper, trend.upper) if previous_close < trend.upper else upper
-    lower = max(lower, trend.lower) if previous_close > trend.lower else lower
+def supertrend_step(trend, middle: float, width: float, close: float) -> None:
+    """Advance the bands by one bar; the side changes when the close is beyond the band of this bar.
+
+    Whether a band holds is decided when its bar closes: asked a bar later it would be one condition with the comparison of
+    the bands, and a branch that no processor foretells.
+    """
+    upper = min(middle + width, trend.upper)
+    lower = max(middle - width, trend.lower)
     side = 1 if close > upper else 0 if close < lower else trend.side
-    trend.upper = upper
-    trend.lower = lower
+    trend.upper = upper if close < upper else math.inf
+    trend.lower = lower if close > lower else -math.inf
     trend.side = side
     trend.line = lower if side == 1 else upper
 
@@ -95,14 +104,17 @@ def factor_step(conf, middle: float, atr: float, close: float, previous_close: f
     """Advance the shadows around `factor` by one bar and walk the factor in force towards the best of them."""
     known = not math.isnan(conf.factor)
     best = 0
+    most = -math.inf
     for i in range(SHADOWS):
         shadow = conf.shadows[i]
         if known:
             move = close - previous_close if previous_close > shadow.line else previous_close - close
-            conf.performance[i] += MEMORY * (move - conf.performance[i])
-            if conf.performance[i] > conf.performance[best]:
+            performance = conf.performance[i] + MEMORY * (move - conf.performance[i])
+            conf.performance[i] = performance
+            if performance > most:
+                most = performance
                 best = i
-        supertrend_step(shadow, middle, (0.5 + 0.25 * i) * factor * atr, close, previous_close)
+        supertrend_step(shadow, middle, (0.5 + 0.25 * i) * factor * atr, close)
     if known:
         conf.factor += PACE * ((0.5 + 0.25 * best) * factor - conf.factor)
     else:
@@ -154,7 +166,7 @@ def confirmation_step(conf, sensitivity: float, bar) -> None:
     known = not math.isnan(conf.factor)
     factor_step(conf, middle, bar.atr10, bar.close, bar.previous_close, BASE_FACTOR * sensitivity)
     side = conf.trend.side
-    supertrend_step(conf.trend, middle, conf.factor * bar.atr10, bar.close, bar.previous_close)
+    supertrend_step(conf.trend, middle, conf.factor * bar.atr10, bar.close)
     if known and conf.trend.side != side and conf.bars > QUIET:
         flip(conf, 1 if conf.trend.side == 1 else -1, bar)
     elif conf.age >= 0:

@@ -25,6 +25,8 @@ TRAIL = np.dtype(
         ("average", "f8"),  # Wilder's, seeded with 0
         ("up", "f8"),  # trail of an up and of a down trend
         ("down", "f8"),
+        ("up_held", "f8"),  # the same while they hold the next ones back, infinite once a close is not inside
+        ("down_held", "f8"),
         ("direction", "i8"),
         ("extreme", "f8"),  # highest high, lowest low of the trend
         ("lines", WINDOW),
@@ -43,6 +45,8 @@ def trail_reset(trail) -> None:
     trail.average = 0.0
     trail.up = math.nan
     trail.down = math.nan
+    trail.up_held = -math.inf
+    trail.down_held = math.inf
     trail.direction = 1
     trail.extreme = math.nan
     window_reset(trail.lines)
@@ -84,10 +88,12 @@ def trail_step(trail, factor: float, bar) -> None:
             direction = 1
         elif close < trail.up:
             direction = -1
-        up = max(up, trail.up) if bar.previous_close > trail.up else up
-        down = min(down, trail.down) if bar.previous_close < trail.down else down
+        up = max(up, trail.up_held)
+        down = min(down, trail.down_held)
     trail.up = up
     trail.down = down
+    trail.up_held = up if close > up else -math.inf
+    trail.down_held = down if close < down else math.inf
 
     trail.turned = direction if direction != trail.direction else 0
     trail.direction = direction

@@ -99,11 +99,8 @@ def slope(line: float, previous: float, band: float, direction: int) -> int:
     >>> slope(2.0, 1.0, 0.0, -1), slope(1.0, 1.0, 0.0, -1)
     (1, -1)
     """
-    if line > previous + band:
-        return 1
-    if line < previous - band:
-        return -1
-    return direction
+    moved = (1 if line > previous + band else 0) - (1 if line < previous - band else 0)
+    return moved if moved != 0 else direction
 
 
 @kernel
@@ -155,7 +152,7 @@ def midline_step(midline, length: int, multiple: float, bar) -> float:
         midline.bottom = close
         return math.nan
     trend = midline.trend
-    supertrend_step(trend, (bar.high + bar.low) / 2.0, multiple * atr, close, bar.previous_close)
+    supertrend_step(trend, (bar.high + bar.low) / 2.0, multiple * atr, close)
     above = 1 if close > trend.line else 0
     crossed = above != midline.close_above
     midline.close_above = above
@@ -185,8 +182,8 @@ def strength_step(strength, bar) -> float:
         return math.nan
     rise = bar.high - bar.previous_high
     fall = bar.previous_low - bar.low
-    plus = rma_step(strength.plus, rise if (rise > fall) & (rise > 0.0) else 0.0, ADX_LENGTH)
-    minus = rma_step(strength.minus, fall if (fall > rise) & (fall > 0.0) else 0.0, ADX_LENGTH)
+    plus = rma_step(strength.plus, rise if rise > max(fall, 0.0) else 0.0, ADX_LENGTH)
+    minus = rma_step(strength.minus, fall if fall > max(rise, 0.0) else 0.0, ADX_LENGTH)
     if math.isnan(plus):
         return math.nan
     moved = plus + minus
