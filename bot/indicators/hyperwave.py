@@ -151,19 +151,15 @@ def swings_step(swings, params, wave: float, price: float, bar: int, ends: int, 
     current = swings.current
     candidate = swings.candidate
     reference = swings.reference
-    if current.known == 0 or begins:
-        found_wave = wave
-        found_price = price
-        current.bar = bar
-    else:
-        found_wave = current.wave
-        found_price = min(current.price, price)
-        if wave < found_wave:
-            found_wave = wave
-            current.bar = bar
+    lowest = math.inf
+    cheapest = math.inf
+    if current.known != 0 and not begins:
+        lowest = current.wave
+        cheapest = current.price
     current.known = 1
-    current.wave = found_wave
-    current.price = found_price
+    current.bar = bar if wave < lowest else current.bar
+    current.wave = wave if wave < lowest else lowest
+    current.price = min(cheapest, price)
 
     if candidate.known and wave - candidate.wave >= params.prominence:
         extremum_copy(candidate, reference)

@@ -128,8 +128,9 @@ def sums_step(flow, bar, length: int) -> None:
     """Advance the seven sums by one bar; the first bar has no typical price to rise or fall from."""
     fresh = flow.sums.fresh
     typical = (bar.high + bar.low + bar.close) / 3.0
-    fresh[RISING] = typical * bar.volume if typical > flow.typical else 0.0
-    fresh[FALLING] = typical * bar.volume if typical < flow.typical else 0.0
+    moved = typical * bar.volume
+    fresh[RISING] = moved if typical > flow.typical else 0.0
+    fresh[FALLING] = moved if typical < flow.typical else 0.0
     flow.typical = typical
     pressure = close_location(bar.high, bar.low, bar.close) * bar.volume
     delta = 2.0 * bar.taker - bar.volume
@@ -162,8 +163,8 @@ def overflow_step(flow, params, previous_line: float, fast: float, slow: float) 
     """Set the overflow flags, their display value and their ages from the line, its thresholds and volume."""
     relative = math.nan if slow == 0.0 else fast / slow
     heavy = relative > params.volume_ratio
-    up = heavy and flow.line > flow.upper and flow.line >= previous_line
-    down = heavy and flow.line < flow.lower and flow.line <= previous_line
+    up = heavy & (flow.line > flow.upper) & (flow.line >= previous_line)
+    down = heavy & (flow.line < flow.lower) & (flow.line <= previous_line)
     flow.overflow = math.nan if math.isnan(flow.upper) else 50.0
     if up:
         flow.overflow = 50.0 + (flow.line - flow.upper)

@@ -84,10 +84,8 @@ def window_add(window, bars, slot: int, sign: float) -> None:
     volume = bars.volume[slot]
     window.volume += volume
     move = sign * (bars.close[slot] - bars.open[slot])
-    if move > 0.0:
-        window.candle += volume
-    elif move == 0.0:
-        window.candle += 0.5 * volume
+    half = 0.5 * volume if move == 0.0 else 0.0
+    window.candle += volume if move > 0.0 else half  # chosen, not branched to: a candle's colour cannot be foretold
     high = bars.pivots.high[slot]
     low = bars.pivots.low[slot]
     if high > low:

@@ -102,7 +102,7 @@ def gaps_step(gaps, mode: int, smallest: float, index: int, far: float, low: flo
         gaps_mitigate_newest(gaps, low)
     elif mode == AVERAGE:
         gaps_mitigate_average(gaps, low)
-    if rising and low > far and low - far > smallest:
+    if rising & (low > far) & (low - far > smallest):
         if gaps.total == CAPACITY:
             gaps.first = gap_slot(gaps, 1)
             gaps.total -= 1

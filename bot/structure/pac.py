@@ -199,8 +199,9 @@ def gaps_both(state, params, bar) -> None:
         low = state.bars.pivots.low[slot]
     smallest = params.fvg_threshold * bar.atr200 if params.fvg_threshold > 0.0 else 0.0
     open_, close = bar.previous_open, bar.previous_close
-    bull = bar.filled == 0 and close > high and close > open_
-    bear = bar.filled == 0 and close < low and close < open_
+    # `&`, not `and`: each of these comparisons is a coin toss, all of them together are rare
+    bull = (bar.filled == 0) & (close > high) & (close > open_)
+    bear = (bar.filled == 0) & (close < low) & (close < open_)
     gaps_step(state.bull_gaps, params.fvg_mitigation, smallest, bar.index, high, bar.low, bar.close, bull)
     gaps_step(state.bear_gaps, params.fvg_mitigation, smallest, bar.index, -low, -bar.high, -bar.close, bear)
 

@@ -15,6 +15,7 @@ from bot.core.jit import kernel
 
 CAPACITY = 128  # bars kept, a power of two: an `and` finds the slot
 MASK = CAPACITY - 1
+STRIDE = 6  # bars that a scan compares at once
 
 RING = np.dtype([("bars", "i8"), ("open_ms", "i8", CAPACITY), ("high", "f8", CAPACITY), ("low", "f8", CAPACITY)])
 LEG = np.dtype([("ring", RING), ("leg", "i8")])
@@ -46,13 +47,20 @@ def ring_slot(ring, ago: int) -> int:
 
 @kernel
 def is_high(ring, size: int) -> bool:
-    """Whether the high `size` bars ago is above all highs since. The scan starts behind it: most end after a few bars."""
+    """Whether the high `size` bars ago is above all highs since.
+
+    The scan starts behind it: most end within a few bars. Which of them ends it no processor foretells, so `STRIDE` of them
+    are compared as one.
+    """
     last = ring.bars - 1
     level = ring.high[(last - size) & MASK]
-    ago = size - 1
-    while ago >= 0 and ring.high[(last - ago) & MASK] < level:
-        ago -= 1
-    return ago < 0
+    for ago in range(size - 1, -1, -STRIDE):
+        top = ring.high[(last - ago) & MASK]
+        for i in range(1, STRIDE):
+            top = max(top, ring.high[(last - max(ago - i, 0)) & MASK])
+        if not top < level:
+            return False
+    return True
 
 
 @kernel
@@ -60,10 +68,13 @@ def is_low(ring, size: int) -> bool:
     """Whether the low `size` bars ago is below all lows since."""
     last = ring.bars - 1
     level = ring.low[(last - size) & MASK]
-    ago = size - 1
-    while ago >= 0 and ring.low[(last - ago) & MASK] > level:
-        ago -= 1
-    return ago < 0
+    for ago in range(size - 1, -1, -STRIDE):
+        bottom = ring.low[(last - ago) & MASK]
+        for i in range(1, STRIDE):
+            bottom = min(bottom, ring.low[(last - max(ago - i, 0)) & MASK])
+        if not bottom > level:
+            return False
+    return True
 
 
 @kernel
