@@ -29,7 +29,14 @@ PARAMS = np.dtype(
         ("quartiles", QUARTILES),
     ]
 )
-TREND = np.dtype([("upper", "f8"), ("lower", "f8"), ("output", "f8"), ("trend", "i8")])
+TREND = np.dtype(
+    [
+        ("upper", "f8"),  # bands that still hold the next ones back: infinite once a close is not inside
+        ("lower", "f8"),
+        ("output", "f8"),
+        ("trend", "i8"),
+    ]
+)
 STATE = np.dtype(
     [
         ("bars", "i8"),
@@ -92,30 +99,25 @@ def above(a: float, b: float) -> bool:
     return a - b > TOLERANCE
 
 
-@kernel
-def supertrend_reset(state, start: float) -> None:
-    """Begin a SuperTrend on the first bar, whose middle is `start`."""
-    state.upper = start
-    state.lower = start
+def supertrend_reset(state) -> None:
+    """Bring a SuperTrend back to before its first bar."""
+    state.upper = math.inf
+    state.lower = -math.inf
     state.output = math.nan
     state.trend = 0
 
 
 @kernel
-def supertrend_step(state, middle: float, width: float, close: float, previous_close: float) -> float:
+def supertrend_step(state, middle: float, width: float, close: float) -> float:
     """Advance one SuperTrend, whose flips are tested against the bands of this very bar; return its line.
 
     `middle` is (H+L)/2 and `width` the distance of the bands from it. The line is the lower band in an up-trend (`trend`
     1), else the upper; NaN while the width is.
     """
-    upper = middle + width
-    lower = middle - width
-    if above(state.upper, previous_close) and state.upper < upper:
-        upper = state.upper
-    if above(previous_close, state.lower) and state.lower > lower:
-        lower = state.lower
-    state.upper = upper
-    state.lower = lower
+    upper = min(middle + width, state.upper)
+    lower = max(middle - width, state.lower)
+    state.upper = upper if above(upper, close) else math.inf
+    state.lower = lower if above(close, lower) else -math.inf
     if above(close, upper):
         state.trend = 1
     elif above(lower, close):
@@ -137,7 +139,7 @@ def sta_reset(state, params) -> None:
     clusters_reset(state.clusters)
     state.target_factor = math.nan
     state.perf_idx = math.nan
-    supertrend_reset(state.final, 0.0)
+    supertrend_reset(state.final)
     state.perf_ama = math.nan
 
 
@@ -182,7 +184,7 @@ def target_step(state, params, den: float) -> None:
     factor = 0.0
     members = 0.0
     for k in range(params.factors):
-        share = 1.0 if clusters.member[k] == params.cluster else 0.0
+        share = 1.0 * (clusters.member[k] == params.cluster)  # a number, not a branch
         performance += share * clusters.value[k]
         factor += share * params.factor[k]
         members += share
@@ -201,7 +203,6 @@ def sta_step(state, params, bar, out) -> None:
         for k in range(params.factors):
             state.upper[k] = middle
             state.lower[k] = middle
-        supertrend_reset(state.final, middle)
     atr = rma_step(state.atr, bar.tr, params.atr_length)
     den = math.nan
     if state.bars > 0:
@@ -212,7 +213,7 @@ def sta_step(state, params, bar, out) -> None:
 
     old_line = state.final.output
     old_trend = state.final.trend
-    line = supertrend_step(state.final, middle, atr * state.target_factor, close, state.close)
+    line = supertrend_step(state.final, middle, atr * state.target_factor, close)
     if math.isnan(old_line):
         state.perf_ama = line
     else:
