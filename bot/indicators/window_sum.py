@@ -44,9 +44,9 @@ def window_reset(window) -> None:
     window.ring[:] = 0.0
 
 
-@apart
+@kernel
 def window_turn(window, length: int) -> float:
-    """Close the running block: keep its suffix sums, return its sum. Apart, so that the step stays small enough to inline."""
+    """Close the running block: keep its suffix sums, return its sum."""
     total = window.head
     tail = 0.0
     for i in range(length - 1, -1, -1):
