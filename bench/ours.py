@@ -30,9 +30,11 @@ FAMILIES = {
 }
 # All that a start needs before it can decide: settings, kernels, history of three symbols, one more bar.
 START = """
-import sys
+import os, sys
 from pathlib import Path
-import bot.app.run
+from bot.core.garbage import uncollected
+with uncollected():
+    import bot.app.run
 from bot.config import parse
 from bot.core.events import KlineClosed
 from bot.market import store
@@ -46,7 +48,8 @@ if len(sys.argv) > 1:
     for symbol in config.data.symbols:
         for bar in store.load(Path(sys.argv[1]), symbol, "3m").rows():
             row = features.step(KlineClosed(bar.close_ms, bar))
-    print(row["ready"])
+    print(row["ready"], flush=True)
+os._exit(0)  # what a process does at its end, half a second, is no part of its start
 """
 LIVE = """
 import sys
@@ -153,7 +156,11 @@ def live(which: str, count: int) -> tuple[float, float]:
 
 
 def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, float]:
-    """Return seconds of a start in a new process: with an empty kernel cache (once), and from the cache with history."""
+    """Return seconds of a start in a new process: with an empty kernel cache (once), and from the cache with history.
+
+    Python keeps the bytecode of what it has read once, as it does for a user: a shell that forbids it would have every start
+    translate the sources anew.
+    """
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "klines"
         history.mkdir()
@@ -161,8 +168,9 @@ def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, flo
         for symbol in config.data.symbols:
             store.write(history, Klines(symbol, bars.interval_ms, **columns))
         cache = str(Path(folder) / "cache")
-        cold, _ = clock.python(START, NUMBA_CACHE_DIR=cache)
-        warm = [clock.python(START, str(history), NUMBA_CACHE_DIR=cache) for _ in range(repeats)]
+        usual = {"NUMBA_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": ""}
+        cold, _ = clock.python(START, **usual)
+        warm = [clock.python(START, str(history), **usual) for _ in range(repeats)]
     if any(printed != "1.0" for _, printed in warm):
         raise RuntimeError("the history was too short: after it no decision was possible")
     return {"cold_compile_s": cold, "warm_start_s": statistics.median(took for took, _ in warm)}

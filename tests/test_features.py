@@ -1,6 +1,7 @@
 """The fused step: live equals batch to the bit, the past never changes, gaps follow the rule."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from bot.core.types import Kline
 from bot.market import store
 from bot.research.signals import resets_at
 from bot.strategy import kernel as k
-from bot.strategy.features import Features, batch, step_columns
+from bot.strategy.features import Features, batch, compile_steps, step_columns
 
 CONFIG = Config()
 
@@ -190,3 +191,33 @@ def test_bars_of_other_symbols_and_intervals_are_not_ours():
     assert _step(features, _flat(0)._replace(symbol="XRPUSDT")) is None
     assert _step(features, _flat(0)._replace(interval_ms=900_000)) is None
     assert not features.refused
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")
+def test_kernels_that_lie_in_the_cache_are_loaded_in_one_step():
+    first = list(compile_steps(CONFIG))
+
+    assert list(compile_steps(CONFIG)) == [(1, 1, "the whole step")]
+    assert first[-1][2] == "the whole step"
+    assert first[-1][0] == first[-1][1] == len(first)
+
+
+def test_a_reset_symbol_is_as_fresh_as_a_new_one():
+    params = records(k.PARAMS, 1)
+    params[0] = k.params(CONFIG)
+    used, new = k.Stepper(params, block=1), k.Stepper(params, block=1)
+    bars = make_klines(
+        "BTCUSDT",
+        180_000,
+        columns={
+            "open_ms": np.arange(40) * 180_000,
+            **{name: np.linspace(100.0, 110.0, 40) for name in ("open", "high", "low", "close")},
+            **{name: np.ones(40) for name in ("volume", "taker_buy_volume")},
+        },
+    )
+    used.run(0, step_columns(bars), np.zeros(40, np.int64), np.empty((40, len(k.COLUMNS))))
+
+    used.reset(0)
+
+    for mine, theirs in ((used.states, new.states), (used.clocks, new.clocks), (used.last, new.last)):
+        assert mine.tobytes() == theirs.tobytes()

@@ -2,11 +2,15 @@
 
 import gc
 import os
+import subprocess
+import sys
 
+import numba
 import numpy as np
 import pytest
 
 from bot.core import jit
+from bot.core.garbage import uncollected
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT") != "1"
 POINT = np.dtype([("x", "f8"), ("seen", "i8")])
@@ -57,7 +61,7 @@ def test_a_kernel_writes_into_records_of_an_array(monkeypatch):
 
 def test_garbage_is_collected_again_after_compiling_even_after_an_error():
     def broken():
-        with jit.compiling():
+        with uncollected():
             seen.append(gc.isenabled())
             raise ValueError("stop")
 
@@ -71,3 +75,35 @@ def test_garbage_is_collected_again_after_compiling_even_after_an_error():
 
 def test_one_dtype_object_serves_all_records_of_a_kind():
     assert jit.records(POINT, 1).dtype is jit.records(POINT, 3).dtype
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_a_kernel_is_in_the_cache_once_it_was_compiled_and_only_for_such_arguments(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    @jit.kernel
+    def doubled(x):
+        return 2 * x
+
+    before = jit.is_cached(doubled, 1.5)
+    assert doubled(1.5) == 3.0
+
+    assert not before
+    assert jit.is_cached(doubled, 2.5)
+    assert not jit.is_cached(doubled, 2)
+
+
+def test_what_keeps_no_cache_is_not_in_it():
+    assert not jit.is_cached(lambda x: x, 1.5)
+
+
+def test_loading_kernels_leaves_scipy_out_and_whole():
+    code = (
+        "import sys; import bot.core.jit; print('scipy.linalg' in sys.modules); "
+        "import importlib.util as u; print(u.find_spec('scipy') is None or __import__('scipy.linalg').linalg.det([[2.0]]))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split()[0] == "False"
+    assert done.stdout.split()[1] in ("True", "2.0")

@@ -7,6 +7,7 @@ import click
 
 from bot.cli.base import command, klines_option, range_options, settings_of, speed_of, time_of
 from bot.core.errors import ConfigError
+from bot.core.garbage import uncollected
 
 
 @command()
@@ -38,8 +39,9 @@ def run(
     config = settings.load()
     if venue != "sim" and (klines or from_ or to or speed or once):
         raise ConfigError("--klines, --from, --to, --speed and --once replay history and belong to --venue sim")
-    from bot.app.options import RunOptions
-    from bot.app.run import run_bot
+    with uncollected():
+        from bot.app.options import RunOptions
+        from bot.app.run import run_bot
 
     options = RunOptions(
         venue=venue,

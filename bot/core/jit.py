@@ -11,11 +11,11 @@ imports from here, with those of the last run, and removes what no longer matche
 
 import ast
 import functools
-import gc
 import hashlib
+import importlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -66,21 +66,22 @@ def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
     return cast("Callable[P, R]", compiled)
 
 
+def is_cached(compiled: Any, *arguments: Any) -> bool:
+    """Whether machine code for such arguments lies in the cache, so that a call would load it instead of compiling.
+
+    False where numba keeps no cache or keeps it in another way: whoever asks then goes the long way, which is right too.
+    """
+    cache = getattr(compiled, "_cache", None)
+    index = getattr(cache, "_cache_file", None)
+    if cache is None or index is None:
+        return False
+    kinds = tuple(compiled.typeof_pyval(each) for each in arguments)
+    return cache._index_key(kinds, compiled.targetctx.codegen()) in index._load_index()
+
+
 def _without_literals(lookup: Callable[..., Any]) -> Callable[..., Any]:
     unliteral: Any = types.unliteral
     return lambda args, kws: lookup(tuple(unliteral(each) for each in args), kws)
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Compile in this block without collecting garbage: looking through numba's millions of objects is 7 % of the time."""
-    active = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if active:
-            gc.enable()
 
 
 def record(dtype: np.dtype) -> Any:
@@ -156,4 +157,20 @@ def drop_stale_cache(package: Path = PACKAGE) -> int:
     return removed
 
 
+def _without_matrices() -> None:
+    """Load what numba knows of arrays without scipy, which it asks for a matrix product as soon as scipy is installed.
+
+    No kernel multiplies matrices, and the import takes a tenth of a start.
+    """
+    name = "scipy.linalg"
+    if name in sys.modules:
+        return
+    sys.modules[name] = cast("Any", None)  # an import of it now fails like that of a package that is not there
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[name]
+
+
+_without_matrices()
 drop_stale_cache()

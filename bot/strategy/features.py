@@ -12,7 +12,8 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.events import KlineClosed
-from bot.core.jit import compiling, records
+from bot.core.garbage import uncollected
+from bot.core.jit import records
 from bot.core.klines import Klines, check_bar
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_step
@@ -188,34 +189,34 @@ def batch(
     return result
 
 
+_BAR = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)  # any bar: open time, prices, volumes, no filler
+_FAMILIES = (
+    ("Smart Money Concepts", "smc", smc.smc_step),
+    ("SuperTrend AI", "sta", supertrend.sta_step),
+    ("Price Action Concepts", "pac", pac.pac_step),
+    ("Oscillator Matrix", "om", oscillator.om_step),
+    ("Signals & Overlays", "so", overlays.so_step),
+)
+
+
 def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> Iterator[tuple[int, int, str]]:
     """Compile the kernels family by family and yield (number, total, name) before each, so that a person sees progress.
 
-    The steps are those of the whole step, with the same types: compiling it last only links them. From the cache each takes
-    a few milliseconds.
+    The steps are those of the whole step, with the same types: compiling it last only links them. Where the whole step lies
+    in the cache it alone is loaded, for it has its families in it.
     """
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, model=model)
-    suite = records(k.SUITE, 1)[0]
-    context = records(BAR, 1)[0]
-    row = np.empty(len(k.COLUMNS))
-    given = params[0]
-    bar = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)
-    families = (
-        ("Smart Money Concepts", smc.smc_step, suite.smc, given.smc),
-        ("SuperTrend AI", supertrend.sta_step, suite.sta, given.sta),
-        ("Price Action Concepts", pac.pac_step, suite.pac, given.pac),
-        ("Oscillator Matrix", oscillator.om_step, suite.om, given.om),
-        ("Signals & Overlays", overlays.so_step, suite.so, given.so),
-    )
+    stepper, one = k.Stepper(params, block=1), _OneBar()
+    families = () if stepper.is_cached(one.rows) else _FAMILIES
     total = len(families) + 1
-    k.suite_reset(suite, given)
-    bar_step(context, *bar)
-    for number, (name, step, state, settings) in enumerate(families, 1):
+    suite = k.fresh_suite().copy()[0]
+    context = records(BAR, 1)[0]
+    bar_step(context, *_BAR)
+    for number, (name, field, step) in enumerate(families, 1):
         yield number, total, name
-        with compiling():
-            step(state, settings, context, row)
+        with uncollected():
+            step(suite[field], params[0][field], context, one.rows[0])
     yield total, total, "the whole step"
-    one = _OneBar()
-    with compiling():
-        k.Stepper(params, block=1).step(0, one.fill(bar[0], bar[1:7], filled=bar[7]), one.rows)
+    with uncollected():
+        stepper.step(0, one.fill(_BAR[0], _BAR[1:7], filled=_BAR[7]), one.rows)

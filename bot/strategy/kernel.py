@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Config
-from bot.core.jit import apart, kernel, record, records, with_attributes
+from bot.core.jit import apart, is_cached, kernel, record, records, with_attributes
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_reset, bar_step
 from bot.structure import pac, smc
@@ -538,6 +538,10 @@ class Stepper:
             suite_block(self._suites, self._params, 2 * index + 1, high_bars, higher, htf_rows[1:])
             self.last[index] = htf_rows[higher]
         conditions_block(self.clocks, self._rules, index, bars, high_bars, self._done, htf_rows, rows)
+
+    def is_cached(self, rows: np.ndarray) -> bool:
+        """Whether the families' kernel, by far the largest, would come from the cache."""
+        return is_cached(suite_block, self._suites, self._params, 0, self._bars[0], len(rows), rows)
 
     def run_suite(self, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
         """Step the first symbol's base interval alone and write `SUITE_COLUMNS`; arguments as in `run`."""
