@@ -38,11 +38,10 @@ async def strip(port):
         await close_client(client)
 
 
-@pytest.fixture(scope="module", params=Side, ids=lambda side: side.name)
-def restarted(request):
-    """The requests and commits of a restart into a naked position, and the exchange's state a moment later."""
+def restart(side, *, journal):
+    """Return the points of a restart into a naked position, the exchange's state a moment later, and the bot's log."""
     warm_up()
-    session = Session(Scenario("scale", request.param))
+    session = Session(Scenario("scale", side))
     try:
         session.start("first")
         state = session.run(1_000)
@@ -51,12 +50,20 @@ def restarted(request):
         session.bury(100)
         asyncio.run(strip(session.port))
         session.bury(6_000)  # so that its absence is not a matter of reads that lag
+        if not journal:
+            shutil.rmtree(session.folder / "data")
         session.start("again")
         state = session.run(8_000)
         return session.points("again"), state, session.log("again")
     finally:
         session.close()
         shutil.rmtree(session.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=Side, ids=lambda side: side.name)
+def restarted(request):
+    """A restart with the journal in place."""
+    return restart(request.param, journal=True)
 
 
 def test_what_protects_goes_out_after_one_look_at_the_account(restarted):
@@ -81,3 +88,16 @@ def test_everything_is_whole_after_it(restarted):
     _, state, log = restarted
 
     assert books.unprotected(state, exact=True) == [], log
+
+
+@pytest.mark.parametrize("side", Side, ids=lambda side: side.name)
+def test_a_position_that_no_journal_knows_is_guarded_before_anything_is_prepared(side):
+    points, state, log = restart(side, journal=False)
+    labels = [label for _, _, label in points]
+
+    guard = labels.index(SENT + "POST /fapi/v1/algoOrder gd-0")
+    prepared = next((n for n, label in enumerate(labels) if "POST /fapi/v1/marginType" in label), len(labels))
+    stops = [a for a in state["algo_orders"] if a["algoStatus"] == "NEW" and a["symbol"] == BTC]
+
+    assert guard < prepared < len(labels), log
+    assert [a["closePosition"] for a in stops] == [True]
