@@ -14,8 +14,9 @@ from bot.config import Config
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.records import Decision, EquityPoint
 from bot.research.bt_assume import assumptions
+from bot.research.bt_bars import calendar_of
 from bot.research.bt_data import SIX, Prepared, geometry, prepare
-from bot.research.bt_run import Pass, calendar_of, candidates_of
+from bot.research.bt_run import Pass, candidates_of
 from bot.research.replay import Market
 from bot.research.result import BacktestTrade, BarGrid, EntryTime, EquityLine, Result
 

@@ -18,7 +18,7 @@ from bot.core.errors import DataError, DataMissing, InvariantError
 from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.engine import Engine
 from bot.journal import Journal
-from bot.research.bt_run import calendar_of
+from bot.research.bt_bars import calendar_of
 from bot.research.models import model_for
 from bot.strategy.features import Features
 
