@@ -121,6 +121,7 @@ class Story:
             name = side.name.lower()
             for condition in (*CONDITIONS, "signal"):
                 values[f"{name}_{condition}"][index] = 1.0
+            values[f"{name}_count"][index] = len(CONDITIONS)
             # 80 high (below 1.2 ATR): entry 59,940, stop 0.6 ATR under 59,900 = 59,840; short mirrored at 60,000
             bottom, top = (59_900.0, 59_980.0) if side is Side.LONG else (60_020.0, 60_100.0)
             values[f"{name}_ob_bottom"][index], values[f"{name}_ob_top"][index] = bottom, top

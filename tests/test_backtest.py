@@ -1,6 +1,7 @@
 """Laws of the back-test: nothing is skipped that matters, nobody knows the future, money adds up, the files are whole."""
 
 import json
+import math
 from dataclasses import replace
 from decimal import Decimal
 
@@ -234,6 +235,50 @@ def test_whatever_the_bars_money_adds_up_and_nothing_stays_open(walk, side, hedg
             sign = 1 if fill.side == "BUY" else -1
             open_qty[fill.symbol] = open_qty.get(fill.symbol, 0) + sign * fill.qty
         assert not any(open_qty.values())
+
+
+def line(result, times):
+    """The last sample of equity at or before each instant, all of it."""
+    held = result.equity
+    last = np.searchsorted(held.at_ms, times, side="right") - 1
+    return [column[last].tolist() for column in (held.at_ms, held.wallet, held.equity, held.peak, held.day_r)]
+
+
+@given(
+    walk=st.lists(st.tuples(*[st.floats(-1.0, 1.0)] * 4), min_size=6, max_size=40),
+    scale=st.sampled_from([5.0, 20.0, 60.0]),
+    side=st.sampled_from(Side),
+    hedged=st.booleans(),
+    trails=st.dictionaries(st.integers(0, 39), st.floats(59_000, 61_000), max_size=6),
+    turns=st.dictionaries(st.integers(0, 39), st.sampled_from([0.0, 1.0, math.nan]), max_size=4),
+    breaks=st.dictionaries(st.integers(2, 39), st.sampled_from([(2.0, 1.0), (3.0, -1.0), (1.0, -1.0)]), max_size=2),
+    later=st.sets(st.integers(3, 38), max_size=3),
+    trail_from=st.sampled_from(["entry", "tp1", "tp2"]),
+    paid=st.dictionaries(st.integers(0, 39), st.sampled_from([0.0003, -0.0001]), max_size=2),
+)
+@settings(max_examples=60)
+def test_passing_over_the_quiet_bars_of_a_trade_changes_nothing(
+    walk, scale, side, hedged, trails, turns, breaks, later, trail_from, paid
+):
+    bars = bars_from(walk, scale=scale)
+    rows = {k: {} for k in range(len(bars))}
+    for k in rows:
+        rows[k] |= {"sta_ts": trails[k]} if k in trails else {}
+        rows[k] |= {"sta_os": turns[k]} if k in turns else {}
+        rows[k] |= dict(zip(("pac_event", "pac_dir"), breaks[k], strict=True)) if k in breaks else {}
+    legs = {ETH: bars_from([w[::-1] for w in walk], 3_000.0, scale / 20)}
+    signals = {k: side for k in later if k < len(bars)}
+    funding = {k: rate for k, rate in paid.items() if k < len(bars)}
+    story = Story(bars, side, rows=rows, signals=signals, funding=funding, legs=legs if hedged else {})
+    settings_ = (f"hedge.enabled={str(hedged).lower()}", f"trade.trail_from={trail_from}", "trade.timeout_minutes=90")
+
+    passed, every = play(story, *settings_), play(story, *settings_, skip_quiet=False)
+
+    assert told(every) == told(passed)
+    assert every.decisions == passed.decisions
+    assert line(every, passed.equity.at_ms) == line(passed, passed.equity.at_ms)
+    assert set(passed.equity.at_ms.tolist()) <= set(every.equity.at_ms.tolist())
+    assert np.array_equal(every.grid.code, passed.grid.code)
 
 
 def test_gross_is_what_the_fills_had_made_at_the_middle_of_the_book():

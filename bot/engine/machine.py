@@ -117,7 +117,7 @@ class Engine:
         self.leaving = ""  # why this process enters nothing more: it is being stopped
         self.early = Early(self.alpha)
         self.pending: Pending | None = None
-        self.rest: tuple[Any, ...] = ()  # what `_calm` compares with: the state in which everything came to rest
+        self.rest: tuple[Any, ...] = ()  # what `calm` compares with: the state in which everything came to rest
         self.every_bar_decides = True  # a back-test asks only about bars that signal: the others' answer is known
         self.leverage_asked: dict[str, int] = {}
         self.timers: dict[str, int] = {}
@@ -155,7 +155,7 @@ class Engine:
         for event in events:
             self.known.now = max(self.known.now, event.at_ms)
             going = self._book(event, out) or going
-        if going and not self.holding and not (self._calm() and all(type(e) is KlineClosed for e in events)):
+        if going and not self.holding and not (self.calm() and all(type(e) is KlineClosed for e in events)):
             self._run(events[-1].at_ms, out)
             self.portfolio.check()
             self._arm(out)
@@ -167,7 +167,7 @@ class Engine:
         reached = tuple(t.reached for t in self.trade.bracket.targets) if self.trade is not None else ()
         return (self.portfolio.ledger.version, self.portfolio.progress(), reached)
 
-    def _calm(self) -> bool:
+    def calm(self) -> bool:
         """Whether nothing could act: no order and no wish has changed since all came to rest, and no deadline is reached.
 
         Then a closed bar alone needs no pass over everything; most bars in a trade are such.

@@ -70,7 +70,7 @@ def run_backtest(
     if entry_times is None:
         candidates = candidates_of(prepared)
     else:
-        run.entries = {_index(prepared, entry): entry for entry in entry_times}
+        run.take_entries({_index(prepared, entry): entry for entry in entry_times})
         candidates = sorted(run.entries)
     run.run(candidates, progress=progress)
     seconds = time.process_time() - began

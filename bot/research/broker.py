@@ -33,6 +33,7 @@ from bot.core.types import OrderSide, OrderType, TimeInForce
 from bot.research.broker_bars import BarBook
 from bot.research.broker_book import EPSILON, ZERO, Holding, Resting, S
 
+FAR_MS: Final = 1 << 62
 WOULD_TAKE: Final = -5022
 ALREADY_THROUGH: Final = -2021
 NOTHING_TO_REDUCE: Final = -2022
@@ -168,6 +169,13 @@ class Broker(BarBook):
         order = self.orders[intent.symbol].pop(intent.client_id, None)
         if order is not None:  # else it ended before, and that was told
             events.append(self._told(order.intent, S.CANCELED, order.intent.qty - order.left))
+
+    def next_ms(self) -> int:
+        """Return the next instant at which something takes effect, far away if there is none; replaced timers are dropped."""
+        heap = self.heap
+        while heap and type(heap[0][2]) is TimerFired and self.stale(heap[0]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else FAR_MS
 
     def stale(self, item: tuple[int, int, Any]) -> bool:
         """Whether a timer on the heap was replaced or cancelled."""

@@ -1,5 +1,6 @@
 """What bars do to what rests: gaps, stops, targets, liquidation. The assumptions stand in `broker`."""
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -81,19 +82,24 @@ class BarBook(Book):
         for symbol, orders in self.orders.items():
             if not orders:
                 continue
-            bar = prices.get(symbol)
-            if bar is None:
+            bar, bounds = prices.get(symbol), self.bounds(symbol)
+            if bar is None or bounds is None or bar[1] >= bounds[0] or bar[2] <= bounds[1]:
                 return False
-            _, high, low, _ = bar
-            for order in orders.values():
-                stop = order.intent.order_type is OrderType.STOP_MARKET
-                # A buy stop and a sell limit are met from below, the others from above.
-                above = (order.sign > 0) is stop
-                if order.intent.time_in_force is TimeInForce.GTX or (
-                    high >= order.level if above else low <= order.level
-                ):
-                    return False
         return not any(type(item) is PlaceOrder for _, _, item in self.heap)
+
+    def bounds(self, symbol: str) -> tuple[float, float] | None:
+        """Return the nearest levels above and below the price at which something rests; None where a bar alone cannot tell."""
+        up, down = math.inf, -math.inf
+        for order in self.orders[symbol].values():
+            intent = order.intent
+            if intent.time_in_force is TimeInForce.GTX:
+                return None
+            # A buy stop and a sell limit are met from below, the others from above.
+            if (order.sign > 0) is (intent.order_type is OrderType.STOP_MARKET):
+                up = min(up, order.level)
+            else:
+                down = max(down, order.level)
+        return up, down
 
     @property
     def covered(self) -> bool:

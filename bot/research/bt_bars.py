@@ -1,5 +1,7 @@
 """The market as a back-test steps through it: bars by position and time, rows handed to the engine, instruments, calendar."""
 
+from bisect import bisect_right
+
 import numpy as np
 
 from bot.config import Config
@@ -12,6 +14,7 @@ from bot.research.bt_data import BASE_MS, MINUTE_MS, Prepared, Symbol
 from bot.sim.filters import SymbolRules, rules_for
 from bot.strategy.setup import Row
 
+FAR_MS = 1 << 62
 Prices = tuple[float, float, float, float]  # open, high, low, close of one bar
 
 
@@ -79,6 +82,11 @@ class Bars:
             return -1
         self.index = i
         return i
+
+    def next_paid(self, before_ms: int) -> int:
+        """Return when funding falls due next after `before_ms`, far away if it does not."""
+        place = bisect_right(self.paid_ms, before_ms)
+        return self.paid_ms[place] if place < len(self.paid_ms) else FAR_MS
 
     def prices(self, i: int) -> tuple[float, float, float, float]:
         """Return open, high, low and close of a base bar."""

@@ -2,7 +2,8 @@
 
 Quiet bars are passed over: with nothing open and no signal the engine would only look at the bar and go on. Before the
 next bar that signals, the closes of the last hour are handed to it and it stands where it would have stood. While
-something is open every bar is fed. Both are settings, so that a test can show that they change nothing.
+something is open, bars that reach nothing and say nothing are handed over together (`bt_quiet`). Feeding every bar is a
+setting, so that a test can show that passing over changes nothing.
 """
 
 import math
@@ -12,9 +13,12 @@ import numpy as np
 
 from bot.core.events import Command, Event, Funding, KlineClosed
 from bot.core.types import to_decimal
+from bot.engine.stretch import Stretch, pass_over
+from bot.engine.stretch import watch as watch_of
 from bot.research.bt_bars import kline_of
 from bot.research.bt_data import BASE_MS, Prepared
 from bot.research.bt_legs import LEG_COLUMNS
+from bot.research.bt_quiet import silent, unreached
 from bot.research.bt_session import Outcome
 from bot.research.bt_units import Units
 from bot.research.result import BacktestTrade, EntryTime
@@ -26,8 +30,13 @@ class Pass(Units):
 
     def decide(self, index: int) -> None:
         """Feed the bar at `index` to an engine that is flat: bring it up to date, then let it decide."""
+        self.stand_before(index)
+        self.close(index)
+
+    def stand_before(self, index: int) -> None:
+        """Let the engine know the closes before the bar at `index`, as if it had been fed them."""
         alpha = self.bars[self.alpha]
-        open_ms = int(alpha.times[index])
+        open_ms = alpha.times.item(index) if index < len(alpha.times) else alpha.base.end_ms
         length = self.config.hedge.length + 2
         for name, bars in self.bars.items():
             series = self.engine.known.series[name]
@@ -38,7 +47,66 @@ class Pass(Units):
             if opens and name in self.prepared.symbols:
                 self._forget_before_gap(name, series.closes, part)
             series.last_open_ms = opens[-1] if opens else -1
-        self.close(index)
+
+    def pass_quiet(self, index: int) -> int:
+        """Hand the quiet bars of an open trade from `index` on to the engine together; return the first one that is not."""
+        places, count = self._quiet_from(index)
+        if count <= 0:
+            return index
+        alpha, stop = self.bars[self.alpha], index + count
+        closes = {n: self.bars[n].base.close[i : i + count].tolist() for n, i in places.items()}
+        opens = alpha.times[index:stop].tolist()
+        stretch = Stretch(
+            [open_ms + BASE_MS for open_ms in opens],
+            closes,
+            float(alpha.base.high[index:stop].max()),
+            float(alpha.base.low[index:stop].min()),
+        )
+        self.take(pass_over(self.engine, stretch))
+        self.stand_before(stop)
+        series = self.engine.known.series
+        for name in self.legs:
+            series[name].row = self._leg_row(name, places[name] + count - 1)
+        series[self.alpha].row = self.prepared.columns.row(stop - 1)
+        for name, told in closes.items():
+            self.broker.here[name] = told[-1]
+        self.broker.now, self.funding_until = stretch.close_ms[-1], opens[-1]
+        return stop
+
+    def _quiet_from(self, index: int) -> tuple[dict[str, int], int]:
+        """Return where each symbol's bars stand, the traded one last, and how many from there on are quiet."""
+        broker, alpha = self.broker, self.bars[self.alpha]
+        open_ms = alpha.times.item(index)
+        due_ms = broker.next_ms()
+        if due_ms <= open_ms + BASE_MS:
+            return {}, 0
+        watch = watch_of(self.engine)
+        if watch is None or not broker.covered:
+            return {}, 0
+        count = min(self.prepared.stop - index, (min(due_ms, watch.due_ms) - open_ms - 1) // BASE_MS)
+        places = {name: self.bars[name].at(open_ms) for name in self.legs}
+        places[self.alpha] = index
+        for name, first in places.items():
+            bars, bounds = self.bars[name], broker.bounds(name)
+            paid_ms = bars.next_paid(self.funding_until)
+            count = min(count, -((open_ms - paid_ms) // BASE_MS))
+            if first < 0 or bounds is None or count <= 0:
+                return {}, 0
+            up, down = bounds
+            if name == self.alpha:
+                if watch.sign > 0:
+                    up = min((up, *watch.levels))
+                else:
+                    down = max((down, *watch.levels))
+            base = bars.base
+            count = unreached(base.open_ms, base.high, base.low, base.filled, first, count, up, down)
+        if count > 0:
+            count = silent(watch, self.prepared.columns.light, alpha.base.close, self.asks, index, count)
+        return places, count
+
+    def _leg_row(self, name: str, place: int) -> dict[str, float]:
+        """Return a leg's values by name."""
+        return dict(zip(LEG_COLUMNS, self.prepared.legs[name][place].tolist(), strict=True))
 
     def _forget_before_gap(self, name: str, closes: dict[int, float], part: slice) -> None:
         """Drop closes from before a long gap, as the engine does when it meets one."""
@@ -55,17 +123,16 @@ class Pass(Units):
         broker.now = max(broker.now, now)
         entry = self.entries.get(index)
         columns = self.prepared.columns
-        signal = entry is not None or bool(columns.long_signal[index] ^ columns.short_signal[index])
+        signal = bool(self.asks[index])
         row = columns.row(index)
         if self.entries:
             row = entry_row(row, float(bars.base.close[index]), entry)
-            signal = entry is not None
         elif self.every_bar:
             row = row | columns.conditions(index)
         events: list[Event] = []
         if signal or self.engine.trade is not None:
             if signal:
-                events.extend(self._funding_rates(now))
+                events.extend(self._funding_rates(now, index))
             # At the decision the book stands around the close; the next bar's open is not known yet.
             for name in self.symbols:
                 i = index if name == self.alpha else self.bars[name].at(open_ms)
@@ -77,7 +144,7 @@ class Pass(Units):
             leg = self.bars[name]
             i = leg.at(open_ms)
             if i >= 0 and not leg.base.filled[i]:
-                self.rows.next[name] = dict(zip(LEG_COLUMNS, self.prepared.legs[name][i].tolist(), strict=True))
+                self.rows.next[name] = self._leg_row(name, i)
                 events.append(KlineClosed(now, kline_of(leg.base, i)))
         if not bars.base.filled[index]:
             self.rows.next[self.alpha] = row
@@ -96,10 +163,10 @@ class Pass(Units):
             return True
         return trade.trailing and ((row["sta_os"] == 1.0) is (sign < 0) or not sign * (close - row["sta_ts"]) > 0.0)
 
-    def _funding_rates(self, now: int) -> list[Event]:
+    def _funding_rates(self, now: int, index: int) -> list[Event]:
         bars = self.bars[self.alpha]
         funding = bars.funding
-        mark = to_decimal(float(bars.base.close[bars.index]))
+        mark = to_decimal(bars.base.close.item(index))
         told = Funding(
             now,
             self.alpha,
@@ -144,7 +211,7 @@ class Pass(Units):
             self.start(int(self.bars[self.alpha].times[index]))
             self.outcome = Outcome()
             self.decided.clear()
-            self.entries = {index: entry}
+            self.take_entries({index: entry})
             self.decide(index)
             self._until_flat(index + 1)
             self.finish()
@@ -163,6 +230,10 @@ class Pass(Units):
         stop, engine = self.prepared.stop, self.engine
         self.funding_until = int(self.bars[self.alpha].times[index - 1]) + BASE_MS
         while engine.wants_quotes and index < stop:
+            if not self.every_bar:
+                index = self.pass_quiet(index)
+                if index >= stop:
+                    break
             self.live_through(index)
             if not engine.wants_quotes and not self.every_bar:
                 break

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+import numpy as np
+
 from bot.config import Config
 from bot.core.events import Event, Fill, OrderUpdate, SessionStarted
 from bot.core.events import TimerFired as Timer
@@ -64,7 +66,17 @@ class Session:
         self.outcome = Outcome()
         self.entries: dict[int, EntryTime] = {}
         self.decided: dict[int, Decision] = {}
+        self.asks = prepared.columns.long_signal ^ prepared.columns.short_signal  # bars that the engine is to decide on
         self.start(prepared.from_ms)
+
+    def take_entries(self, entries: dict[int, EntryTime]) -> None:
+        """Let given entries, by position of their bar, take the place of every signal."""
+        for index in self.entries:
+            self.asks[index] = False
+        if not self.entries:
+            self.asks = np.zeros_like(self.asks)
+        self.entries = entries
+        self.asks[list(entries)] = True
 
     def start(self, at_ms: int) -> None:
         """Begin with a fresh engine and the initial equity."""
@@ -90,11 +102,12 @@ class Session:
             return
         if self.one_by_one:
             for event in events:
-                self._take(self.engine.handle(event))
+                self.take(self.engine.handle(event))
         else:
-            self._take(self.engine.handle_all(events))
+            self.take(self.engine.handle_all(events))
 
-    def _take(self, outputs: Sequence[Any]) -> None:
+    def take(self, outputs: Sequence[Any]) -> None:
+        """Keep what the engine recorded and give the broker what it wants."""
         outcome, perform = self.outcome, self.broker.perform
         for output in outputs:
             match output:

@@ -1,11 +1,9 @@
 """What happens between two closes: bars, or their minutes, meet what rests at the broker, and funding falls due."""
 
-import heapq
 from bisect import bisect_right
 from typing import Final
 
 from bot.core.events import AccountUpdate, Event, Fill
-from bot.core.events import TimerFired as Timer
 from bot.core.types import to_decimal
 from bot.research.bt_bars import Prices
 from bot.research.bt_data import BASE_MS, MINUTE_MS
@@ -45,9 +43,7 @@ class Units(Session):
     def _nothing_happens(self, open_ms: int, whole: dict[str, Prices]) -> bool:
         """Whether the bar reaches nothing that rests, nothing is under way, and no timer or funding falls into it."""
         broker, end_ms = self.broker, open_ms + BASE_MS
-        while broker.heap and type(broker.heap[0][2]) is Timer and broker.stale(broker.heap[0]):
-            heapq.heappop(broker.heap)
-        if (broker.heap and broker.heap[0][0] < end_ms) or not broker.covered or not broker.unmoved(whole):
+        if broker.next_ms() < end_ms or not broker.covered or not broker.unmoved(whole):
             return False
         before, self.funding_until = self.funding_until, open_ms
         for bars in self.bars.values():

@@ -141,7 +141,7 @@ class Trade:
         high, low = to_decimal(kline.high), to_decimal(kline.low)
         sign, bracket = self.side.sign, self.bracket
         if self.first_fill_ms and kline.close_ms > self.first_fill_ms and bracket.exposed > 0:
-            self._extremes(high, low)
+            self.note_extremes(high, low)
             if row is not None and self._choch(row):
                 self.close("choch")
         if row is None:
@@ -160,6 +160,11 @@ class Trade:
             moved = bracket.tighten(bracket.toward_profit(to_decimal(level)), "trail")
             if moved and sign * (to_decimal(kline.close) - bracket.stop) <= 0:
                 self.close("stop_passed")
+
+    def would_tighten(self, level: float) -> bool:
+        """Whether a trail at `level` (finite, positive) is nearer to profit than the stop."""
+        bracket = self.bracket
+        return self.side.sign * (bracket.toward_profit(to_decimal(level)) - bracket.stop) > 0
 
     def advance(self, at_ms: int, now: int, *, quote: Quote | None, price: Decimal | None, out: list[Intent]) -> None:
         """Go on as far as what is known allows; see `Bracket.advance` for the times."""
@@ -306,7 +311,8 @@ class Trade:
             if self.side.sign * (price - target.price) >= 0:
                 target.reached = True
 
-    def _extremes(self, high: Decimal, low: Decimal) -> None:
+    def note_extremes(self, high: Decimal, low: Decimal) -> None:
+        """Note how far the price went either way while the position was open."""
         average = self.bracket.average
         if not average:
             return
