@@ -12,10 +12,8 @@ class Side(Enum):
     LONG = 1
     SHORT = -1
 
-    @property
-    def sign(self) -> int:
-        """+1 for LONG, -1 for SHORT."""
-        return self.value
+    def __init__(self, sign: int) -> None:
+        self.sign = sign  # a plain attribute: read at every step, and an enum's `value` is a slow one
 
     @property
     def entry(self) -> "OrderSide":
@@ -39,10 +37,8 @@ class OrderSide(StrEnum):
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        """+1 for BUY, -1 for SELL."""
-        return 1 if self is OrderSide.BUY else -1
+    def __init__(self, name: str) -> None:
+        self.sign = 1 if name == "BUY" else -1
 
 
 class OrderType(StrEnum):
@@ -74,13 +70,9 @@ class OrderStatus(StrEnum):
     EXPIRED = "EXPIRED"
     REJECTED = "REJECTED"  # by the exchange; our own refusals are Denied and never sent
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing more can happen to the order."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
+    def __init__(self, name: str) -> None:
+        self.is_terminal = name in ("FILLED", "CANCELED", "EXPIRED", "REJECTED")  # nothing more can happen to the order
+        self.is_accepted = name in ("NEW", "TRIGGERED", "PARTIALLY_FILLED")  # the exchange holds it
 
 
 class Kline(NamedTuple):
@@ -127,6 +119,9 @@ class Round(Enum):
     UP = ROUND_CEILING
     NEAREST = ROUND_HALF_EVEN
 
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
 
 def to_decimal(value: float | int | str | Decimal) -> Decimal:
     """Return `value` as the Decimal a person would write: floats go through their shortest repr."""
@@ -157,7 +152,7 @@ class Instrument:
         >>> i.price(60000.17, Round.DOWN), i.qty(0.0129)
         (Decimal('60000.10'), Decimal('0.012'))
         """
-        steps = (to_decimal(value) / self.tick).to_integral_value(rounding=rounding.value)
+        steps = (to_decimal(value) / self.tick).to_integral_value(rounding=rounding.mode)
         return (steps * self.tick).quantize(self.tick)
 
     def qty(self, value: float | Decimal) -> Decimal:

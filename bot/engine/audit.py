@@ -222,14 +222,16 @@ class Audit:
                     (at_ms + LATE_FILL_MS, f"{symbol} is told as {qty}, the fills say {self.ledger.qty(symbol)}")
                 )
         for order in self.ledger.orders.values():
-            if order.live and not order.accepted:
+            status = order.status
+            if not status.is_terminal and not status.is_accepted:
                 due.append((order.placed_ms + SLOW_REPLY_MS, f"{order.client_id} has no outcome"))
-            elif order.missing:
+            elif order.cumulative > order.known:
                 due.append((order.changed_ms + LATE_FILL_MS, f"a fill of {order.client_id} is missing"))
-            elif order.live and (order.immediate or (order.algo and order.status in EXECUTING)):
+            elif not status.is_terminal and (order.immediate or (order.algo and status in EXECUTING)):
                 due.append((order.changed_ms + LATE_FILL_MS, f"{order.client_id} executes and does not end"))
         for bracket in self.brackets():
-            if bracket.exposed < 0 or bracket.held < 0:
+            sums = bracket.sums()
+            if sums.exposed < 0 or sums.held < 0:
                 changed = max(o.changed_ms for o in bracket.orders())
                 due.append((changed + LATE_FILL_MS, f"{bracket.symbol}: more was sold than bought"))
         return due

@@ -57,6 +57,10 @@ FORBIDDEN: Final = frozenset({-1002, -1022, -2014, -2015, -2017, -4060, -4061, -
 Output = Intent | Record
 
 
+def _only_bars(events: Sequence[Event]) -> bool:
+    return all([type(event) is KlineClosed for event in events])  # noqa: C419
+
+
 class FeatureSource(Protocol):
     """Whoever turns a closed bar into a row of values."""
 
@@ -153,9 +157,10 @@ class Engine:
         out: list[Any] = []
         going = False
         for event in events:
-            self.known.now = max(self.known.now, event.at_ms)
+            if event.at_ms > self.known.now:
+                self.known.now = event.at_ms
             going = self._book(event, out) or going
-        if going and not self.holding and not (self.calm() and all(type(e) is KlineClosed for e in events)):
+        if going and not self.holding and not (_only_bars(events) and self.calm()):
             self._run(events[-1].at_ms, out)
             self.portfolio.check()
             self._arm(out)
@@ -164,7 +169,7 @@ class Engine:
 
     def _at_rest(self) -> tuple[Any, ...]:
         """Return what changes whenever an order, a wish or a level reached does."""
-        reached = tuple(t.reached for t in self.trade.bracket.targets) if self.trade is not None else ()
+        reached = [t.reached for t in self.trade.bracket.targets] if self.trade is not None else []
         return (self.portfolio.ledger.version, self.portfolio.progress(), reached)
 
     def calm(self) -> bool:
@@ -342,20 +347,22 @@ class Engine:
     def _run(self, at_ms: int, out: list[Any]) -> None:
         """Let everything act on what is known until nothing changes any more."""
         portfolio = self.portfolio
+        before = self._progress(out)
         for _ in range(PASSES):
-            before = self._progress(out)
             if self.pending is not None and self._legs_ready(self.pending):
                 self._decide(self.pending, out)
             portfolio.advance(at_ms, out)
             self._set_leverage(out)
-            if self._progress(out) == before:
+            after = self._progress(out)
+            if after == before:
                 break
+            before = after
         else:
             raise InvariantError(f"no rest after {PASSES} passes over one event")
         portfolio.doubt(out)
 
     def _progress(self, out: list[Any]) -> tuple[Any, ...]:
-        acted = sum(not isinstance(o, EquityPoint) for o in out)
+        acted = len([o for o in out if type(o) is not EquityPoint])
         return (acted, self.pending is None, self.portfolio.progress())
 
     def _set_leverage(self, out: list[Any]) -> None:
@@ -423,8 +430,12 @@ class Engine:
             due["legs"] = [self.pending.deadline_ms]
         if self.leverage_asked and self.trade is None:
             due["leverage"] = [at + LEVERAGE_RETRY_MS for at in self.leverage_asked.values()]
-        ahead = {name: [at for at in times if at > self.now] for name, times in due.items()}
-        return {name: min(times) for name, times in ahead.items() if times}
+        now, soonest = self.now, {}
+        for name, times in due.items():
+            ahead = [at for at in times if at > now]
+            if ahead:
+                soonest[name] = min(ahead)
+        return soonest
 
     def _arm(self, out: list[Any]) -> None:
         """Set, move and drop timers so that they are the deadlines."""

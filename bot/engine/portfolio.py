@@ -80,15 +80,19 @@ class Portfolio(Audit):
 
     def bracket(self, symbol: str) -> Bracket | None:
         """Return what guards the trade's position in a symbol."""
-        if self.trade is None:
+        trade, hedger = self.trade, self.hedger
+        if trade is None:
             return None
-        if symbol == self.symbols[0]:
-            return self.trade.bracket
-        return self.hedger.find(symbol) if self.hedger else None
+        if symbol == trade.bracket.instrument.symbol:
+            return trade.bracket
+        return hedger.find(symbol) if hedger else None
 
     def brackets(self) -> list[Bracket]:
         """Return all brackets of the trade."""
-        return [bracket for bracket in map(self.bracket, self.symbols) if bracket is not None]
+        if self.trade is None:
+            return []
+        legs = self.hedger.legs if self.hedger else ()
+        return [self.trade.bracket, *[leg.bracket for leg in legs if leg.bracket is not None]]
 
     def count(self, name: str) -> None:
         """Count something that is shown."""
@@ -265,13 +269,15 @@ class Portfolio(Audit):
             bracket.closed_ms,
             len(bracket.targets),
             hedger.opened,
-            tuple((leg.bracket.exit_reason, leg.note) for leg in hedger.legs if leg.bracket),
+            *[(leg.bracket.exit_reason, leg.note) for leg in hedger.legs if leg.bracket],
         )
 
     def advance(self, at_ms: int, out: list[Any]) -> None:
         """Let trade, hedge and guards go on as far as what is known allows; once over all of them."""
         if self.trade is not None and self.hedger is not None:
             self._advance_trade(self.trade, self.hedger, at_ms, out)
+        if not self.strays.qty and not (self.strays.orders and any(self.strays.orders.values())):
+            return
         for index, symbol in enumerate(self.symbols):
             last = self.account.last.get(symbol)
             if last is not None and (symbol in self.strays.qty or self.strays.orders.get(symbol)):
@@ -341,10 +347,11 @@ class Portfolio(Audit):
 
     def sample(self, out: list[Any], *, point: bool = True) -> None:
         """Sample equity into the limits and, as a rule, a record."""
-        equity, now = self.account.equity, self.known.now
+        wallet, now = self.account.wallet, self.known.now
+        equity = wallet + self.account.unrealised
         self.limits.on_equity(now, equity, out)
         if point:
-            out.append(EquityPoint(now, self.account.wallet, equity, self.limits.peak, self.limits.day_r))
+            out.append(EquityPoint(now, wallet, equity, self.limits.peak, self.limits.day_r))
 
     # Doubts, deadlines, rules
 
@@ -356,8 +363,11 @@ class Portfolio(Audit):
             due["trade"] = self.trade.deadlines()
             due["hedge"] = self.hedger.deadlines()
         if self.ledger.orders or self.suspects or self.told or self.owed or self.flatten_ms or self.deaf_ms:
-            doubts = [max(at, self.doubt_ms + self.pause_ms) for at, _ in self.doubts()]
-            due["orders"] = [*self.ledger.deadlines(), *doubts]
+            due["orders"] = self.ledger.deadlines()
+            doubts = self.doubts()
+            if doubts:
+                again_ms = self.doubt_ms + self.pause_ms
+                due["orders"] += [max(at, again_ms) for at, _ in doubts]
         if self.strays.qty:
             due["strays"] = self.strays.deadlines()
         return due
@@ -370,10 +380,14 @@ class Portfolio(Audit):
         InvariantError
             A position is not the sum of its fills, or a position lacks its stop and nobody counts the time.
         """
+        strays, ledger = self.strays.qty, self.ledger
         for symbol in self.symbols:
             bracket = self.bracket(symbol)
-            own = bracket.side.sign * bracket.held if bracket else ZERO
-            if own + self.strays.qty.get(symbol, ZERO) != self.ledger.qty(symbol):
-                raise InvariantError(f"{symbol}: held {own}, strays {self.strays.qty}, fills {self.ledger.qty(symbol)}")
-            if bracket and bracket.exposed > bracket.cover and bracket.naked_since is None:
+            sums = bracket.sums() if bracket else None
+            own = bracket.side.sign * sums.held if bracket and sums else ZERO
+            if strays:
+                own += strays.get(symbol, ZERO)
+            if own != ledger.qty(symbol):
+                raise InvariantError(f"{symbol}: held {own}, strays {strays}, fills {ledger.qty(symbol)}")
+            if bracket and sums and sums.exposed > sums.cover and bracket.naked_since is None:
                 raise InvariantError(f"{symbol}: {bracket.exposed} held, {bracket.cover} covered, and nobody counts")

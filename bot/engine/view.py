@@ -21,7 +21,23 @@ if TYPE_CHECKING:
     from bot.engine.machine import Engine
 
 # Shared by many or never changing: each is part of the digest once, or not at all.
-_NOT_STATE: Final = frozenset({"config", "features", "desk", "ledger", "ids", "row", "known", "limits", "kept"})
+_NOT_STATE: Final = frozenset(
+    {
+        "config",
+        "features",
+        "desk",
+        "ledger",
+        "ids",
+        "row",
+        "known",
+        "limits",
+        "kept",
+        "kept_rest",
+        "kept_until",
+        "kept_due",
+        "kept_left",
+    }
+)
 
 
 def digest(engine: "Engine") -> str:

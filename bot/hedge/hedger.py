@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from bot.config import Hedge as HedgeConfig
 from bot.core.intents import Alert, Intent
@@ -59,6 +60,7 @@ class Leg:
     plan: LegPlan
     bracket: Bracket | None = None
     note: str = ""  # why it was left out, or how it ended
+    kept_left: tuple[Any, ...] = ()  # state and share of the trade in which there was nothing to shrink
 
     @property
     def state(self) -> str:
@@ -95,7 +97,7 @@ class Hedger:
     @property
     def idle(self) -> bool:
         """Whether every leg is flat with nothing alive."""
-        return all(leg.bracket is None or leg.bracket.idle for leg in self.legs)
+        return all([leg.bracket is None or leg.bracket.idle for leg in self.legs])  # noqa: C419
 
     @property
     def naked_ms(self) -> int:
@@ -104,7 +106,10 @@ class Hedger:
 
     def find(self, symbol: str) -> Bracket | None:
         """Return the bracket of a symbol's leg."""
-        return next((leg.bracket for leg in self.legs if leg.bracket and leg.plan.symbol == symbol), None)
+        for leg in self.legs:
+            if leg.plan.symbol == symbol:
+                return leg.bracket
+        return None
 
     def open(
         self, alpha_notional: Decimal, market: Callable[[str], LegMarket | None], now: int, out: list[Intent]
@@ -192,7 +197,10 @@ class Hedger:
             price, quote = prices(leg.plan.symbol)
             if quote is not None:
                 bracket.reference = quote.bid if bracket.side is Side.LONG else quote.ask
-            opening = bracket.entries[0]
+            resting = bracket.resting(now)
+            if resting and leg.kept_left == (bracket.kept_rest, alpha_left, alpha_gone):
+                continue
+            said, opening = len(out), bracket.entries[0]
             if opening.status is OrderStatus.REJECTED and not opening.handled:
                 opening.handled = True
                 leg.note = f"refused: {opening.code} {opening.reason}"
@@ -204,11 +212,13 @@ class Hedger:
             bracket.advance(at_ms, now, price, out)
             if bracket.closed_ms:
                 leg.note = bracket.exit_reason
+            if resting and len(out) == said and bracket.resting(now):
+                leg.kept_left = (bracket.kept_rest, alpha_left, alpha_gone)
 
     @staticmethod
     def _shrink(bracket: Bracket, alpha_left: Decimal, now: int, out: list[Intent]) -> None:
-        on_way = sum((o.remaining for o in bracket.exits), ZERO)
-        wanted = sum((o.filled for o in bracket.entries), ZERO) * alpha_left
+        on_way = sum([o.remaining for o in bracket.exits], ZERO)
+        wanted = sum([o.filled for o in bracket.entries], ZERO) * alpha_left
         excess = bracket.instrument.qty(max(bracket.exposed - on_way - wanted, ZERO))
         if excess and excess >= bracket.instrument.min_qty and now >= bracket.exit_retry.not_before_ms:
             bracket.market(excess, "hc", now, out)

@@ -18,13 +18,13 @@ whether they arrive twice, makes no difference to where it ends.
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from bot.core.events import Fill
 from bot.core.intents import Alert, Intent, RequestSnapshot
 from bot.core.types import OrderStatus, OrderType, TimeInForce
 from bot.orders.position import Position
-from bot.orders.state import EXECUTING, ZERO, Order
+from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, ZERO, Order
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
@@ -36,6 +36,7 @@ FLAT_ATTEMPTS: Final = 4  # such refusals in a row that a snapshot has time to e
 CLOSE_POSITION_EXISTS: Final = -4130
 TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
 TARGET_ATTEMPTS: Final = 4
+_NEVER: Final = 1 << 62
 MOST_UNANSWERED: Final = 2  # stops, or market exits, without an answer at a time
 
 
@@ -92,6 +93,43 @@ class Bracket(Position):
         price
             Price of the symbol if it is fresh, else None: then the exchange tells whether a stop is already passed.
         """
+        before, said = self._state(), len(out)
+        if now < self.kept_until and before == self.kept_rest:
+            return
+        self._compare(at_ms, now, price, out)
+        rest = self._state()
+        if rest == before and len(out) == said:
+            self.kept_due = tuple(self._find_deadlines())
+            self.kept_until = min(
+                (due for due in (*self.kept_due, *self._cancels_again()) if due > now), default=_NEVER
+            )
+            self.kept_rest = rest
+
+    def resting(self, now: int) -> bool:
+        """Whether `advance` has nothing to do: it had nothing in this very state, and no deadline has come since.
+
+        What it compares are the orders (their version counts every change), the wishes and the clock; the price counts only
+        while a stop is missing, and then there is something to do.
+        """
+        return now < self.kept_until and self._state() == self.kept_rest
+
+    def _state(self) -> tuple[Any, ...]:
+        """Return what changes whenever an order of the position or a wish does."""
+        return (
+            self.ledger.versions.get(self.instrument.symbol, 0),
+            self.exit_reason,
+            self.stop,
+            self.foreign,
+            self.naked_since,
+            self.closed_ms,
+            len(self.targets),
+            self.catastrophe,
+        )
+
+    def _cancels_again(self) -> list[int]:
+        return [o.cancel_ms + CANCEL_RETRY_MS for o in self._reducers() if o.cancel_ms and not o.status.is_terminal]
+
+    def _compare(self, at_ms: int, now: int, price: Decimal | None, out: list[Intent]) -> None:
         self._outcomes(now, out)
         exposed = self.exposed
         self.measure(exposed, at_ms, out)
@@ -99,10 +137,10 @@ class Bracket(Position):
             if not self.exit_reason:
                 out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
             self.exit("naked")
-        if exposed > 0 and not self.closing:
+        if exposed > 0 and not self.exit_reason:
             self._protect(exposed, now, price, out)
             self._place_targets(exposed, now, out)
-        if exposed > 0 and self.closing:
+        if exposed > 0 and self.exit_reason:
             self._leave(exposed, now, out)
         if exposed <= 0 and (self.closed_ms or any(o.filled for o in self.entries)):
             if not self.closed_ms:
@@ -115,18 +153,18 @@ class Bracket(Position):
 
     def deadlines(self) -> list[int]:
         """Return the instants at which `advance` has something to do even if nothing happens."""
+        return list(self.kept_due) if self._state() == self.kept_rest else self._find_deadlines()
+
+    def _find_deadlines(self) -> list[int]:
         due = []
         if self.exposed > 0:
             if self.naked_since is not None and not self.closing:
                 due.append(self.naked_since + self.naked_limit_ms)
-            due.extend(
-                r.not_before_ms
-                for r in (self.stop_retry, self.guard_retry, self.exit_retry, *(t.retry for t in self.targets))
-                if r.not_before_ms
-            )
-            due.extend(o.changed_ms + TRIGGER_PATIENCE_MS for o in (*self.stops, *self.guards) if o.status in EXECUTING)
-            due.extend(o.changed_ms + self.stop_patience_ms for o in self.stops if o.live and not o.accepted)
-            due.extend(o.changed_ms + self.exit_patience_ms for o in self.exits if o.live and not o.accepted)
+            retries = (self.stop_retry, self.guard_retry, self.exit_retry, *[t.retry for t in self.targets])
+            due += [r.not_before_ms for r in retries if r.not_before_ms]
+            due += [o.changed_ms + TRIGGER_PATIENCE_MS for o in (*self.stops, *self.guards) if o.status in EXECUTING]
+            due += [o.changed_ms + self.stop_patience_ms for o in self.stops if o.unheard]
+            due += [o.changed_ms + self.exit_patience_ms for o in self.exits if o.unheard]
         return due
 
     def _why(self) -> str:
@@ -150,7 +188,7 @@ class Bracket(Position):
     def _outcomes(self, now: int, out: list[Intent]) -> None:
         """React once to every order that came to its end."""
         for order in self._reducers():
-            if order.live or order.handled:
+            if order.handled or not order.status.is_terminal:
                 continue
             order.handled = True
             refused = order.status is OrderStatus.REJECTED
@@ -217,9 +255,9 @@ class Bracket(Position):
 
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
         """Keep one accepted sized stop for the whole position at the wanted price, and the catastrophe stop."""
-        live = [o for o in self.stops if o.live]
+        live = [o for o in self.stops if not o.status.is_terminal]
         silent = [o for o in live if o.unanswered(now, self.stop_patience_ms)]
-        heard = live if len(silent) >= MOST_UNANSWERED else [o for o in live if o not in silent]
+        heard = live if not silent or len(silent) >= MOST_UNANSWERED else [o for o in live if o not in silent]
         fitting = [o for o in heard if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms]
         wanted = next((o for o in fitting if o.accepted), fitting[0] if fitting else None)
         if wanted is None:
@@ -263,9 +301,10 @@ class Bracket(Position):
 
     def _place_targets(self, exposed: Decimal, now: int, out: list[Intent]) -> None:
         for target in self.targets:
+            if target.given_up or now < target.retry.not_before_ms or any([o.live for o in target.orders]):  # noqa: C419
+                continue
             rest = min(target.qty - target.filled, exposed)
-            waiting = target.given_up or any(o.live for o in target.orders)
-            if rest <= 0 or waiting or now < target.retry.not_before_ms:
+            if rest <= 0:
                 continue
             target.orders.append(
                 self.ledger.place(

@@ -7,6 +7,7 @@ same id again once the first order is done (venue notes 2.6), so an attempt is c
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from bot.core.errors import InvariantError
@@ -31,6 +32,7 @@ _SENDABLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,36}")
 _WIDTH: Final = 7
 
 
+@lru_cache(maxsize=64)
 def base36(number: int) -> str:
     """Return a number as seven base-36 digits.
 
@@ -46,6 +48,10 @@ def base36(number: int) -> str:
     return "".join(reversed(digits))
 
 
+def _written(environment: str, role: str, symbol_index: int, sequence: int, leg: int, attempt: int) -> str:
+    return f"{BOT}{environment}-{role}-{symbol_index}-{base36(sequence)}-{leg:02d}-a{attempt}"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientId:
     """The parts of a client order id."""
@@ -58,10 +64,7 @@ class ClientId:
     attempt: int
 
     def __str__(self) -> str:
-        return (
-            f"{BOT}{self.environment}-{self.role}-{self.symbol_index}-{base36(self.sequence)}"
-            f"-{self.leg:02d}-a{self.attempt}"
-        )
+        return _written(self.environment, self.role, self.symbol_index, self.sequence, self.leg, self.attempt)
 
 
 def parse(client_id: str) -> ClientId | None:
@@ -107,4 +110,4 @@ class IdMaker:
         key = f"{role}{symbol_index}{leg:02d}"
         attempt = self.attempts.get(key, 0) + 1
         self.attempts[key] = attempt
-        return str(ClientId(self.environment, role, symbol_index, self.sequence, leg, attempt))
+        return _written(self.environment, role, symbol_index, self.sequence, leg, attempt)

@@ -101,12 +101,17 @@ class Entry:
     @property
     def done(self) -> bool:
         """Over, and every fill of it known."""
-        return self.phase is Phase.DONE and all(o.settled for o in self.orders)
+        if self.phase is not Phase.DONE:
+            return False
+        for order in self.orders:  # noqa: SIM110
+            if not order.status.is_terminal or order.cumulative > order.known:
+                return False
+        return True
 
     @property
     def filled(self) -> Decimal:
         """Filled quantity as far as anybody said."""
-        return sum((o.filled for o in self.orders), ZERO)
+        return sum([o.filled for o in self.orders], ZERO)
 
     def start(self, now: int, quote: Quote, out: list[Intent]) -> None:
         """Send the post-only order."""

@@ -31,7 +31,10 @@ class Target:
     @property
     def filled(self) -> Decimal:
         """Filled quantity over all attempts."""
-        return sum((o.filled for o in self.orders), ZERO)
+        total = ZERO
+        for order in self.orders:
+            total += order.filled
+        return total
 
     @property
     def done(self) -> bool:
@@ -85,6 +88,9 @@ class Position:
     guard_retry: Retry = field(default_factory=Retry)
     exit_retry: Retry = field(default_factory=Retry)
     kept: "Sums | None" = None
+    kept_rest: tuple[Any, ...] = ()  # the state in which `advance` had nothing to do, see `Bracket.resting`
+    kept_until: int = 0  # the next instant at which it has something to do in that state
+    kept_due: tuple[int, ...] = ()  # the deadlines of that state
 
     # What is held
 
@@ -93,9 +99,9 @@ class Position:
         """The symbol it guards."""
         return self.instrument.symbol
 
-    def _sums(self) -> "Sums":
+    def sums(self) -> "Sums":
         """Return what the orders add up to, kept until one of them changes."""
-        kept, version = self.kept, self.ledger.version
+        kept, version = self.kept, self.ledger.versions.get(self.instrument.symbol, 0)
         if kept is None or kept.version != version or kept.foreign != self.foreign:
             kept = self.kept = self._add_up(version)
         return kept
@@ -110,19 +116,23 @@ class Position:
             settled = settled and order.settled
         held, exposed, cover = bought - self.foreign, filled - self.foreign, ZERO
         for order in self._reducers():
-            if order.known or order.cumulative:
-                held -= order.known
+            known, cumulative = order.known, order.cumulative
+            if known or cumulative:
+                held -= known
                 exposed -= order.filled
-            settled = settled and order.settled
+            settled = settled and order.status.is_terminal and cumulative <= known
         for order in self.stops:
-            if order.accepted:
+            if order.status.is_accepted:
                 cover += order.remaining
         average = value / bought if bought else ZERO
         idle = not exposed and not held and settled
         return Sums(version, self.foreign, bought, exposed, held, average, cover, idle)
 
     def _reducers(self) -> list[Order]:
-        return [*self.stops, *self.guards, *self.exits, *(o for t in self.targets for o in t.orders)]
+        found = [*self.stops, *self.guards, *self.exits]
+        for target in self.targets:
+            found += target.orders
+        return found
 
     def orders(self) -> list[Order]:
         """Return every order of the position, entries included."""
@@ -131,22 +141,22 @@ class Position:
     @property
     def exposed(self) -> Decimal:
         """The position that has to be protected: fills, and what updates promised beyond them."""
-        return self._sums().exposed
+        return self.sums().exposed
 
     @property
     def held(self) -> Decimal:
         """The position by known fills alone."""
-        return self._sums().held
+        return self.sums().held
 
     @property
     def bought(self) -> Decimal:
         """Entry quantity by known fills."""
-        return self._sums().bought
+        return self.sums().bought
 
     @property
     def average(self) -> Decimal:
         """Average entry price of the known fills, 0 without any."""
-        return self._sums().average
+        return self.sums().average
 
     @property
     def average_exit(self) -> Decimal:
@@ -157,7 +167,7 @@ class Position:
     @property
     def cover(self) -> Decimal:
         """Quantity covered by sized stops that the exchange has accepted."""
-        return self._sums().cover
+        return self.sums().cover
 
     @property
     def closing(self) -> bool:
@@ -167,7 +177,7 @@ class Position:
     @property
     def idle(self) -> bool:
         """Flat, with nothing alive and nothing missing."""
-        return self._sums().idle
+        return self.sums().idle
 
     # Naked time
 

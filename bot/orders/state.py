@@ -37,9 +37,7 @@ TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
     S.EXPIRED: frozenset(),
     S.REJECTED: frozenset(),
 }
-ACCEPTED: Final = frozenset({S.NEW, S.TRIGGERED, S.PARTIALLY_FILLED})
 EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
-DONE: Final = frozenset(status for status in S if status.is_terminal)
 ENTRY_ROLES: Final = frozenset({"en", "io"})
 CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
 LOOK_AGAIN_MS: Final = 5_000  # between two questions after the same order
@@ -89,26 +87,34 @@ class Order:
     @property
     def live(self) -> bool:
         """Whether something can still happen to it."""
-        return self.status not in DONE
+        return not self.status.is_terminal
 
     @property
     def accepted(self) -> bool:
         """Whether the exchange holds it."""
-        return self.status in ACCEPTED
+        return self.status.is_accepted
 
     @property
     def filled(self) -> Decimal:
         """Filled quantity as far as anybody said."""
         return self.known if self.known >= self.cumulative else self.cumulative
 
+    @property
+    def unheard(self) -> bool:
+        """Whether it is alive as far as we know and the exchange has not said that it holds it."""
+        return not self.status.is_terminal and not self.status.is_accepted
+
     def unanswered(self, now: int, patience_ms: int) -> bool:
         """Whether it is alive and its outcome has not been heard for so long."""
-        return self.live and not self.accepted and now - self.changed_ms >= patience_ms
+        return self.unheard and now - self.changed_ms >= patience_ms
 
     @property
     def remaining(self) -> Decimal:
         """What may still fill."""
-        return max(self.qty - self.filled, ZERO) if self.live else ZERO
+        if self.status.is_terminal:
+            return ZERO
+        left = self.qty - (self.known if self.known >= self.cumulative else self.cumulative)
+        return left if left >= ZERO else ZERO
 
     @property
     def missing(self) -> Decimal:
@@ -118,7 +124,7 @@ class Order:
     @property
     def settled(self) -> bool:
         """Done, and every fill of it is known."""
-        return self.status in DONE and self.cumulative <= self.known
+        return self.status.is_terminal and self.cumulative <= self.known
 
     @property
     def average(self) -> Decimal:
@@ -160,7 +166,9 @@ class Ledger:
     finished: dict[str, Order] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     trades: dict[tuple[str, int], None] = field(default_factory=dict)
-    version: int = 0  # counts changes of any order: sums over orders are kept until it moves
+    version: int = 0  # counts changes of any order
+    booked: int = 0  # counts what changes a holding
+    versions: dict[str, int] = field(default_factory=dict)  # the same by symbol: sums are kept until it moves
 
     def place(
         self,
@@ -212,7 +220,7 @@ class Ledger:
             changed_ms=now,
         )
         self.orders[client_id] = order
-        self.version += 1
+        self._changed(symbol)
         out.append(
             PlaceOrder(
                 client_id,
@@ -246,6 +254,10 @@ class Ledger:
                 LookUp(order.client_id, order.symbol, order.side, order.qty, order.placed_ms, algo, order.accepted)
             )
 
+    def _changed(self, symbol: str) -> None:
+        self.version += 1
+        self.versions[symbol] = self.versions.get(symbol, 0) + 1
+
     def deadlines(self) -> list[int]:
         """Return when unanswered cancels are due again."""
         return [o.cancel_ms + CANCEL_RETRY_MS for o in self.orders.values() if o.cancel_ms and o.live]
@@ -271,7 +283,7 @@ class Ledger:
             )
         if order.qty and event.filled_qty > order.qty:
             raise InvariantError(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
-        self.version += 1
+        self._changed(order.symbol)
         order.cumulative = max(order.cumulative, event.filled_qty)
         if event.status in TRANSITIONS[order.status]:
             order.status = event.status
@@ -303,7 +315,7 @@ class Ledger:
                 raise InvariantError(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
             if order.qty and order.known + event.qty > order.qty:
                 raise InvariantError(f"fills of {event.client_id} exceed its {order.qty}")
-            self.version += 1
+            self._changed(order.symbol)
             order.known += event.qty
             order.notional += event.qty * event.price
             order.fees += event.fee
@@ -315,6 +327,7 @@ class Ledger:
         while len(self.trades) > _KEPT_TRADES:
             self.trades.pop(next(iter(self.trades)))
         holding = self.holdings.setdefault(event.symbol, Holding())
+        self.booked += 1
         holding.add(event.side.sign * event.qty, event.price, event.fee)
         holding.changed_ms = max(holding.changed_ms, event.at_ms)
         return True
@@ -346,6 +359,7 @@ class Ledger:
     def settle_cash(self) -> Decimal:
         """Take the cash of closed positions out of the book (gross of fees, fees subtracted) and return it."""
         gained = ZERO
+        self.booked += 1
         for holding in self.holdings.values():
             if not holding.qty:
                 gained += holding.cash - holding.fees

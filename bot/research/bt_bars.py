@@ -105,5 +105,14 @@ class Bars:
 
 def kline_of(bars: Klines, i: int) -> Kline:
     """Return one bar as the value that events carry."""
-    columns = (bars.open_ms, bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume)
-    return Kline(bars.symbol, bars.interval_ms, *(column.item(i) for column in columns))
+    return Kline(
+        bars.symbol,
+        bars.interval_ms,
+        bars.open_ms.item(i),
+        bars.open.item(i),
+        bars.high.item(i),
+        bars.low.item(i),
+        bars.close.item(i),
+        bars.volume.item(i),
+        bars.taker_buy_volume.item(i),
+    )

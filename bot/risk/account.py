@@ -26,6 +26,7 @@ class Account:
     last: dict[str, Decimal] = field(default_factory=dict)  # last price by symbol
     seen: list[tuple[int, str, Decimal, Decimal]] = field(default_factory=list)
     funding_paid: Decimal = ZERO
+    kept: tuple[tuple[Decimal, int], Decimal] | None = None  # the wallet, until something is booked
 
     def update(self, event: AccountUpdate) -> Decimal:
         """Book what changed the balance without a trade and return the funding in it (positive = received)."""
@@ -45,9 +46,11 @@ class Account:
     @property
     def unrealised(self) -> Decimal:
         """Open result at the last prices."""
-        return sum(
-            (h.qty * self.last[s] - h.cost for s, h in self.ledger.holdings.items() if h.qty and s in self.last), ZERO
-        )
+        total, last = ZERO, self.last
+        for symbol, holding in self.ledger.holdings.items():
+            if holding.qty and symbol in last:
+                total += holding.qty * last[symbol] - holding.cost
+        return total
 
     @property
     def equity(self) -> Decimal:
@@ -57,8 +60,11 @@ class Account:
     @property
     def wallet(self) -> Decimal:
         """Realised money: the base, what closed quantities gained, less fees."""
-        realised = sum((h.cash + h.cost - h.fees for h in self.ledger.holdings.values()), ZERO)
-        return (self.base + realised).quantize(_CENT)
+        key = (self.base, self.ledger.booked)
+        if self.kept is None or self.kept[0] != key:
+            realised = sum([h.cash + h.cost - h.fees for h in self.ledger.holdings.values()], ZERO)
+            self.kept = (key, (self.base + realised).quantize(_CENT))
+        return self.kept[1]
 
     def settle(self) -> None:
         """Move the result of closed positions into the base."""

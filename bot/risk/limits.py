@@ -43,6 +43,7 @@ class Limits:
     step_trades: int = 0
     slippages: list[float] = field(default_factory=list)
     slippage_alerted: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)  # rates as Decimal, and the thresholds that follow from them
 
     @property
     def stage(self) -> str:
@@ -72,12 +73,16 @@ class Limits:
     @property
     def day_unit(self) -> Decimal:
         """One R of the day rules, in quote."""
-        return to_decimal(self.fraction) * self.day_equity
+        kept = self.kept.get("unit")
+        if kept is None or kept[0] is not self.day_equity:
+            kept = self.kept["unit"] = (self.day_equity, to_decimal(self.fraction) * self.day_equity)
+        return kept[1]
 
     @property
     def day_r(self) -> float:
         """Realised and open result of the day in R."""
-        return float((self.equity - self.day_equity) / self.day_unit) if self.day_unit > 0 else 0.0
+        unit = self.day_unit
+        return float((self.equity - self.day_equity) / unit) if unit > 0 else 0.0
 
     @property
     def mean_slippage(self) -> float:
@@ -110,15 +115,17 @@ class Limits:
             self.equity = equity  # the first sample is the start of the first day
         self.on_time(now)
         self.equity = equity
-        self.peak = max(self.peak, equity)
-        self.soft_peak = max(self.soft_peak, equity)
+        if equity > self.peak:
+            self.peak = equity
+        if equity > self.soft_peak:
+            self.soft_peak = equity
         self.step_since_ms = self.step_since_ms or now
         if not self.day_hit and self.day_r <= -self.config.max_day_loss_r:
             self.day_hit = True
             self._restart_step(now)
             out.append(Alert("warning", f"day loss {self.day_r:.2f} R: no more entries today"))
-        unit = to_decimal(self.fraction) * self.soft_peak
-        if not self.soft_stopped and equity <= self.soft_peak - to_decimal(self.config.soft_stop_r) * unit:
+        unit, floor = self._soft()
+        if not self.soft_stopped and equity <= floor:
             self.soft_stops += 1
             self.step = 0
             self._restart_step(now)
@@ -130,6 +137,15 @@ class Limits:
             out.append(
                 Alert("critical", f"equity {equity:.2f} is {fall:.2f} R below its peak: entries off until `bot arm`")
             )
+
+    def _soft(self) -> tuple[Decimal, Decimal]:
+        """Return R of the soft stop and the equity at which it trips, kept while the peak stands."""
+        kept = self.kept.get("soft")
+        if kept is None or kept[0] is not self.soft_peak:
+            unit = to_decimal(self.fraction) * self.soft_peak
+            kept = (self.soft_peak, (unit, self.soft_peak - to_decimal(self.config.soft_stop_r) * unit))
+            self.kept["soft"] = kept
+        return kept[1]
 
     def on_trade(self, side: Side, result: Decimal, now: int, out: list[Intent]) -> None:
         """Book a closed trade (result net of everything, in quote) and move the ramp."""

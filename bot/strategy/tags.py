@@ -98,7 +98,10 @@ def evidence(row: Row, long: Flags, short: Flags) -> dict[str, float | str]:
     """Return the numbers behind the conditions; what is not ready is left out, and near misses are named."""
     values: dict[str, float | str] = {}
     for name in EVIDENCE:
-        value = column(row, name)
+        try:
+            value = float(row[name])
+        except KeyError:
+            continue
         if math.isfinite(value):
             values[name] = value
     for side, held in ((Side.LONG, long), (Side.SHORT, short)):

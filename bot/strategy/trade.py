@@ -120,7 +120,7 @@ class Trade:
     @property
     def left(self) -> Decimal:
         """Share of the entry that is still held."""
-        bought = sum((o.filled for o in self.entry.orders), ZERO)
+        bought = self.entry.filled
         return max(self.bracket.exposed, ZERO) / bought if bought else ZERO
 
     @property
@@ -129,7 +129,13 @@ class Trade:
         if self.stage is Stage.PENDING or not self.bracket.targets:
             return False
         first, second = self.bracket.targets
-        return {"entry": True, "tp1": first.done, "tp2": second.done}[self.config.trail_from]
+        match self.config.trail_from:
+            case "entry":
+                return True
+            case "tp1":
+                return first.done
+            case _:
+                return second.done
 
     def close(self, reason: str) -> None:
         """Take nothing more and leave at market."""
@@ -171,21 +177,24 @@ class Trade:
         bracket = self.bracket
         if quote is not None:
             bracket.reference = quote.bid if self.side is Side.LONG else quote.ask
-        if not self.first_fill_ms and bracket.exposed > 0:
-            self.first_fill_ms = at_ms
-        due = self._time_exit_ms()
-        if due and now >= due and bracket.exposed > 0:
-            bracket.exit("time")
-        if price is not None and bracket.exposed > 0:
-            self._reach(price)
+        exposed = bracket.exposed
+        if exposed > 0:
+            self.first_fill_ms = self.first_fill_ms or at_ms
+            due = self._time_exit_ms()
+            if due and now >= due:
+                bracket.exit("time")
+            if price is not None:
+                self._reach(price)
         self._scale()
         bracket.advance(at_ms, now, price, out)
         if bracket.closing:
             self.entry.abort(bracket.exit_reason)
         self.entry.advance(now, quote, out)
-        if self.stage is Stage.PENDING and self.entry.done:
+        if self.stage is Stage.CLOSED or not self.entry.done:
+            return
+        if self.stage is Stage.PENDING:
             self._entered(now, out)
-        if self.entry.done and bracket.idle and self.stage is not Stage.CLOSED:
+        if bracket.idle:
             self.exit_reason = bracket.exit_reason or self.entry.outcome or "not_filled"
             self._to(Stage.CLOSED)
 
@@ -289,7 +298,9 @@ class Trade:
         if not self.bracket.targets:
             return
         first, second = self.bracket.targets
-        if first.done and not self.moved_to_break_even:
+        if self.stage is Stage.RUNNER or not first.done:
+            return
+        if not self.moved_to_break_even:
             self.moved_to_break_even = True
             entries = self.entry.orders
             paid = sum((o.fees for o in entries), ZERO) / sum((o.notional for o in entries), ZERO)
@@ -301,14 +312,15 @@ class Trade:
                 mode=self.config.break_even,
             )
             self.bracket.tighten(self.bracket.toward_profit(level), "break_even")
-        if self.stage is Stage.OPEN and first.done:
+        if self.stage is Stage.OPEN:
             self._to(Stage.SCALED)
         if self.stage is Stage.SCALED and second.done:
             self._to(Stage.RUNNER)
 
     def _reach(self, price: Decimal) -> None:
+        sign = self.plan.side.sign
         for target in self.bracket.targets:
-            if self.side.sign * (price - target.price) >= 0:
+            if sign * (price - target.price) >= 0:
                 target.reached = True
 
     def note_extremes(self, high: Decimal, low: Decimal) -> None:
