@@ -59,6 +59,7 @@ class Story:
     legs: dict[str, list[Bar]] = field(default_factory=dict)
     funding: dict[int, float] = field(default_factory=dict)  # rate paid at the open of that bar
     signals: dict[int, Side] = field(default_factory=dict)  # more signals
+    scale: float = 1.0  # of BTC's price before the bars, its blocks and its ATR
 
     def prepared(self, config: Config) -> Prepared:
         """Everything as the back-test takes it."""
@@ -68,7 +69,7 @@ class Story:
         swing = 1.0 + 4e-4 * np.sin(np.arange(SIGNAL) * 2.1) if hedged else np.ones(SIGNAL)
         symbols = {}
         for name in names:
-            price = PRICE[name]
+            price = PRICE[name] * (self.scale if name == BTC else 1.0)
             history = [flat(float(price * share)) for share in swing]
             after = self.bars if name == BTC else self.legs.get(name, [flat(price)] * len(self.bars))
             base = series(name, [*history, flat(price), *after])
@@ -112,11 +113,11 @@ class Story:
     def _values(self, total: int) -> dict[str, np.ndarray]:
         values = {name: np.zeros(total) for name in RICH}
         long = self.side is Side.LONG
-        values["atr14"][:] = 100.0
+        values["atr14"][:] = 100.0 * self.scale
         values["ready"][:] = 1.0
         values["sta_os"][:] = 1.0 if long else 0.0
-        values["sta_ts"][:] = 59_000.0 if long else 61_000.0
-        values["highest50"][:], values["lowest50"][:] = 61_000.0, 59_000.0
+        values["sta_ts"][:] = self.scale * (59_000.0 if long else 61_000.0)
+        values["highest50"][:], values["lowest50"][:] = 61_000.0 * self.scale, 59_000.0 * self.scale
         for index, side in {SIGNAL: self.side, **{SIGNAL + 1 + k: s for k, s in self.signals.items()}}.items():
             name = side.name.lower()
             for condition in (*CONDITIONS, "signal"):
@@ -124,7 +125,7 @@ class Story:
             values[f"{name}_count"][index] = len(CONDITIONS)
             # 80 high (below 1.2 ATR): entry 59,940, stop 0.6 ATR under 59,900 = 59,840; short mirrored at 60,000
             bottom, top = (59_900.0, 59_980.0) if side is Side.LONG else (60_020.0, 60_100.0)
-            values[f"{name}_ob_bottom"][index], values[f"{name}_ob_top"][index] = bottom, top
+            values[f"{name}_ob_bottom"][index], values[f"{name}_ob_top"][index] = bottom * self.scale, top * self.scale
         for k, row in self.rows.items():
             for name, value in row.items():
                 values[name][SIGNAL + 1 + k] = value

@@ -17,6 +17,7 @@ from bot.core.errors import ConfigError, DataMissing
 from bot.core.klines import aggregate, fill_gaps, make_klines
 from bot.core.types import Side
 from bot.market.synthetic import synthetic_market
+from bot.orders.bracket import Bracket
 from bot.research.backtest import run_backtest, simulate_entries
 from bot.research.bt_data import RICH, alpha_rows, columns_of, prepare
 from bot.research.bt_legs import LEG_COLUMNS, leg_columns
@@ -89,6 +90,17 @@ def test_events_of_an_instant_together_are_the_same_as_one_by_one(config, market
     assert [(t.record.exit_reason, t.record.closed_ms) for t in single.trades] == [
         (t.record.exit_reason, t.record.closed_ms) for t in result.trades
     ]
+
+
+def test_a_bracket_that_looks_again_at_every_event_finds_nothing_more(config, market, prepared, result, monkeypatch):
+    monkeypatch.setattr(Bracket, "_state", lambda self: (object(),))  # no two states are the same: it never rests
+
+    again = run_backtest(config, market, signals_cache=prepared)
+
+    assert told(again) == told(result)
+    assert again.decisions == result.decisions
+    assert np.array_equal(again.equity.equity, result.equity.equity)
+    assert again.counters == result.counters
 
 
 def test_the_same_run_gives_the_same_bits(config, market, result):

@@ -187,6 +187,47 @@ CASES = (
          # ask 59,903.0 < 59,940; then at the bid 59,897.0; limit 59,938.9, 75 / 98.9 = 0.758; price 59,900 * 1.00015 = 59,908.985
          Story([*[flat(59_900.0)] * 11]), "time", "io 0.750 59909.0, xx 0.750 59891.0",  # 59,900 * 0.99985 = 59,891.015
          "0.750 * (59891.0 - 59909.0) - 0.0004 * 0.750 * (59909.0 + 59891.0)"),
+    # -- what protects when the stop does not, and what is too small to protect -----------------------------------------------
+    Case("the catastrophe stop takes what the sized stop does not cover yet",
+         # 30 s to the exchange: 0.233 rest as above, filled at 0:30; their stop (59,840) and the catastrophe stop (59,840 - 1.5 *
+         # 100 = 59,690) stand at 1:00; 0.259 are taken at 1:30, the stop for all 0.492 is under way when the second minute falls.
+         Story([(60_000, 60_010, 59_600, 59_650)],
+               minutes={0: [(60_000, 60_010, 59_930, 60_000, 20), (60_000, 60_000, 59_600, 59_650, 10),
+                            (59_650, 59_650, 59_650, 59_650, 10)]}), "stop",
+         "en 0.233 59940.0, io 0.259 60009.0, sl 0.233 59834.0, cs 0.259 59684.0",  # 59,690 * 0.9999 = 59,684.031
+         "0.233 * (59834.0 - 59940.0) + 0.259 * (59684.0 - 60009.0) - 0.0002 * 0.233 * 59940.0"
+         "- 0.0004 * (0.259 * 60009.0 + 0.233 * 59834.0 + 0.259 * 59684.0)",
+         ("backtest.latency_ms=30000", "trade.naked_limit_ms=60000", "entry.max_data_age_ms=60000")),
+    Case("the catastrophe stop takes what the sized stop does not cover yet, short",
+         # mirrored at 60,000: rests at 60,060, stop 60,160, catastrophe 60,310; (75 - 0.233 * 100) / (60,160 - 59,961.1) = 0.2599
+         Story([(60_000, 60_400, 59_990, 60_350)], S,
+               minutes={0: [(60_000, 60_070, 59_990, 60_000, 20), (60_000, 60_400, 60_000, 60_350, 10),
+                            (60_350, 60_350, 60_350, 60_350, 10)]}), "stop",
+         "en 0.233 60060.0, io 0.259 59991.0, sl 0.233 60166.1, cs 0.259 60316.1",  # 60,310 * 1.0001 = 60,316.031, up
+         "0.233 * (60060.0 - 60166.1) + 0.259 * (59991.0 - 60316.1) - 0.0002 * 0.233 * 60060.0"
+         "- 0.0004 * (0.259 * 59991.0 + 0.233 * 60166.1 + 0.259 * 60316.1)",
+         ("backtest.latency_ms=30000", "trade.naked_limit_ms=60000", "entry.max_data_age_ms=60000")),
+    Case("naked for longer than allowed: out at market",
+         # 2 s to the exchange: filled at 0:06, the stop would stand at 0:08, allowed are 1.5 s
+         Story([Q, Q]), "naked", f"{OPEN}, xx 0.376 59991.0",
+         "0.376 * (59991.0 - 60009.0) - 0.0004 * 0.376 * (60009.0 + 59991.0)", ("backtest.latency_ms=2000",)),
+    Case("naked for longer than allowed: out at market, short",
+         Story([Q, Q], S), "naked", f"{OPEN_SHORT}, xx 0.377 60009.0",
+         "0.377 * (59991.0 - 60009.0) - 0.0004 * 0.377 * (59991.0 + 60009.0)", ("backtest.latency_ms=2000",)),
+    Case("dust: less than the exchange's minimum filled, closed at once",
+         # at half the price: entry 29,970, stop 29,920; 700/60,000 of 0.1 = 0.001, worth 29.97 < 50; the rest is not chased, for
+         # (30,001.5 - 29,970) / 50 = 0.63 R > 0.5
+         Story([(30_000, 30_005, 29_965, 30_000), flat(30_000.0)], scale=0.5,
+               minutes={0: [(30_000, 30_005, 29_965, 30_000, 0.1), (30_000, 30_000, 30_000, 30_000, 10),
+                            (30_000, 30_000, 30_000, 30_000, 10)]}), "below_minimum",
+         "en 0.001 29970.0, xx 0.001 29995.5",  # 30,000 * 0.99985
+         "0.001 * (29995.5 - 29970.0) - 0.0002 * 0.001 * 29970.0 - 0.0004 * 0.001 * 29995.5", ("entry.max_chase_r=0.5",)),
+    Case("one lot: the first target cannot be sold, reaching it moves the stop",
+         # TP1 = 60,040; break-even 59,940 * 1.0006 = 59,975.964, up to 59,976.0, stands from the third bar on
+         Story([RESTED, (60_000, 60_060, 60_000, 60_050), (60_050, 60_050, 59_940, 59_950)],
+               minutes={0: [(60_000, 60_010, 59_930, 60_000, 0.1), QUIET_MINUTE, QUIET_MINUTE]}), "break_even",
+         "en 0.001 59940.0, sl 0.001 59970.0",  # 59,976 * 0.9999 = 59,970.0024
+         "0.001 * (59970.0 - 59940.0) - 0.0002 * 0.001 * 59940.0 - 0.0004 * 0.001 * 59970.0", ("entry.max_chase_r=0.5",)),
     # -- funding, liquidation, the end of the data -----------------------------------------------------------------------------
     Case("funding is paid by a long", Story([*[Q] * 11], funding={3: 0.0001}), "time",
          f"{OPEN}, xx 0.376 59991.0",
