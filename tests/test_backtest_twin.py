@@ -7,6 +7,8 @@ differs. The session's journal, replayed, reproduces the session exactly.
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from bot.cli.main import cli
-from bot.config import parse
+from bot.config import Config, parse
 from bot.core.klines import aggregate
 from bot.journal import Journal
 from bot.market import store
@@ -24,6 +26,7 @@ from bot.market.store import format_time, parse_time
 from bot.market.synthetic import synthetic_market
 from bot.research.backtest import run_backtest
 from bot.research.bt_data import candidates_open_ms, prepare
+from bot.research.bt_journal import replay_journal
 from bot.research.replay import load_market
 from tests.conftest import ROOT
 
@@ -135,9 +138,6 @@ def test_a_session_is_reproduced_exactly_from_its_journal(session, monkeypatch):
 
 
 def test_a_journal_that_was_tampered_with_is_reported_as_a_bug(session, tmp_path):
-    import shutil
-    import sqlite3
-
     data, number = session
     shutil.copy(data / "bot.db", tmp_path / "bot.db")
     with sqlite3.connect(tmp_path / "bot.db") as connection:
@@ -152,6 +152,50 @@ def test_a_journal_that_was_tampered_with_is_reported_as_a_bug(session, tmp_path
     assert done.exit_code == 1
     assert "BUG:" in done.stdout
     assert "decision at" in done.stdout
+
+
+@pytest.fixture
+def killed(session, tmp_path):
+    """The session's journal as a kill leaves it: an order on record and sent, what is only told of its event not yet."""
+    data, number = session
+    shutil.copy(data / "bot.db", tmp_path / "bot.db")
+    with sqlite3.connect(tmp_path / "bot.db") as connection:
+        (last,) = connection.execute(
+            "SELECT max(seq) FROM intents JOIN equity USING (session, seq) WHERE session = ? AND type = 'PlaceOrder'",
+            (number,),
+        ).fetchone()
+        for table in ("events", "intents"):
+            connection.execute(f"DELETE FROM {table} WHERE session = ? AND seq > ?", (number, last))
+        (at_ms,) = connection.execute(
+            "SELECT at_ms FROM events WHERE session = ? AND seq = ?", (number, last)
+        ).fetchone()
+        connection.execute("DELETE FROM equity WHERE session = ? AND seq >= ?", (number, last))
+        connection.execute("DELETE FROM decisions WHERE session = ? AND at_ms >= ?", (number, at_ms))
+        connection.execute("DELETE FROM trades WHERE session = ? AND closed_ms >= ?", (number, at_ms))
+        connection.execute("UPDATE sessions SET ended_ms = NULL WHERE id = ?", (number,))
+    return tmp_path / "bot.db", number
+
+
+def test_what_a_killed_bot_had_not_recorded_yet_is_one_line_and_no_difference(killed):
+    path, number = killed
+
+    report = replay_journal(Config(), path, session=number)
+
+    assert report.differences == []
+    (note,) = report.notes
+    assert note.startswith("the bot was stopped between sending and recording: ")
+
+
+def test_a_record_that_is_missing_before_a_kill_is_a_difference(killed):
+    path, number = killed
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "DELETE FROM decisions WHERE session = ? AND open_ms = (SELECT min(open_ms) FROM decisions)", (number,)
+        )
+
+    report = replay_journal(Config(), path, session=number)
+
+    assert [(d.kind, d.journal) for d in report.differences] == [("decision", "nothing")]
 
 
 @pytest.mark.nightly

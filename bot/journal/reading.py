@@ -60,6 +60,11 @@ class Journal(Writing):
             for (body,) in self._db.execute(sql, (session, from_ms, to_ms)):
                 yield unpack("Decision", orjson.loads(body))
 
+    def equity_by_event(self, session: int) -> Iterator[tuple[tuple[int, int], EquityPoint]]:
+        """Yield ((event, place among its answers), point) of a session's equity line, in order."""
+        keys = self._rows("SELECT seq, n FROM equity WHERE session = ? ORDER BY seq, n", (session,))
+        yield from zip(((row["seq"], row["n"]) for row in keys), self.equity(session), strict=True)
+
     def equity(self, session: int, *, last: int | None = None) -> list[EquityPoint]:
         """Return the equity line of a session, or its `last` points."""
         rows = self._rows(

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bot.config import Config
 from bot.core.codec import encode
 from bot.core.errors import DataError, DataMissing, InvariantError
+from bot.core.events import Event, SessionStarted
 from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.engine import Engine
 from bot.journal import Journal
@@ -22,6 +23,8 @@ from bot.research.bt_bars import calendar_of
 from bot.research.models import model_for
 from bot.strategy.features import Features
 
+KINDS: Final = ("intent", "decision", "trade", "equity point")
+FAR: Final = 1 << 62
 SHOWN: Final = 10  # differences of a kind that are printed
 
 
@@ -129,11 +132,12 @@ def replay_journal(config: Config, path: Path, *, session: int | None = None) ->
         for seq, event in journal.events(number):
             report.events += 1
             try:
-                ours.take(seq, engine.handle(event))
+                ours.take(seq, event, engine.handle(event))
             except InvariantError as error:
                 report.notes.append(f"event {seq} broke a rule: {error}")
         theirs = _held(journal, number)
-        for kind in ("intent", "decision", "trade", "equity point"):
+        _forgive_unwritten(report, ours, theirs, ended=row.get("ended_ms") is not None)
+        for kind in KINDS:
             report.compare(kind, ours.of[kind], theirs.of[kind])
     return report
 
@@ -168,24 +172,62 @@ class _Said:
     """What an engine said, by kind and key, in the journal's form."""
 
     def __init__(self) -> None:
-        self.of: dict[str, dict[Any, Any]] = {kind: {} for kind in ("intent", "decision", "trade", "equity point")}
+        self.of: dict[str, dict[Any, Any]] = {kind: {} for kind in KINDS}
+        self.records: dict[int, list[tuple[str, Any]]] = {}  # (kind, key) of what is recorded of each event
+        self.starts: list[int] = []  # events with which the bot was started
 
-    def take(self, seq: int, outputs: list[Any]) -> None:
+    def take(self, seq: int, event: Event, outputs: list[Any]) -> None:
+        if isinstance(event, SessionStarted):
+            self.starts.append(seq)
         place = 0
-        for output in outputs:
+        for n, output in enumerate(outputs):
             match output:
                 case Decision():
-                    self.of["decision"][output.open_ms] = encode(output)
+                    self._record(seq, "decision", output.open_ms, encode(output))
                 case TradeRecord():
-                    self.of["trade"][output.trade_id] = encode(output)
+                    self._record(seq, "trade", output.trade_id, encode(output))
                 case EquityPoint():
-                    points = self.of["equity point"]
-                    points[len(points)] = (output.at_ms, str(output.wallet), str(output.equity), str(output.peak))
+                    self._record(seq, "equity point", (seq, n), _money(output))
                 case NakedSpell():
                     pass
                 case _:
                     self.of["intent"][seq, place] = encode(output)
                     place += 1
+
+    def _record(self, seq: int, kind: str, key: Any, value: Any) -> None:
+        self.of[kind][key] = value
+        self.records.setdefault(seq, []).append((kind, key))
+
+
+def _money(point: EquityPoint) -> tuple[int, str, str, str]:
+    return point.at_ms, str(point.wallet), str(point.equity), str(point.peak)
+
+
+def _forgive_unwritten(report: Replayed, ours: _Said, theirs: _Said, *, ended: bool) -> None:
+    """Take out what the bot could not write any more when it was stopped in the middle, and say so in one line.
+
+    Orders are on record before they are sent; what is only told (decision, trade, equity) follows some milliseconds later. A bot
+    that is killed between the two leaves events without it: the last ones before the next start, the first of them with an
+    intent. Anything else that is missing is a difference.
+    """
+    stops = [*ours.starts[1:], *([] if ended else [FAR])]
+    sent = {seq for seq, _ in theirs.of["intent"]}
+    for stop in stops:
+        missing: list[int] = []
+        for seq in sorted((s for s in ours.records if s < stop), reverse=True):
+            if any(key in theirs.of[kind] for kind, key in ours.records[seq]):
+                break
+            missing.append(seq)
+        while missing and missing[-1] not in sent:
+            missing.pop()
+        lost = [each for seq in missing for each in ours.records[seq]]
+        for kind, key in lost:
+            ours.of[kind].pop(key, None)
+        if lost:
+            report.notes.append(
+                f"the bot was stopped between sending and recording: {len(lost)} records of event {missing[-1]} and after are "
+                "not in the journal; nothing of them is compared"
+            )
 
 
 def _held(journal: Journal, session: int) -> _Said:
@@ -198,7 +240,5 @@ def _held(journal: Journal, session: int) -> _Said:
         held.of["intent"][seq, place] = encode(intent)
     held.of["decision"] = {d.open_ms: encode(d) for d in journal.decisions(session)}
     held.of["trade"] = {t.trade_id: encode(t) for t in journal.trades(session)}
-    held.of["equity point"] = {
-        i: (p.at_ms, str(p.wallet), str(p.equity), str(p.peak)) for i, p in enumerate(journal.equity(session))
-    }
+    held.of["equity point"] = {key: _money(point) for key, point in journal.equity_by_event(session)}
     return held
