@@ -295,8 +295,8 @@ class Portfolio(Audit):
     def _advance_trade(self, trade: Trade, hedger: Hedger, at_ms: int, out: list[Any]) -> None:
         known, alpha, leverage = self.known, self.symbols[0], self.limits.leverage
         trade.advance(at_ms, known.now, quote=known.quote(alpha), price=known.price(alpha), out=out)
-        complete = trade.stage is not Stage.PENDING and trade.entry.done
-        if complete and not hedger.opened and not trade.bracket.closing:
+        complete = not hedger.opened and trade.stage is not Stage.PENDING and trade.entered
+        if complete and not trade.bracket.closing:
             hedger.open(
                 trade.bracket.bought * trade.bracket.average,
                 lambda symbol: known.leg_market(symbol, self.account.last.get(symbol), leverage),

@@ -44,7 +44,7 @@ def watch(engine: "Engine") -> Watch | None:
     trade = engine.trade
     if trade is None or not engine.calm() or trade.bracket.closing or trade.bracket.exposed <= 0:
         return None
-    if not trade.first_fill_ms or not trade.entry.done:
+    if not trade.first_fill_ms or not trade.entered:
         return None
     return Watch(
         trade.side.sign,

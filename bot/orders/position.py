@@ -53,6 +53,8 @@ class Sums(NamedTuple):
     average: Decimal
     cover: Decimal
     idle: bool
+    entered: bool  # every entry order has ended, and all its fills are known
+    left: Decimal  # share of the filled entry that is still held, 0 to 1
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class Position:
             filled += order.filled
             value += order.notional
             settled = settled and order.settled
+        entered = settled
         held, exposed, cover = bought - self.foreign, filled - self.foreign, ZERO
         for order in self._reducers():
             known, cumulative = order.known, order.cumulative
@@ -126,7 +129,8 @@ class Position:
                 cover += order.remaining
         average = value / bought if bought else ZERO
         idle = not exposed and not held and settled
-        return Sums(version, self.foreign, bought, exposed, held, average, cover, idle)
+        left = max(exposed, ZERO) / filled if filled else ZERO
+        return Sums(version, self.foreign, bought, exposed, held, average, cover, idle, entered, left)
 
     def _reducers(self) -> list[Order]:
         found = [*self.stops, *self.guards, *self.exits]

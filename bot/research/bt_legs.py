@@ -19,6 +19,7 @@ from bot.strategy.kernel import params as all_params
 from bot.structure import pac
 
 LEG_COLUMNS = ("atr14", "pac_supply_top", "pac_demand_bottom", "highest50", "lowest50")
+_AT = {name: place for place, name in enumerate(LEG_COLUMNS)}
 _SUPPLY = pac.COLUMNS.index("pac_supply_top")
 _DEMAND = pac.COLUMNS.index("pac_demand_bottom")
 
@@ -99,3 +100,16 @@ def leg_columns(bars: Klines, config: Config, *, resets: list[int]) -> np.ndarra
             result[start:stop],
         )
     return result
+
+
+class LegRow:
+    """One bar of a leg: values by name, read from the table when they are asked for (hardly ever)."""
+
+    __slots__ = ("place", "table")
+
+    def __init__(self, table: np.ndarray, place: int) -> None:
+        self.table, self.place = table, place
+
+    def __getitem__(self, name: str) -> float:
+        """Return a column; KeyError if there is none of that name."""
+        return float(self.table[self.place, _AT[name]])

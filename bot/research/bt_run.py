@@ -17,7 +17,7 @@ from bot.engine.stretch import Stretch, pass_over
 from bot.engine.stretch import watch as watch_of
 from bot.research.bt_bars import kline_of
 from bot.research.bt_data import BASE_MS, Prepared
-from bot.research.bt_legs import LEG_COLUMNS
+from bot.research.bt_legs import LegRow
 from bot.research.bt_quiet import silent, unreached
 from bot.research.bt_session import Outcome
 from bot.research.bt_units import Units
@@ -59,16 +59,16 @@ class Pass(Units):
         stretch = Stretch(
             [open_ms + BASE_MS for open_ms in opens],
             closes,
-            float(alpha.base.high[index:stop].max()),
-            float(alpha.base.low[index:stop].min()),
+            max(alpha.base.high[index:stop].tolist()),
+            min(alpha.base.low[index:stop].tolist()),
         )
         self.take(pass_over(self.engine, stretch))
-        self.stand_before(stop)
-        series = self.engine.known.series
-        for name in self.legs:
-            series[name].row = self._leg_row(name, places[name] + count - 1)
-        series[self.alpha].row = self.prepared.columns.row(stop - 1)
         for name, told in closes.items():
+            series = self.engine.known.series[name]
+            # The last bar alone: more of them only a decision asks for, and `close` sees to that.
+            series.closes, series.last_open_ms = {opens[-1]: told[-1]}, opens[-1]
+            place = places[name] + count - 1
+            series.row = self.prepared.columns.row(place) if name == self.alpha else self._leg_row(name, place)
             self.broker.here[name] = told[-1]
         self.broker.now, self.funding_until = stretch.close_ms[-1], opens[-1]
         return stop
@@ -104,9 +104,9 @@ class Pass(Units):
             count = silent(watch, self.prepared.columns.light, alpha.base.close, self.asks, index, count)
         return places, count
 
-    def _leg_row(self, name: str, place: int) -> dict[str, float]:
+    def _leg_row(self, name: str, place: int) -> LegRow:
         """Return a leg's values by name."""
-        return dict(zip(LEG_COLUMNS, self.prepared.legs[name][place].tolist(), strict=True))
+        return LegRow(self.prepared.legs[name], place)
 
     def _forget_before_gap(self, name: str, closes: dict[int, float], part: slice) -> None:
         """Drop closes from before a long gap, as the engine does when it meets one."""
@@ -132,6 +132,8 @@ class Pass(Units):
         events: list[Event] = []
         if signal or self.engine.trade is not None:
             if signal:
+                if self.engine.trade is not None and not self.every_bar:
+                    self.stand_before(index)
                 events.extend(self._funding_rates(now, index))
             # At the decision the book stands around the close; the next bar's open is not known yet.
             for name in self.symbols:
@@ -154,7 +156,7 @@ class Pass(Units):
     def _may_exit(self, row: dict[str, float], close: float) -> bool:
         """Whether a bar may end a trade: then prices are told with it, to measure slippage against."""
         trade = self.engine.trade
-        if trade is None or not trade.entry.done:
+        if trade is None or not trade.entered:
             return trade is not None
         sign = trade.side.sign
         if row["pac_event"] >= 2.0 and row["pac_dir"] == -sign:

@@ -22,7 +22,7 @@ from bot.core.intents import Alert, Intent
 from bot.core.records import TradeFill, TradeRecord
 from bot.core.types import Instrument, Kline, Quote, Side, to_decimal
 from bot.orders.bracket import Bracket
-from bot.orders.maker_taker import Entry
+from bot.orders.maker_taker import Entry, Phase
 from bot.orders.position import Target
 from bot.orders.state import ZERO
 from bot.strategy.setup import Row, TradePlan, column, targets
@@ -115,13 +115,17 @@ class Trade:
     @property
     def gone(self) -> bool:
         """Whether BTC is flat and will not be entered again."""
-        return self.entry.done and self.bracket.exposed <= 0
+        return self.entered and self.bracket.exposed <= 0
+
+    @property
+    def entered(self) -> bool:
+        """Whether the entry is over and every fill of it known."""
+        return self.entry.phase is Phase.DONE and self.bracket.sums().entered
 
     @property
     def left(self) -> Decimal:
         """Share of the entry that is still held."""
-        bought = self.entry.filled
-        return max(self.bracket.exposed, ZERO) / bought if bought else ZERO
+        return self.bracket.sums().left
 
     @property
     def trailing(self) -> bool:
@@ -190,7 +194,7 @@ class Trade:
         if bracket.closing:
             self.entry.abort(bracket.exit_reason)
         self.entry.advance(now, quote, out)
-        if self.stage is Stage.CLOSED or not self.entry.done:
+        if self.stage is Stage.CLOSED or not self.entered:
             return
         if self.stage is Stage.PENDING:
             self._entered(now, out)
