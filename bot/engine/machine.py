@@ -31,7 +31,7 @@ from bot.core.events import (
     TimerFired,
 )
 from bot.core.intents import Alert, CancelTimer, Intent, RequestSnapshot, SetLeverage, SetTimer
-from bot.core.records import Decision, EquityPoint, Record
+from bot.core.records import Decision, Record
 from bot.core.types import Denied, Kline, OrderStatus, to_decimal
 from bot.engine import view
 from bot.engine.decision import Desk
@@ -362,8 +362,7 @@ class Engine:
         portfolio.doubt(out)
 
     def _progress(self, out: list[Any]) -> tuple[Any, ...]:
-        acted = len([o for o in out if type(o) is not EquityPoint])
-        return (acted, self.pending is None, self.portfolio.progress())
+        return (len(out), self.pending is None, self.portfolio.progress())
 
     def _set_leverage(self, out: list[Any]) -> None:
         """Ask for the leverage in force while flat."""

@@ -145,7 +145,7 @@ class Session:
             if events is None:
                 return
             if events:
-                if any(_wants_book(event, self.alpha) for event in events):
+                if any([_wants_book(event, self.alpha) for event in events]):  # noqa: C419
                     events.insert(0, broker.quotes(self.symbols))
                 self.deliver(events)
 

@@ -81,8 +81,12 @@ class Limits:
     @property
     def day_r(self) -> float:
         """Realised and open result of the day in R."""
-        unit = self.day_unit
-        return float((self.equity - self.day_equity) / unit) if unit > 0 else 0.0
+        kept = self.kept.get("day")
+        if kept is None or kept[0] is not self.equity or kept[1] is not self.day_equity:
+            unit = self.day_unit
+            found = float((self.equity - self.day_equity) / unit) if unit > 0 else 0.0
+            kept = self.kept["day"] = (self.equity, self.day_equity, found)
+        return float(kept[2])
 
     @property
     def mean_slippage(self) -> float:
