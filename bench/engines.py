@@ -41,8 +41,7 @@ def market(count: int, *, days: int = 60, seed: int = 7) -> Market:
     made = synthetic_market(days, seed)
     bars = {}
     for symbol, minutes in made.klines.items():
-        base = repeat(aggregate(minutes, BASE_MS), count)
-        bars[symbol] = {"3m": base, "15m": aggregate(base, 900_000)}
+        bars[symbol] = {"3m": repeat(aggregate(minutes, BASE_MS), count)}  # all that a back-test reads
     return Market(bars, made.funding, "synthetic")
 
 
@@ -154,6 +153,7 @@ def side_by_side(count: int, config: Config, repeats: int) -> dict[str, Any]:
 def growth(lengths: tuple[int, ...], config: Config) -> dict[str, float]:
     """Return bars a second of the whole strategy over histories of several lengths."""
     found = {}
+    run_backtest(config, market(min(lengths)))  # loads what the first run loads
     for length in lengths:
         data = market(length)
         began = time.process_time()

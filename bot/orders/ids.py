@@ -67,6 +67,7 @@ class ClientId:
         return _written(self.environment, self.role, self.symbol_index, self.sequence, self.leg, self.attempt)
 
 
+@lru_cache(maxsize=512)  # every message of an order asks anew
 def parse(client_id: str) -> ClientId | None:
     """Return the parts of an id of ours, None for anybody else's.
 
