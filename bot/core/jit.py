@@ -58,9 +58,8 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
-    compiled: Any = njit(**FLAGS, forceinline=inlined)(
-        function
-    )  # said either way: what is not said, a caller hands down
+    # said either way: what is not said, a caller hands down
+    compiled: Any = njit(**FLAGS, forceinline=inlined)(function)
     if hasattr(compiled, "get_call_template"):  # not with jit off
         compiled.get_call_template = _without_literals(compiled.get_call_template)
     return cast("Callable[P, R]", compiled)
