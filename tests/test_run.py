@@ -299,3 +299,5 @@ def test_json_report_of_the_command_line(market, tmp_path):
     report = json.loads(done.stdout)
     assert set(report) == {"summary", "trades"}
     assert report["summary"]["claims"]
+    assert report["summary"]["decision_ms"] > 0
+    assert report["summary"]["slippage"] is not None

@@ -8,7 +8,6 @@ restart with something open the account is looked at before all that, once more 
 import asyncio
 import gc
 import json
-import secrets
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -24,13 +23,13 @@ from bot.app.measures import Measures
 from bot.app.options import RunOptions
 from bot.app.recovery import Recovery
 from bot.app.setup import compile_kernels, configure_logging, interrupted
+from bot.app.showing import Showing
 from bot.app.upkeep import Upkeep, upkeep_of
 from bot.app.venues import VENUES, Venue, preflight
 from bot.config import Config
 from bot.core.errors import BotError, InvariantError, WireError
-from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored, KlineClosed
+from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored
 from bot.core.intents import Alert, PlaceOrder, RequestSnapshot
-from bot.core.records import Decision, TradeRecord
 from bot.core.types import Instrument, Kline
 from bot.engine import BASE_MS
 from bot.execution.client import HardenedBSM, LocalClient
@@ -38,7 +37,7 @@ from bot.execution.clock import WallClock
 from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
-from bot.execution.stamps import Decisions, percentile
+from bot.execution.stamps import Decisions
 from bot.execution.streams import Streams
 from bot.execution.tasks import Tasks
 from bot.jobs import Repeat
@@ -47,13 +46,11 @@ from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
 from bot.orders.ids import parse
 from bot.report.compared import Compared
-from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
-from bot.report.ledger import FOLDER, Ledger, Miss, forget
+from bot.report.ledger import FOLDER, Ledger, forget
 from bot.report.live import Live
-from bot.report.operator import remove_run_file, write_run_file
 from bot.report.progress import say
-from bot.report.session import render, session_report
+from bot.report.session import render
 from bot.report.terminal import Terminal
 
 log = structlog.get_logger("bot")
@@ -78,7 +75,7 @@ async def run_bot(config: Config, options: RunOptions) -> int:
         return await bot.run(stack)
 
 
-class Bot(Recovery):
+class Bot(Showing, Recovery):
     """Everything that runs, from `start` to the end of `run`."""
 
     def __init__(self, config: Config, options: RunOptions, venue: Venue, journal: Journal) -> None:
@@ -244,40 +241,6 @@ class Bot(Recovery):
             return
         await self.venue.finished()
 
-    async def _open_views(self, stack: AsyncExitStack) -> None:
-        if self.options.dashboard:
-            token = secrets.token_urlsafe(24)
-            page = Dashboard(
-                self.hub,
-                host=self.config.dashboard.host,
-                port=self.options.port,
-                token=token,
-                snapshot=self.snapshot,
-                trades=self._last_trades,
-                command=self._command,
-                live=self.live,
-            )
-            assert self.session is not None
-            page.add_equity(self.journal.equity(self.session.id))
-            port = await page.start()
-            stack.push_async_callback(page.close)
-            write_run_file(data_folder(), port=port, venue=self.venue.name, token=token)
-            stack.callback(remove_run_file, data_folder())
-            place = f"http://{self.config.dashboard.host}:{port}"
-            say(f"dashboard: {place} (commands: {place}/#token={token})", quiet=self.quiet)
-        if self.options.json or self.options.quiet:
-            return
-        self.terminal = Terminal(self.hub, snapshot=self.snapshot)
-        self._view = asyncio.create_task(self.terminal.run(), name="terminal")
-        stack.push_async_callback(self._close_terminal)
-
-    async def _close_terminal(self) -> None:
-        if self.terminal is not None and self._view is not None:
-            self.terminal.close()
-            await asyncio.wait([self._view], timeout=3)
-            self._view.cancel()
-            self.terminal = None
-
     def _start_jobs(self) -> None:
         clock, jobs = self.venue.clock, self.config.jobs
 
@@ -332,21 +295,6 @@ class Bot(Recovery):
 
         Console(file=sys.stdout).print(render(report))
 
-    def report(self) -> dict[str, Any]:
-        """Return the session report: summary and trades."""
-        assert self.session is not None
-        equity = self.journal.equity(self.session.id)
-        return session_report(
-            self.journal.trades(self.session.id),
-            decisions=self.journal.decisions(self.session.id),
-            equity=equity,
-            meta={
-                **self.venue.meta,
-                "ledger": self.ledger.summary() if self.ledger else None,
-                "initial_equity": float(equity[0].equity) if equity else None,
-            },
-        )
-
     async def close(self) -> None:
         """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""
         for job in self._jobs:
@@ -365,73 +313,7 @@ class Bot(Recovery):
         await self.tasks.close()
         await self.client.close_connection()
 
-    def _bar(self, event: KlineClosed) -> None:
-        """Let chart and ledger take a bar that the engine has handled, with the row that it saw."""
-        assert self.ledger is not None
-        bar = event.kline
-        series = self.engine.known.series.get(bar.symbol)
-        row = series.row if series is not None and series.last_open_ms == bar.open_ms else None
-        values = getattr(row, "values", None)
-        self.live.take(event, values)
-        self.ledger.take(event, values)
-        if bar.symbol == self.symbols[0] and not event.history:
-            self._told_miss(self.ledger.check())
-
-    def _told_miss(self, miss: Miss | None) -> None:
-        """Alert the person to the first closed bar that came out differently, and stop entries."""
-        if miss is not None:
-            self._own_alert(Alert("critical", f"{miss}; entries stop"))
-            self._command("stop_entries", {"reason": f"repaint: {miss}"})
-
-    def _decision_on(self, open_ms: int) -> Decision | None:
-        assert self.session is not None
-        return next(self.journal.decisions(self.session.id, from_ms=open_ms, to_ms=open_ms + 1), None)
-
     # Doors -------------------------------------------------------------------------------------------------------------
-
-    def _measured(self) -> dict[str, Any]:
-        """Return what the session report says about the bot itself."""
-        assert self.session is not None
-        decisions = self.journal.measures(self.session.id, "decision_ms")
-        naked = [float(spell.ms) for spell in self.journal.naked(self.session.id)]
-        return {
-            "decision_ms": percentile(decisions, 0.5) if decisions else None,
-            "decision_ms_p99": percentile(decisions, 0.99) if decisions else None,
-            "naked_ms_p50": percentile(naked, 0.5) if naked else None,
-            "naked_ms_p99": percentile(naked, 0.99) if naked else None,
-            "slippage": self.engine.snapshot()["slippage"],
-        }
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the engine's state with what only this shell knows."""
-        state = self.engine.snapshot()
-        if self.halt.reason:
-            state["limits"]["entries_off"] = self.halt.reason
-        return {
-            **state,
-            **self.measures.view(),
-            "halted": self.halt.reason,
-            "lag_ms": self.streams.lag_ms if self.streams is not None else None,
-            "feeds": self.streams.view() if self.streams is not None else {},
-            "rate_limits": self.limits.view(),
-            "orders_waiting": self.executor.submission.waiting if self.executor is not None else 0,
-            "venue": self.venue.name,
-            "clock_ms": self.venue.clock.now_ms(),
-            "session": self.session.id if self.session else None,
-            "source": self.venue.meta.get("source"),
-            "speed": self.options.speed if self.venue.name == "sim" else None,
-            "profile": self.options.profile,
-            "bars_cross_checked": self.loop.cross_checked,
-            "bars_mismatched": self.loop.cross_mismatches,
-            **(self.upkeep.figures() if self.upkeep else {}),
-            "ledger": self.ledger.summary() if self.ledger else None,
-            "compared": self.compared.rows(),
-            "forming": self.streams.forming() if self.streams is not None else {},
-        }
-
-    def _last_trades(self) -> list[TradeRecord]:
-        assert self.session is not None
-        return self.journal.last_trades(200, self.session.id)
 
     def _command(self, name: str, args: dict[str, Any]) -> None:
         self.loop.emit(Command(self.venue.clock.now_ms(), name, args))
