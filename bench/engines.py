@@ -27,12 +27,13 @@ BASE_MS = 180_000
 SUITES_PER_BAR = 3.6  # three symbols, each with its 3m bar and a fifth of a 15m bar
 MULTIPLE, LENGTH = 3.0, 10
 MEMORY = """
-import resource, sys
+import sys
+from bench.clock import peak_mb
 from bench import engines
 from bot.config import Config
 from bot.research.backtest import run_backtest
 run_backtest(Config(), engines.market(int(sys.argv[1])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_mb())
 """
 
 

@@ -60,13 +60,14 @@ taken = ours.{which}(synthetic_bars(int(sys.argv[1])), Config())
 print(*clock.percentiles(taken[len(taken) // 10 :]))  # the first calls look their types up
 """
 MEMORY = """
-import resource, sys
+import sys
+from bench.clock import peak_mb
 from bench.markets import synthetic_bars
 from bot.config import Config
 from bot.strategy.features import batch_chunks
 for _ in batch_chunks(synthetic_bars(int(sys.argv[1])), Config()):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_mb())
 """
 
 
