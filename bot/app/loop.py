@@ -24,13 +24,12 @@ from bot.core.intents import Alert, CancelOrder, Intent, PlaceOrder, SetLeverage
 from bot.core.klines import Aggregator
 from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.core.types import Kline, Quote
-from bot.engine import Engine, Output
+from bot.engine import BASE_MS, Engine, Output
 from bot.journal import Journal
 from bot.report.hub import Hub
 
 log = structlog.get_logger("bot")
 HIGHER_MS = 900_000
-BASE_MS = 180_000
 URGENT = (PlaceOrder, CancelOrder, SetLeverage)
 TOLD = (Decision, EquityPoint, TradeRecord, NakedSpell, Alert)
 AFTERWARDS_S = 0.01  # longer than it takes to send
