@@ -176,6 +176,8 @@ def test_a_gap_is_a_finding_and_is_filled(capsys, klines, tmp_path):
         (("signals", "--klines", "{klines}", "--out", "{tmp}/a.csv", "--from", "2030-01-01"), 3, "no bar"),
         (("signals", "--klines", "{klines}", "--out", "{tmp}/a.csv", "--from", "yesterday"), 2, "yesterday"),
         (("signals", "--klines", "{klines}", "--out", "{tmp}/a.csv", "--symbol", "XRPUSDT"), 3, "XRPUSDT"),
+        (("backtest", "--klines", "{tmp}/nothing", "--from", "yesterday"), 2, "--from: 'yesterday'"),
+        (("download", "--to", "2023-02-30"), 2, "--to: 2023-02-30"),
         (("run", "--klines", "{tmp}/nothing"), 3, "nothing"),
         (("run", "--speed", "fast"), 2, "fast"),
         (("run", "--venue", "testnet"), 2, "BINANCE_API_KEY"),

@@ -19,11 +19,11 @@ from bot.core.errors import BotError
 from bot.core.intents import Alert
 from bot.core.redact import redact
 from bot.core.types import Instrument
+from bot.engine import BASE_MS
 from bot.execution import wire
 
 AGAIN_MS: Final = 30_000
 BAR_LATE_MS: Final = 60_000  # beyond the base interval
-BASE_MS: Final = 180_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,13 +106,16 @@ def command(*args: Any, group: click.Group = cli, **kwargs: Any) -> Callable[...
     return decorate
 
 
-def time_of(text: str | None) -> int | None:
-    """Return epoch milliseconds of a time as typed; None stays None."""
+def _time(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Read a time as typed while the command line is read: a wrong one is told before anything long begins."""
     if text is None:
         return None
     from bot.market.store import parse_time
 
-    return parse_time(text)
+    try:
+        return parse_time(text)
+    except ConfigError as error:
+        raise ConfigError(f"{option.opts[0]}: {error}") from None
 
 
 def klines_option(required: bool = False) -> Callable[..., Any]:
@@ -120,10 +123,9 @@ def klines_option(required: bool = False) -> Callable[..., Any]:
 
 
 def range_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("--to", "to", metavar="T", help="Up to this bar open time, exclusive.")(function)
-    return click.option("--from", "from_", metavar="T", help="From this bar open time (2023-01-01, ...T12:03, ms).")(
-        function
-    )
+    until, since = "Up to this bar open time, exclusive.", "From this bar open time (2023-01-01, ...T12:03, ms)."
+    function = click.option("--to", "to_ms", metavar="T", callback=_time, help=until)(function)
+    return click.option("--from", "from_ms", metavar="T", callback=_time, help=since)(function)
 
 
 def speed_of(text: str | None, default: float) -> float | None:

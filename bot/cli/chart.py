@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -12,7 +12,7 @@ from bot.cli.base import command, echo_json, klines_option, range_options, setti
 @range_options
 @click.option("--out", default="chart.html", show_default=True, metavar="FILE", help="The page to write.")
 @click.option("--trades", "with_trades", is_flag=True, help="Also draw the trades of the journal's last session.")
-def chart(klines: str | None, from_: str | None, to: str | None, out: str, with_trades: bool) -> None:
+def chart(klines: str | None, from_ms: int | None, to_ms: int | None, out: str, with_trades: bool) -> None:
     """Draw klines with order blocks, structure, trails and signals as one HTML file."""
     from bot.app.chart import write_chart
 
@@ -21,8 +21,8 @@ def chart(klines: str | None, from_: str | None, to: str | None, out: str, with_
         settings.load(),
         Path(klines) if klines else None,
         Path(out),
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         with_trades=with_trades,
         quiet=settings.quiet or settings.json,
     )

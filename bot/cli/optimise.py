@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
 
 
 def _space_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,8 +42,8 @@ def _space_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--out", metavar="DIR", help="Write optimise.html, optimise.json and winner.toml.")
 def optimise(
     klines: str,
-    from_: str | None,
-    to: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
     trials: int,
     storage: str | None,
     study: str | None,
@@ -73,8 +73,8 @@ def optimise(
         study=study,
         space=space,
         seed=seed,
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         holdout=holdout,
         min_trades=min_trades,
         use_cache=not no_cache,
@@ -113,8 +113,8 @@ def optimise(
 @click.option("--out", metavar="DIR", help="Write walkforward.html and walkforward.json.")
 def walkforward(
     klines: str,
-    from_: str | None,
-    to: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
     slice_: str,
     train: str,
     monthly: bool,
@@ -147,8 +147,8 @@ def walkforward(
         storage=storage,
         space=space,
         seed=seed,
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         min_trades=min_trades,
     )
     told = walking.walk(tasks, market, jobs=jobs, quiet=settings.quiet or settings.json)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -100,7 +100,7 @@ def calibrate(
 @click.option("--symbol", metavar="S", help="Default BTCUSDT.")
 @range_options
 @click.option("--out", required=True, metavar="FILE", help="The script to write, such as findings.pine.")
-def pine(klines: str | None, symbol: str | None, from_: str | None, to: str | None, out: str) -> None:
+def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int | None, out: str) -> None:
     """Write a Pine v6 script that draws our blocks, breaks and signals on your own TradingView chart."""
     from bot.app.chart import tape_of
     from bot.core.errors import DataMissing
@@ -118,8 +118,7 @@ def pine(klines: str | None, symbol: str | None, from_: str | None, to: str | No
         raise DataMissing(
             "there are no klines to find anything on: `python -m bot download` gets them, or use --klines DIR"
         )
-    bars = store.load(source, symbol or config.data.symbols[0], "3m").between(None, time_of(to))
-    from_ms = time_of(from_)
+    bars = store.load(source, symbol or config.data.symbols[0], "3m").between(None, to_ms)
     if not len(bars.between(from_ms)):
         raise DataMissing(f"{source} has no bar of {bars.symbol} 3m between --from and --to")
     found = script(tape_of(config, bars), bars.interval, from_ms=from_ms)

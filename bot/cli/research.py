@@ -6,7 +6,7 @@ from time import process_time
 
 import click
 
-from bot.cli.base import command, echo_json, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, range_options, settings_of
 from bot.core.errors import ConfigError
 
 
@@ -27,8 +27,8 @@ from bot.core.errors import ConfigError
 @click.option("--session", type=int, metavar="ID", help="With --journal: which session (default the last with events).")
 def backtest(
     klines: str | None,
-    from_: str | None,
-    to: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
     bars: int | None,
     out: str | None,
     near_misses: int,
@@ -44,7 +44,7 @@ def backtest(
     settings = settings_of()
     config = settings.load()
     if journal is not None:
-        if klines or from_ or to or bars or out:
+        if klines or from_ms is not None or to_ms is not None or bars or out:
             raise ConfigError(
                 "--journal replays a session's own events: leave --klines, --from, --to, --bars and --out out"
             )
@@ -76,7 +76,7 @@ def backtest(
     began = process_time()
     total = len(market.base(config.data.symbols[0]))
     with progress("indicators", total, quiet=quiet) as advance:
-        prepared = prepare(config, market, from_ms=time_of(from_), to_ms=time_of(to), bars=bars, progress=advance)
+        prepared = prepare(config, market, from_ms=from_ms, to_ms=to_ms, bars=bars, progress=advance)
     with progress("back-test", prepared.stop - prepared.first, quiet=quiet) as advance:
         result = run_backtest(
             config, market, signals_cache=prepared, profile=settings.profile or "alert", progress=advance

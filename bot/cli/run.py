@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import command, klines_option, range_options, settings_of, speed_of, time_of
+from bot.cli.base import command, klines_option, range_options, settings_of, speed_of
 from bot.core.errors import ConfigError
 from bot.core.garbage import uncollected
 
@@ -27,8 +27,8 @@ from bot.core.garbage import uncollected
 def run(
     venue: str,
     klines: str | None,
-    from_: str | None,
-    to: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
     speed: str | None,
     once: bool,
     no_dashboard: bool,
@@ -37,7 +37,7 @@ def run(
     """Run the bot: one process, signals, orders, protection."""
     settings = settings_of()
     config = settings.load()
-    if venue != "sim" and (klines or from_ or to or speed or once):
+    if venue != "sim" and (klines or from_ms is not None or to_ms is not None or speed or once):
         raise ConfigError("--klines, --from, --to, --speed and --once replay history and belong to --venue sim")
     with uncollected():
         from bot.app.options import RunOptions
@@ -46,8 +46,8 @@ def run(
     options = RunOptions(
         venue=venue,
         klines=Path(klines) if klines else None,
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         speed=speed_of(speed, config.sim.speed),
         once=once,
         dashboard=not no_dashboard,
@@ -67,7 +67,9 @@ def run(
 @range_options
 @click.option("--speed", default="1", show_default=True, metavar="X", help="Replay seconds per second, at most 60.")
 @click.option("--faults", metavar="FILE", help="JSON list of faults to begin with (docs/venue-cases.md).")
-def exchange(port: int, klines: str | None, from_: str | None, to: str | None, speed: str, faults: str | None) -> None:
+def exchange(
+    port: int, klines: str | None, from_ms: int | None, to_ms: int | None, speed: str, faults: str | None
+) -> None:
     """Serve the embedded exchange alone, for any Binance futures client."""
     settings = settings_of()
     config = settings.load()
@@ -80,8 +82,8 @@ def exchange(port: int, klines: str | None, from_: str | None, to: str | None, s
         config,
         port=port,
         klines=Path(klines) if klines else None,
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         speed=factor,
         faults=Path(faults) if faults else None,
         quiet=settings.quiet,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -15,7 +15,7 @@ from bot.cli.base import command, echo_json, klines_option, range_options, setti
 @range_options
 @click.option("--cold", is_flag=True, help="Start the indicators at --from, with nothing before.")
 def signals(
-    klines: str, symbol: str | None, interval: str | None, out: str, from_: str | None, to: str | None, cold: bool
+    klines: str, symbol: str | None, interval: str | None, out: str, from_ms: int | None, to_ms: int | None, cold: bool
 ) -> None:
     """Write every indicator value, condition and gate per closed bar."""
     from bot.research.signals import write_signals
@@ -27,8 +27,8 @@ def signals(
         Path(out),
         symbol=symbol,
         interval=interval,
-        from_ms=time_of(from_),
-        to_ms=time_of(to),
+        from_ms=from_ms,
+        to_ms=to_ms,
         cold=cold,
         quiet=settings.quiet,
     )

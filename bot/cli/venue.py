@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from bot.cli.base import command, echo_json, range_options, settings_of, time_of
+from bot.cli.base import command, echo_json, range_options, settings_of
 from bot.core.errors import ConfigError
 
 VENUES = ["sim", "paper", "testnet", "live"]
@@ -19,7 +19,7 @@ def _list(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--intervals", default="1m,3m,15m", show_default=True, metavar="1m,3m", help="Intervals to fetch.")
 @range_options
 @click.option("--out", metavar="DIR", help="Default data/klines of BOT_DATA.")
-def download(symbols: str | None, intervals: str, from_: str | None, to: str | None, out: str | None) -> None:
+def download(symbols: str | None, intervals: str, from_ms: int | None, to_ms: int | None, out: str | None) -> None:
     """Fetch klines and funding: bulk archive with checksums, REST for the rest; resumable, verified."""
     from pathlib import Path
 
@@ -36,7 +36,6 @@ def download(symbols: str | None, intervals: str, from_: str | None, to: str | N
         interval_ms(name)
     if not wanted or not (names := _list(symbols, config.data.symbols)):
         raise ConfigError("--symbols and --intervals need at least one name each")
-    to_ms, from_ms = time_of(to), time_of(from_)
     if from_ms is None:
         from_ms = (to_ms or int(machine_ms())) - config.data.download_days * 86_400_000
     if to_ms is not None and to_ms <= from_ms:
