@@ -7,7 +7,9 @@ from turning the trade around.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -61,7 +63,8 @@ def regress(btc: Sequence[float], leg: Sequence[float], beta_of: str = "btc") ->
     >>> round(r.beta, 4), round(r.own_beta, 4), round(r.r2, 4)
     (0.5039, 1.9847, 1.0)
     """
-    return _fit(_excess_returns(btc), _excess_returns(leg), beta_of)
+    x, y = _excess_returns((btc, leg))
+    return _fit(x, y, beta_of)
 
 
 def _fit(x: np.ndarray, y: np.ndarray, beta_of: str) -> Regression | None:
@@ -72,19 +75,13 @@ def _fit(x: np.ndarray, y: np.ndarray, beta_of: str) -> Regression | None:
     return Regression(cov / var_y if beta_of == "btc" else own, own, cov * cov / (var_x * var_y))
 
 
-def _excess_returns(closes: Sequence[float]) -> np.ndarray:
-    """Return log returns less their mean."""
-    logs = np.log(np.asarray(closes, dtype=np.float64))
-    returns = logs[1:] - logs[:-1]
-    excess: np.ndarray = returns - np.add.reduce(returns) / len(returns)  # as `mean` does it, without its questions
+def _excess_returns(closes: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return log returns less their mean, a row for each series: numpy's calls cost more than so few numbers."""
+    logs = np.log(np.array(closes, dtype=np.float64))
+    returns = logs[:, 1:] - logs[:, :-1]
+    mean = np.add.reduce(returns, axis=1, keepdims=True) / returns.shape[1]  # as `mean` does it, without its questions
+    excess: np.ndarray = returns - mean
     return excess
-
-
-def last_closes(closes: Mapping[int, float], *, last_open_ms: int, interval_ms: int, count: int) -> list[float] | None:
-    """Return the closes of the last `count` consecutive bars up to `last_open_ms`; None if one is not there."""
-    opens = range(last_open_ms - (count - 1) * interval_ms, last_open_ms + 1, interval_ms)
-    found = [closes[open_ms] for open_ms in opens if open_ms in closes]
-    return found if len(found) == count else None
 
 
 def plan(
@@ -96,17 +93,19 @@ def plan(
     config: HedgeConfig,
 ) -> HedgePlan:
     """Plan the legs from closes by open time; a leg without the bars common to both is left out."""
-    window = {"last_open_ms": last_open_ms, "interval_ms": interval_ms, "count": config.length + 1}
-    alpha = last_closes(btc, **window)
+    pick = itemgetter(*range(last_open_ms - config.length * interval_ms, last_open_ms + 1, interval_ms))
+    known: dict[str, Sequence[float]] = {}
+    for symbol, closes in (("", btc), *legs.items()):
+        with suppress(KeyError):  # a bar is not there
+            known[symbol] = pick(closes)
+    excess = dict(zip(known, _excess_returns(list(known.values())), strict=True)) if "" in known else {}
     weight = 0.5 if config.weight == "half" else 1.0
-    alpha_returns = None if alpha is None else _excess_returns(alpha)
     planned = []
-    for symbol, closes in legs.items():
-        own = last_closes(closes, **window)
-        if alpha_returns is None or own is None:
+    for symbol in legs:
+        if symbol not in excess:
             planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, f"fewer than {config.length} common returns"))
             continue
-        fit = _fit(alpha_returns, _excess_returns(own), config.beta_of)
+        fit = _fit(excess[""], excess[symbol], config.beta_of)
         if fit is None:
             planned.append(LegPlan(symbol, 0.0, 0.0, 0.0, 0.0, 0.0, "no movement to regress"))
             continue
@@ -122,5 +121,5 @@ def plan(
     scale = 1.0
     if taken > 0 and 1.0 - taken < config.min_net_beta:
         scale = max(0.0, (1.0 - config.min_net_beta) / taken)
-    scaled = tuple(replace(leg, ratio=leg.ratio * scale) for leg in planned)
-    return HedgePlan(scaled, 1.0 - taken * scale, scale)
+        planned = [replace(leg, ratio=leg.ratio * scale) for leg in planned]
+    return HedgePlan(tuple(planned), 1.0 - taken * scale, scale)
