@@ -16,6 +16,7 @@ from bot.orders.ids import is_sendable
 from bot.orders.state import EXECUTING, ZERO, Ledger
 from bot.orders.strays import Strays
 from bot.risk.account import Account
+from bot.risk.limits import Limits
 from bot.strategy.trade import Trade
 
 SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is looked up
@@ -31,7 +32,9 @@ class Audit:
     """The part of the portfolio that compares it with the account."""
 
     known: Known
+    limits: Limits
     environment: str
+    working_type: str
     session_ms: int
     ledger: Ledger
     account: Account

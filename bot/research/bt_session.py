@@ -163,8 +163,8 @@ def cost_parts(record: TradeRecord, paid: dict[str, Paid]) -> CostParts:
     risk = float(record.risk_quote)
     if risk <= 0:
         return CostParts(0.0, 0.0, 0.0, 0.0, 0.0)
-    fees = sum(float(f.fee) for f in record.fills if f.symbol == record.symbol)
-    legs = sum(float(f.fee) for f in record.fills if f.symbol != record.symbol)
-    legs += sum(p.spread + p.slippage for s, p in paid.items() if s != record.symbol)
+    fees = sum((float(f.fee) for f in record.fills if f.symbol == record.symbol), 0.0)
+    legs = sum((float(f.fee) for f in record.fills if f.symbol != record.symbol), 0.0)
+    legs += sum((p.spread + p.slippage for s, p in paid.items() if s != record.symbol), 0.0)
     own = paid[record.symbol]
     return CostParts(fees / risk, own.spread / risk, own.slippage / risk, float(record.funding) / risk, legs / risk)
