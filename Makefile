@@ -10,7 +10,7 @@ BROWSER_STAMP := $(VENV)/.browser-installed
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: all setup run test check bench nightly coverage clean browser pictures findings
+.PHONY: all setup run fast test check bench nightly coverage clean browser pictures findings
 all: check test
 
 $(PY):
@@ -33,6 +33,10 @@ setup: $(RUN_STAMP)
 
 run: $(RUN_STAMP)
 	@$(PY) -m bot run $(ARGS)
+
+# The same bot with its engine compiled by mypyc into build/fast/, for research: make fast ARGS="backtest --klines data/klines".
+fast: $(DEV_STAMP)
+	@$(PY) -m tools.fast $(ARGS)
 
 # PineTS runs our Pine script in tests (AGPL-3.0: a tool beside the project, never shipped); without npm that test is skipped.
 $(PINE_STAMP): | $(PY)
@@ -91,5 +95,5 @@ coverage: $(DEV_STAMP)
 	    tests/test_smc.py tests/test_supertrend_ai.py tests/test_pac.py tests/test_oscillator.py tests/test_overlays.py tests/test_classifier.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find bot tests bench -name __pycache__ -type d -exec rm -rf {} +
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find bot tests bench tools -name __pycache__ -type d -exec rm -rf {} +

@@ -42,7 +42,9 @@ _NOT_STATE: Final = frozenset(
 
 def digest(engine: "Engine") -> str:
     """Return the SHA-256 of everything that the engine remembers."""
-    parts = {name: plain(value) for name, value in vars(engine).items() if name not in _NOT_STATE}
+    # A compiled class (`make fast`) has no dictionary, it lists its attributes.
+    names = getattr(type(engine), "__mypyc_attrs__", None) or vars(engine)
+    parts = {name: plain(getattr(engine, name)) for name in names if name not in _NOT_STATE}
     shared = (("known", engine.known), ("limits", engine.limits), ("ledger", engine.portfolio.ledger))
     parts |= {name: plain(value) for name, value in shared}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Tools beside the bot; nothing of it needs them."""
