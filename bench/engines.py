@@ -5,6 +5,7 @@ others compute one indicator and turn a position around at the next open. So a r
 who is faster at the same work.
 """
 
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -22,10 +23,12 @@ from bot.market.synthetic import synthetic_market
 from bot.research.backtest import run_backtest
 from bot.research.bt_data import prepare
 from bot.research.replay import Market
+from tools import fast
 
 BASE_MS = 180_000
 SUITES_PER_BAR = 3.6  # three symbols, each with its 3m bar and a fifth of a 15m bar
 MULTIPLE, LENGTH = 3.0, 10
+WHOLE, GIVEN, COMPILED = "ours, whole strategy", "ours, indicators given", ", engine compiled"
 MEMORY = """
 import sys
 from bench.clock import peak_mb
@@ -34,6 +37,15 @@ from bot.config import Config
 from bot.research.backtest import run_backtest
 run_backtest(Config(), engines.market(int(sys.argv[1])))
 print(peak_mb())
+"""
+COMPILED_RUN = """
+import json, sys
+import bot.engine.machine
+from bench import clock, engines
+from bot.config import Config
+assert not bot.engine.machine.__file__.endswith(".py"), "this is not the compiled engine"
+runs = engines.ours(engines.market(int(sys.argv[1])), Config())
+print(json.dumps(clock.seconds(runs, int(sys.argv[2]))))
 """
 
 
@@ -124,8 +136,8 @@ def ours(bars: Market, config: Config) -> dict[str, Callable[[], Any]]:
     """Return runs of the whole strategy: indicators included, and with their results given."""
     kept = prepare(config, bars)
     return {
-        "ours, whole strategy": lambda: run_backtest(config, bars),
-        "ours, indicators given": lambda: run_backtest(config, bars, signals_cache=kept),
+        WHOLE: lambda: run_backtest(config, bars),
+        GIVEN: lambda: run_backtest(config, bars, signals_cache=kept),
     }
 
 
@@ -149,6 +161,13 @@ def side_by_side(count: int, config: Config, repeats: int) -> dict[str, Any]:
         "trades": len(result.trades),
         "bars_per_s": {name: count / seconds for name, seconds in taken.items()},
     }
+
+
+def compiled(count: int, repeats: int) -> dict[str, float]:
+    """Return bars a second of our runs with the engine that `make fast` compiles, in a process of its own."""
+    fast.build()
+    taken = json.loads(clock.python(COMPILED_RUN, str(count), str(repeats), first=fast.FAST)[1])
+    return {f"{name}{COMPILED}": count / seconds for name, seconds in taken.items()}
 
 
 def growth(lengths: tuple[int, ...], config: Config) -> dict[str, float]:

@@ -5,6 +5,9 @@ gateway, python-binance); only the indicators' verdict is replaced, so that each
 another process, on another core where there is one, and refuses every order for lack of margin, so that the next bar can be
 a signal again. Times are taken by the bot's own stamps: from the read of the frame's last byte to the hand-over of the order's
 bytes; beside them the exchange's view, from writing the frame to receiving the order.
+
+Between the decisions, on the same core, a control does a fixed piece of plain arithmetic that takes as long as their median.
+It waits for nothing and always does the same, so how far its 99th percentile lies above its own median is the machine's doing.
 """
 
 import argparse
@@ -32,13 +35,14 @@ from bot.core.activity import Activity
 from bot.core.events import KlineClosed
 from bot.engine import Engine
 from bot.execution.clock import WallClock
-from bot.execution.stamps import percentile
+from bot.execution.stamps import now_ns, percentile
 from bot.journal import Journal
 from bot.strategy.early import EarlyFeatures
 from bot.strategy.features import Row
 
 HISTORY_BARS = 800
 WARM_UP = 200  # the first decisions look types up and fill caches
+CONTROL_AFTER_S = 0.010  # after an order: its refusal has been heard
 
 
 class SignalRow:
@@ -63,22 +67,61 @@ class Signals(EarlyFeatures):
         return row if row is None or event.history else SignalRow(row, event.kline.close)
 
 
+class Control:
+    """Fixed work, as long as the median of the first decisions; its times in ms."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.taken: list[float] = []
+
+    def fit(self, ms: float) -> None:
+        """Choose the work so that it takes `ms` when nothing comes between."""
+        trials = [self.time(20_000) for _ in range(50)]
+        self.rounds = max(int(20_000 * ms / percentile(trials, 0.5)), 1)
+
+    def run(self) -> None:
+        """Do the work once and note how long it took."""
+        self.taken.append(self.time(self.rounds))
+
+    @staticmethod
+    def time(rounds: int) -> float:
+        """Return the ms that so many rounds take."""
+        began, total = now_ns(), 0
+        for i in range(rounds):
+            total += i & 255
+        return (now_ns() - began) / 1e6
+
+
 class BenchBot(Bot):
-    """The bot with that verdict."""
+    """The bot with that verdict, which stops after `count` decisions and has the control run in the pauses."""
+
+    def __init__(self, count: int, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.count, self.taken, self.control = count, list[float](), Control()
 
     def new_engine(self, config: Config) -> Engine:
         return Engine(config, Signals(config), venue=self.venue.name, calendar=self.calendar)
 
+    def _decided(self, client_id: str, ms: float) -> None:
+        super()._decided(client_id, ms)
+        self.taken.append(ms)
+        if len(self.taken) == self.count:
+            self.loop.stop()
+        elif len(self.taken) == WARM_UP:
+            asyncio.get_running_loop().call_later(CONTROL_AFTER_S, self.control.fit, percentile(self.taken, 0.5))
+        elif len(self.taken) > WARM_UP:
+            asyncio.get_running_loop().call_later(CONTROL_AFTER_S, self.control.run)
 
-async def decide(port: int, count: int, folder: Path) -> list[float]:
-    """Run the bot against the feeder until `count` decisions are through; return their times in ms."""
+
+async def decide(port: int, count: int, folder: Path) -> tuple[list[float], list[float]]:
+    """Run the bot against the feeder until `count` decisions are through; return their times and the control's in ms."""
     rest, overrides = f"http://127.0.0.1:{port}", (f"data.history_bars={HISTORY_BARS}", "risk.soft_stop_r=1000")
     config = parse("", overrides=overrides)
     venue = Venue(
         "testnet", rest, f"ws://127.0.0.1:{port}", "sim-key", "sim-secret", rest, WallClock(), Activity(), resume=False
     )
     with Journal(folder / "bot.db") as journal:
-        bot = BenchBot(config, RunOptions("testnet", dashboard=False, quiet=True), venue, journal)
+        bot = BenchBot(count, config, RunOptions("testnet", dashboard=False, quiet=True), venue, journal)
         try:
             await bot.start()
             gc.collect()
@@ -87,11 +130,10 @@ async def decide(port: int, count: int, folder: Path) -> list[float]:
             async with aiohttp.ClientSession() as session, session.get(f"{rest}/go"):
                 pass
             while not (await asyncio.wait([pump], timeout=1.0))[0] and bot.failure is None:
-                if len(journal.measures(1, "decision_ms")) >= count:
-                    bot.loop.stop()
+                pass
             if bot.failure is not None:
                 raise bot.failure
-            return journal.measures(1, "decision_ms")
+            return bot.taken, bot.control.taken
         finally:
             await bot.close()
 
@@ -114,7 +156,7 @@ def measure(count: int) -> dict[str, Any]:
         os.sched_setaffinity(0, {cores[0]})
         with tempfile.TemporaryDirectory() as folder:
             os.environ["BOT_DATA"] = folder
-            taken = asyncio.run(decide(port, count + WARM_UP, Path(folder)))
+            taken, control = asyncio.run(decide(port, count + WARM_UP, Path(folder)))
         seen = json.loads(feeder.stdout.readline())
     finally:
         feeder.kill()
@@ -127,6 +169,8 @@ def measure(count: int) -> dict[str, Any]:
         "decision_ms_p99": percentile(taken, 0.99),
         "decision_ms_p999": percentile(taken, 0.999),
         "decision_ms_max": max(taken),
+        "control_ms_p50": percentile(control, 0.5),
+        "control_ms_p99": percentile(control, 0.99),
         "frame_to_order_received_ms_p50": percentile(seen, 0.5),
         "frame_to_order_received_ms_p99": percentile(seen, 0.99),
         "decisions": len(taken),
