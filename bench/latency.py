@@ -107,9 +107,10 @@ class BenchBot(Bot):
         self.taken.append(ms)
         if len(self.taken) == self.count:
             self.loop.stop()
-        elif len(self.taken) == WARM_UP:
-            asyncio.get_running_loop().call_later(CONTROL_AFTER_S, self.control.fit, percentile(self.taken, 0.5))
-        elif len(self.taken) > WARM_UP:
+        elif len(self.taken) == 2 * WARM_UP:
+            usual = percentile(self.taken[WARM_UP:], 0.5)
+            asyncio.get_running_loop().call_later(CONTROL_AFTER_S, self.control.fit, usual)
+        elif len(self.taken) > 2 * WARM_UP:
             asyncio.get_running_loop().call_later(CONTROL_AFTER_S, self.control.run)
 
 
