@@ -125,6 +125,21 @@ def test_the_exchanges_own_times_tell_an_old_position_from_a_new_one():
     assert believed(old, after_ms=10_000)  # no clock is trusted for ever
 
 
+def test_a_position_that_is_not_listed_is_believed_gone_when_no_read_can_lag_behind_its_fill():
+    ledger = Ledger()
+    ledger.fill(fill(qty="0.010", at_ms=1_000_000))
+
+    def believed(at_ms, *, since_ms, traded=True):
+        snapshot = AccountSnapshot(at_ms, D(1), (), ())
+        return reconcile.believable(ledger, snapshot, BTC, since_ms=since_ms, traded=traded)
+
+    assert not believed(1_004_500, since_ms=1_002_100)
+    assert not believed(1_009_900, since_ms=1_002_100, traded=False)
+    assert not believed(1_010_000, since_ms=1_008_500)
+    assert believed(1_010_000, since_ms=1_008_000)
+    assert believed(1_010_000, since_ms=1_010_000, traded=False)
+
+
 def test_an_order_that_is_not_listed_is_asked_after_and_never_declared_dead_by_absence():
     h = started().enter()
     h.run(10_000)

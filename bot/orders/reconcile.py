@@ -143,9 +143,9 @@ class Suspect:
 def believable(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, *, since_ms: int, traded: bool) -> bool:
     """Whether a difference in `symbol`, seen since `since_ms`, is real and not a read that lags behind the stream.
 
-    A position that changed at the exchange after our newest fill is news. One that did not, or is not listed at all
-    (flat has no time of its own), is believed only after it has stood for a while; in a traded symbol nothing is
-    believed at first sight.
+    A position that changed at the exchange after our newest fill is news, and one that did not is believed only after it
+    has stood for a while. One that is not listed has no time of its own: it is believed once our newest fill is too old for
+    a read to lag behind it, because belief takes the stops away. In a traded symbol nothing is believed at first sight.
     """
     if not settled_enough(ledger, snapshot, symbol):
         return False
@@ -153,5 +153,4 @@ def believable(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, *, since_
     report = next((p for p in snapshot.positions if p.symbol == symbol and p.qty), None)
     if report is not None and report.update_ms:
         return (not traded or stood_ms >= AGAIN_MS) if report.update_ms >= ours_ms else stood_ms >= STALE_MS
-    long_ago = snapshot.at_ms - ours_ms >= STALE_MS
-    return stood_ms >= (0 if long_ago and not traded else AGAIN_MS)
+    return snapshot.at_ms - ours_ms >= STALE_MS and stood_ms >= (AGAIN_MS if traded else 0)
