@@ -73,6 +73,24 @@ def test_after_a_restart_nothing_is_done_with_an_open_trade_before_the_account_h
     assert h.engine.trade.bracket.naked_ms <= 2 * h.latency  # from fill to acceptance, not to the restart
 
 
+def test_a_question_that_died_with_its_process_is_asked_again_at_once():
+    h = started(venue="testnet")
+    h.behave["cs"] = "silent"
+    h.signal()
+    h.run(100)
+    h.fill("en")
+    h.run(30)
+
+    for _ in range(2):  # the second process dies before it has heard an answer, well before it would ask again
+        restarted(h, away_ms=300)
+        h.send(SessionStarted(h.now, "testnet", D(10_000), tuple(INSTRUMENTS.values())))
+        h.send(h.snapshot())
+        h.send(SessionStarted(h.now, "testnet", D(10_000), tuple(INSTRUMENTS.values())))  # the rest of the same start
+        h.send(h.snapshot())
+
+        assert [o.client_id.split("-")[1] for o in h.of(LookUp)].count("cs") == 1
+
+
 def test_a_position_that_was_really_bare_over_a_restart_is_closed_by_the_rule():
     h = started(venue="testnet")
     h.behave["sl"] = "silent"

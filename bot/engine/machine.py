@@ -266,6 +266,8 @@ class Engine:
             portfolio.account.base = event.wallet
         elif portfolio.flat:
             portfolio.account.sync(event.wallet)
+        if event.at_ms > portfolio.resumed_ms:
+            portfolio.ledger.forget_questions()
         portfolio.resumed_ms, portfolio.deaf_ms, self.leaving = event.at_ms, 0, ""
         known.lost.clear()  # what the streams of the last session had lost
         self.reconciled = self.venue not in REAL_VENUES

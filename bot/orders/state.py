@@ -254,6 +254,11 @@ class Ledger:
                 LookUp(order.client_id, order.symbol, order.side, order.qty, order.placed_ms, algo, order.accepted)
             )
 
+    def forget_questions(self) -> None:
+        """Let every order be asked after anew: whoever waited for the answers died with the last process."""
+        for order in self.orders.values():
+            order.looked_ms = 0
+
     def _changed(self, symbol: str) -> None:
         self.version += 1
         self.versions[symbol] = self.versions.get(symbol, 0) + 1
