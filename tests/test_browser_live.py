@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bot.config import Config
+from bot.core.events import Command
 from bot.journal import Journal
 from bot.market.synthetic import write_market
 from bot.research.replay import find_start, load_market
@@ -152,7 +153,10 @@ def test_a_replay_watched_from_start_to_flatten(driver, klines, tmp_path):
         session = journal.sessions()[-1]["id"]
         decisions = {decision.open_ms: decision for decision in journal.decisions(session)}
         (trade,) = [trade for trade in journal.trades(session) if trade.fills]
+        words = [e for _, e in journal.events(session) if isinstance(e, Command) and e.name == "flatten"]
     for bar, shown in seen.items():
         decision = decisions[int(bar)]
         assert (shown["long"], shown["short"]) == ([*map(int, decision.long)], [*map(int, decision.short)]), bar
-    assert trade.exit_reason in ("flatten", "operator")
+    assert words
+    if trade.closed_ms > words[0].at_ms:  # on a busy machine the market may have been sooner than the press
+        assert trade.exit_reason in ("flatten", "operator")
