@@ -25,9 +25,7 @@ PRICES = {"BTCUSDT": 60_000.0, "ETHUSDT": 3_000.0, "SOLUSDT": 150.0}
 STEP = 180_000
 HISTORY = 900
 PAUSE_S = 0.003  # between quotes and bars
-SETTLE_S = (
-    0.025  # after an order: the bot has heard the refusal, done the control's work and is idle when the next bar comes
-)
+SETTLE_S = 0.025  # after an order: the bot has heard the refusal and done the control's work when the next bar comes
 
 
 def history() -> dict[str, dict[str, Klines]]:

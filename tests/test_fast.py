@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from tools import fast
 
-TESTS = ("by_hand", "engine", "trade", "orders", "hedge", "risk", "setup")
+TESTS = ("backtest_by_hand", "engine", "trade", "orders", "hedge", "risk", "setup")
 SAME = ("trades.parquet", "equity.parquet", "funnel.json")
 TIMES = ("seconds", "bars_per_second")
 
@@ -90,16 +90,8 @@ def test_what_runs_is_the_compiled_engine(built):
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("profile", ["alert", "headline"])
 def test_a_backtest_writes_the_same_to_the_bit(built, backtested, shared, profile):
-    options = [
-        "--klines",
-        str(shared / "klines" / "spot"),
-        "--from",
-        "2023-01-01",
-        "--to",
-        "2023-01-15",
-        "--profile",
-        profile,
-    ]
+    options = ["--klines", str(shared / "klines" / "spot"), "--profile", profile]
+    options += ["--from", "2023-01-01", "--to", "2023-01-15"]
 
     plain = backtested({**os.environ, "PYTHONPATH": str(ROOT)}, *options)
     compiled = backtested(fast.environment(), *options)
@@ -112,9 +104,8 @@ def test_a_backtest_writes_the_same_to_the_bit(built, backtested, shared, profil
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("name", TESTS)
 def test_the_tests_of_the_engine_hold_for_the_compiled_one(built, name):
-    path = next(p for p in (ROOT / "tests").glob("test_*.py") if p.stem in (f"test_{name}", f"test_backtest_{name}"))
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    command += ["-o", f"pythonpath={built} {ROOT}", str(path)]
+    command += ["-o", f"pythonpath={built} {ROOT}", f"tests/test_{name}.py"]
 
     done = subprocess.run(command, cwd=ROOT, env=fast.environment(), capture_output=True, text=True)
 

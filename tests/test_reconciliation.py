@@ -53,6 +53,17 @@ def restarted(h, *, away_ms: int = 20_000):
     return h
 
 
+def entered_with_silent(role):
+    """A bot whose entry has filled and whose order of this role nobody answers."""
+    h = started(venue="testnet")
+    h.behave[role] = "silent"
+    h.signal()
+    h.run(100)
+    h.fill("en")
+    h.run(30)
+    return h
+
+
 def test_after_a_restart_nothing_is_done_with_an_open_trade_before_the_account_has_been_looked_at():
     h = started(venue="testnet", latency=20)
     h.signal()
@@ -74,12 +85,7 @@ def test_after_a_restart_nothing_is_done_with_an_open_trade_before_the_account_h
 
 
 def test_a_question_that_died_with_its_process_is_asked_again_at_once():
-    h = started(venue="testnet")
-    h.behave["cs"] = "silent"
-    h.signal()
-    h.run(100)
-    h.fill("en")
-    h.run(30)
+    h = entered_with_silent("cs")
 
     for _ in range(2):  # the second process dies before it has heard an answer, well before it would ask again
         restarted(h, away_ms=300)
@@ -92,12 +98,7 @@ def test_a_question_that_died_with_its_process_is_asked_again_at_once():
 
 
 def test_a_position_that_was_really_bare_over_a_restart_is_closed_by_the_rule():
-    h = started(venue="testnet")
-    h.behave["sl"] = "silent"
-    h.signal()
-    h.run(100)
-    h.fill("en")
-    h.run(30)
+    h = entered_with_silent("sl")
     restarted(h)
     h.behave.clear()
 

@@ -72,15 +72,16 @@ def check_tools() -> None:
         )
 
 
-def build(folder: Path = FAST) -> float:
-    """Copy the bot and compile its engine into `folder`; return the seconds it took, 0 if nothing had changed.
+def build(folder: Path = FAST) -> None:
+    """Copy the bot and compile its engine into `folder`, saying so on standard error, unless nothing has changed.
 
     It is put together beside `folder` and takes its place when it is whole, so that a build that was broken off leaves
     nothing behind that runs.
     """
     if is_built(folder):
-        return 0.0
+        return
     check_tools()
+    say("compiling the engine (about two minutes of one core, again after each change)")
     paths, mark, began = modules(), fingerprint(), time.perf_counter()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made:
@@ -94,7 +95,12 @@ def build(folder: Path = FAST) -> float:
         (part / STAMP).write_text(mark, encoding="ascii")
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
-    return time.perf_counter() - began
+    say(f"compiled in {time.perf_counter() - began:.0f} s")
+
+
+def say(what: str) -> None:
+    """Tell a person what takes so long; standard output is the command's."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def compile_group(paths: list[str], objects: Path) -> None:
@@ -157,13 +163,7 @@ def environment(folder: Path = FAST) -> dict[str, str]:
 def main() -> None:
     """Build if something changed, then become `python -m bot` with the words given."""
     try:
-        if not is_built():
-            print(
-                "compiling the engine (about two minutes of one core, again after each change)",
-                file=sys.stderr,
-                flush=True,
-            )
-            print(f"compiled in {build():.0f} s", file=sys.stderr, flush=True)
+        build()
     except BuildError as error:
         sys.exit(str(error))
     if len(sys.argv) == 1:
