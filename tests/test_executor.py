@@ -257,6 +257,21 @@ async def test_no_reply_in_time_is_unknown_and_the_late_reply_is_still_heard():
         assert len(s.venue.sent("POST", "order")) == 1
 
 
+async def test_a_lost_look_up_is_asked_again_after_two_and_a_half_seconds():
+    async with shell() as s:
+        held = asyncio.Event()
+        s.venue.will("POST", "order", MAYBE)
+        s.venue.will("GET", "order", Answer(ACK, hold=held))
+        s.venue.default["GET", "order"] = FILLED
+
+        await s.perform(BUY, advance_ms=300 + 2_500 + 400)
+        held.set()
+        await asyncio.sleep(0.05)
+
+        assert s.told == [UNKNOWN, OrderStatus.FILLED]
+        assert len(s.venue.sent("GET", "order")) == 2
+
+
 async def test_an_order_accepted_after_it_was_declared_absent_is_told_and_taken_back():
     async with shell() as s:
         held = asyncio.Event()
@@ -337,6 +352,20 @@ async def test_a_cancel_with_unknown_outcome_is_looked_up_and_repeated_until_the
 
         assert s.told == [NEW, NEW, OrderStatus.CANCELED]
         assert len(s.venue.sent("DELETE", "order")) == 3
+
+
+async def test_a_lost_cancel_is_given_up_looked_up_and_sent_again():
+    async with shell() as s:
+        held = asyncio.Event()
+        s.venue.will("DELETE", "order", Answer(CANCELED, hold=held))
+        s.venue.default |= {("DELETE", "order"): CANCELED, ("GET", "order"): ACK}
+
+        await s.perform(CANCEL, advance_ms=3_000)
+        held.set()
+        await asyncio.sleep(0.05)
+
+        assert s.told == [NEW, OrderStatus.CANCELED]
+        assert len(s.venue.sent("DELETE", "order")) == 2
 
 
 async def test_a_cancel_whose_outcome_stays_unknown_ends_with_a_word_and_any_other_refusal_at_once():

@@ -116,6 +116,46 @@ async def test_a_wrong_clock_is_set_and_the_order_sent_once_more_and_no_oftener(
 
 
 @pytest.mark.wire
+async def test_a_lost_read_is_given_up_after_two_and_a_half_seconds_of_the_clock_and_asked_again():
+    async with bench() as b:
+        held = asyncio.Event()
+        b.venue.will("GET", "balance", Answer(REPLIES["balance"], hold=held))
+        b.venue.default["GET", "balance"] = REPLIES["balance"]
+        reading = asyncio.create_task(b.gateway.wallet())
+
+        await b.clock.advance(2_499)
+        early = len(b.venue.sent("GET", "balance"))
+        await b.clock.advance(201)
+
+        assert early == 1
+        assert await reading == D(1000)
+        assert len(b.venue.sent("GET", "balance")) == 2
+        held.set()  # what was given up still ends, and nobody counts it twice
+        await asyncio.sleep(0.05)
+        await b.clock.settle()
+        assert (b.activity.under_way, b.tasks.running) == (0, 0)
+
+
+@pytest.mark.wire
+async def test_a_refusal_that_comes_late_is_heard_although_its_read_was_given_up():
+    async with bench() as b:
+        held = asyncio.Event()
+        banned = error(-1003, "Way too many requests", status=418, Retry_After="30")
+        banned.hold = held
+        b.venue.will("GET", "balance", banned)
+        b.venue.default["GET", "balance"] = REPLIES["balance"]
+        reading = asyncio.create_task(b.gateway.wallet())
+
+        await b.clock.advance(3_000)
+        held.set()
+        await asyncio.sleep(0.05)
+        await b.clock.settle()
+
+        assert await reading == D(1000)
+        assert b.gateway.limits.banned
+
+
+@pytest.mark.wire
 async def test_a_read_is_repeated_with_growing_waits_on_the_clock():
     async with bench() as b:
         b.venue.will(

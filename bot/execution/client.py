@@ -93,7 +93,9 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
     def _init_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             request_class=_request_class(self._decisions),
-            connector=aiohttp.TCPConnector(limit=50, keepalive_timeout=KEPT_OPEN_S),
+            # A request that was given up keeps its connection until REQUEST_TIMEOUT: four rounds of a snapshot's dozen
+            # reads must not leave an order without one.
+            connector=aiohttp.TCPConnector(limit=200, keepalive_timeout=KEPT_OPEN_S),
             headers=self._get_headers() | self._extra_headers,
             cookie_jar=aiohttp.DummyCookieJar(),  # the exchange's interface has none
         )

@@ -1,8 +1,9 @@
 """Every REST call of the bot: one door, behind which there are no exceptions of the library and no blind repetition.
 
 Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
-which certainly did nothing, is answered by setting the clock and sending once more. Reads are repeated after 200, 400, 800 and
-1,600 ms on the bot's clock, then `ReadFailed` says so in one sentence. The request budget is asked before each call.
+which certainly did nothing, is answered by setting the clock and sending once more. Reads are given up after 2.5 s (large
+ones after 10) and repeated after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one
+sentence. The request budget is asked before each call.
 """
 
 import logging
@@ -41,6 +42,10 @@ from bot.execution.tasks import Tasks
 log = logging.getLogger(__name__)
 
 READ_RETRIES_MS = (200, 400, 800, 1_600)
+# Until a request counts as lost, on the clock. The venue answers in some 100 ms; what the protection of a position may wait
+# for is asked again early, large replies on a slow line are given the library's whole time.
+PATIENCE_MS = 2_500
+LONG_PATIENCE_MS = 10_000
 TRADES_LIMIT = 1_000
 TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the longest span that userTrades accepts
 Call = Callable[..., Awaitable[Any]]
@@ -77,9 +82,9 @@ class Gateway:
 
     # Sending -----------------------------------------------------------------------------------------------------------
 
-    async def _send(self, call: Call, params: dict[str, Any]) -> Outcome:
+    async def _send(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
         """Send once; once more after setting the clock when the exchange says that our time is wrong."""
-        outcome = await self._send_once(call, params)
+        outcome = await self._send_once(call, params, patience_ms)
         if isinstance(outcome, Rejected) and outcome.code in CLOCK_ERRORS:
             log.warning("our clock is off (%s): setting it", outcome.message)
             try:
@@ -87,10 +92,19 @@ class Gateway:
             except ReadFailed as error:
                 log.warning("%s", error)
                 return outcome
-            outcome = await self._send_once(call, params)
+            outcome = await self._send_once(call, params, patience_ms)
         return outcome
 
-    async def _send_once(self, call: Call, params: dict[str, Any]) -> Outcome:
+    async def _send_once(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
+        if patience_ms is None:
+            return await self._ask(call, params)
+        try:
+            outcome: Outcome = await self.tasks.within(patience_ms, self._ask(call, params))
+        except TimeoutError:
+            return Unknown(f"no reply within {patience_ms} ms")
+        return outcome
+
+    async def _ask(self, call: Call, params: dict[str, Any]) -> Outcome:
         try:
             return Accepted(await call(**params))
         except BinanceAPIException as error:
@@ -105,18 +119,18 @@ class Gateway:
         except Exception as error:
             return translate(error)
 
-    async def _write(self, lane: Lane, call: Call, params: dict[str, Any]) -> Outcome:
+    async def _write(self, lane: Lane, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
         refusal = self.limits.refusal(lane)
         if refusal is not None:
             return Rejected(refusal[0], refusal[1], limited=True)
-        return await self._send(call, dict(params))
+        return await self._send(call, dict(params), patience_ms)
 
-    async def _read(self, what: str, call: Call, **params: Any) -> Any:
-        """Read with patience."""
+    async def _read(self, what: str, call: Call, patience_ms: int = PATIENCE_MS, **params: Any) -> Any:
+        """Read, and again when it was in vain."""
         outcome: Outcome = Unknown("not sent")
         for delay_ms in (*READ_RETRIES_MS, None):
             await self.limits.clearance(Lane.READ)
-            outcome = await self._send(call, dict(params))
+            outcome = await self._send(call, dict(params), patience_ms)
             if isinstance(outcome, Accepted):
                 return outcome.payload
             if isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
@@ -140,7 +154,7 @@ class Gateway:
         readings = []
         for _ in range(samples):
             sent = machine_ms()
-            outcome = await self._send_once(self.client.futures_time, {})
+            outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
             if isinstance(outcome, Accepted):
                 readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
         if not readings:
@@ -153,8 +167,8 @@ class Gateway:
 
     async def load_session(self, symbols: Sequence[str], *, venue: str) -> SessionStarted:
         """Read what the venue is and allows: filters, maintenance tiers, fees, wallet, request limits."""
-        info = await self._read("the instruments", self.client.futures_exchange_info)
-        brackets = await self._read("the leverage brackets", self.client.futures_leverage_bracket)
+        info = await self._read("the instruments", self.client.futures_exchange_info, LONG_PATIENCE_MS)
+        brackets = await self._read("the leverage brackets", self.client.futures_leverage_bracket, LONG_PATIENCE_MS)
         commissions = {}
         for symbol in symbols:
             name = f"the commission of {symbol}"
@@ -167,7 +181,7 @@ class Gateway:
         for name, value in replies.rate_limits(info).items():
             setattr(self.limits, f"{name}_limit", value)
         self.funding_hours = replies.funding_hours(
-            await self._read("the funding intervals", self.client.futures_v1_get_funding_info)
+            await self._read("the funding intervals", self.client.futures_v1_get_funding_info, LONG_PATIENCE_MS)
         )
         wallet = await self.wallet()
         return SessionStarted(self.tasks.clock.now_ms(), venue, wallet, instruments)
@@ -256,7 +270,9 @@ class Gateway:
             wanted = (last_open - start_ms) // step + 1
             limit = 99 if wanted <= 99 else 499 if wanted <= 499 else 1_000  # cheapest per row in weight
             params = {"symbol": symbol, "interval": interval, "startTime": str(start_ms), "endTime": str(last_open)}
-            rows = await self._read(f"klines of {symbol}", self.client.futures_klines, **params, limit=str(limit))
+            patience = PATIENCE_MS if limit == 99 else LONG_PATIENCE_MS
+            name, call = f"klines of {symbol}", self.client.futures_klines
+            rows = await self._read(name, call, patience, **params, limit=str(limit))
             page = [replies.kline(row, symbol, interval_ms=step) for row in rows]
             page = [bar for bar in page if start_ms <= bar.open_ms <= last_open]
             if not page:
@@ -268,7 +284,8 @@ class Gateway:
         """Return the current funding of one symbol."""
         if not self.funding_hours:
             call = self.client.futures_v1_get_funding_info
-            self.funding_hours = replies.funding_hours(await self._read("the funding intervals", call))
+            reply = await self._read("the funding intervals", call, LONG_PATIENCE_MS)
+            self.funding_hours = replies.funding_hours(reply)
         reply = await self._read(f"the funding of {symbol}", self.client.futures_mark_price, symbol=symbol)
         return replies.funding(reply, hours=self.funding_hours.get(symbol, 8))
 
@@ -381,7 +398,7 @@ class Gateway:
     async def cancel(self, intent: CancelOrder, *, known: PlaceOrder | None = None) -> Outcome:
         """Cancel one order; `known` is the order as it was placed, for a stop's reply tells nothing of it."""
         call = self.client.futures_cancel_algo_order if intent.algo else self.client.futures_cancel_order
-        outcome = await self._write(Lane.EXIT, call, wire.cancel_params(intent))
+        outcome = await self._write(Lane.EXIT, call, wire.cancel_params(intent), PATIENCE_MS)
         if not intent.algo or not isinstance(outcome, Accepted):
             return self._with_update(outcome, algo=False)
         if known is None:
@@ -400,10 +417,12 @@ class Gateway:
         """
         await self.limits.clearance(Lane.QUERY)
         call = self.client.futures_get_algo_order if algo else self.client.futures_get_order
-        outcome = self._with_update(await self._send(call, self._lookup(client_id, symbol, algo=algo)), algo=algo)
+        params = self._lookup(client_id, symbol, algo=algo)
+        outcome = self._with_update(await self._send(call, params, PATIENCE_MS), algo=algo)
         if algo and isinstance(outcome, Accepted) and replies.has_triggered(outcome.payload):
             params = self._lookup(client_id, symbol, algo=False)
-            regular = self._with_update(await self._send(self.client.futures_get_order, params), algo=False)
+            call = self.client.futures_get_order
+            regular = self._with_update(await self._send(call, params, PATIENCE_MS), algo=False)
             if isinstance(regular, Accepted):
                 return regular
         return outcome

@@ -172,6 +172,30 @@ class Tasks:
         """Wait `delay_ms` of the clock's time."""
         await Latch(self).wait(delay_ms)
 
+    async def within(self, limit_ms: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what `coroutine` returns, or raise TimeoutError when it has not within `limit_ms` of the clock.
+
+        It is given up then, not cancelled: a request that was abandoned halfway would leave its count with the exchange.
+        """
+        results: list[Any] = []
+        errors: list[Exception] = []
+        ended = self.latch()
+
+        async def run() -> None:
+            try:
+                results.append(await coroutine)
+            except Exception as error:
+                errors.append(error)
+            finally:
+                ended.set()
+
+        self.spawn(run())
+        if not await ended.wait(limit_ms):
+            raise TimeoutError
+        if errors:
+            raise errors[0]
+        return results[0]
+
     @contextmanager
     def counted(self, at_most_s: float) -> Iterator["Hold"]:
         """Count what is done on a connection inside, for at most `at_most_s` of the wall."""
