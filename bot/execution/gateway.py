@@ -1,18 +1,10 @@
-"""Every REST call of the bot: one door, behind which there are no exceptions of the library and no blind repetition.
-
-Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
-which certainly did nothing, is answered by setting the clock and sending once more. Reads are given up after 2.5 s (large
-ones after 10) and repeated after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one
-sentence. The request budget is asked before each call.
-"""
+"""The exchange's REST side, in the bot's own words: no exceptions of the library, no payloads, behind this."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-
-from binance.exceptions import BinanceAPIException
 
 from bot.core.errors import BotError
 from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
@@ -21,14 +13,10 @@ from bot.core.klines import interval_ms
 from bot.core.types import Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
 from bot.execution.client import LocalClient
-from bot.execution.clock import Reading, WallClock, machine_ms, offset_of
 from bot.execution.limits import Lane, Limits
 from bot.execution.outcomes import (
-    BANNED,
-    CLOCK_ERRORS,
     NO_SUCH_ORDER,
     NOT_PERMITTED,
-    TOO_MANY_ORDERS,
     Accepted,
     Outcome,
     ReadFailed,
@@ -36,19 +24,14 @@ from bot.execution.outcomes import (
     Unknown,
     translate,
 )
+from bot.execution.rest import LONG_PATIENCE_MS, PATIENCE_MS, Call, Rest
 from bot.execution.stamps import SENDING
 from bot.execution.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-READ_RETRIES_MS = (200, 400, 800, 1_600)
-# Until a request counts as lost, on the clock. The venue answers in some 100 ms; what the protection of a position may wait
-# for is asked again early, large replies on a slow line are given the library's whole time.
-PATIENCE_MS = 2_500
-LONG_PATIENCE_MS = 10_000
 TRADES_LIMIT = 1_000
 TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the longest span that userTrades accepts
-Call = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,109 +42,14 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-class Gateway:
-    """The exchange's REST side, for one account.
-
-    Parameters
-    ----------
-    client
-        The library's client.
-    tasks
-        Clock and waiting.
-    limits
-        The request budget.
-    """
+class Gateway(Rest):
+    """Session, market, account and orders of one account; parameters as `Rest` takes them."""
 
     def __init__(self, client: LocalClient, tasks: Tasks, limits: Limits) -> None:
-        self.client = client
-        self.tasks = tasks
-        self.limits = limits
+        super().__init__(client, tasks, limits)
         self.fee_rates: dict[str, tuple[Decimal, Decimal]] = {}
         self.funding_hours: dict[str, int] = {}
         self._client_ids: dict[tuple[str, str], str] = {}  # (symbol, order id) -> client id
-
-    # Sending -----------------------------------------------------------------------------------------------------------
-
-    async def _send(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
-        """Send once; once more after setting the clock when the exchange says that our time is wrong."""
-        outcome = await self._send_once(call, params, patience_ms)
-        if isinstance(outcome, Rejected) and outcome.code in CLOCK_ERRORS:
-            log.warning("our clock is off (%s): setting it", outcome.message)
-            try:
-                await self.synchronise(samples=3)
-            except ReadFailed as error:
-                log.warning("%s", error)
-                return outcome
-            outcome = await self._send_once(call, params, patience_ms)
-        return outcome
-
-    async def _send_once(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
-        if patience_ms is None:
-            return await self._ask(call, params)
-        try:
-            outcome: Outcome = await self.tasks.within(patience_ms, self._ask(call, params))
-        except TimeoutError:
-            return Unknown(f"no reply within {patience_ms} ms")
-        return outcome
-
-    async def _ask(self, call: Call, params: dict[str, Any]) -> Outcome:
-        try:
-            return Accepted(await call(**params))
-        except BinanceAPIException as error:
-            outcome = translate(error)
-            if isinstance(outcome, Rejected) and outcome.code == TOO_MANY_ORDERS and error.status_code != BANNED:
-                log.warning("too many orders: entries rest until the window has rolled (%s)", outcome.message)
-                self.limits.exhausted(outcome.message)
-                return outcome
-            headers = getattr(error.response, "headers", {})
-            self.limits.observe_refusal(int(error.status_code), headers, str(error.message))
-            return outcome
-        except Exception as error:
-            return translate(error)
-
-    async def _write(self, lane: Lane, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
-        refusal = self.limits.refusal(lane)
-        if refusal is not None:
-            return Rejected(refusal[0], refusal[1], limited=True)
-        return await self._send(call, dict(params), patience_ms)
-
-    async def _read(self, what: str, call: Call, patience_ms: int = PATIENCE_MS, **params: Any) -> Any:
-        """Read, and again when it was in vain."""
-        outcome: Outcome = Unknown("not sent")
-        for delay_ms in (*READ_RETRIES_MS, None):
-            await self.limits.clearance(Lane.READ)
-            outcome = await self._send(call, dict(params), patience_ms)
-            if isinstance(outcome, Accepted):
-                return outcome.payload
-            if isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
-                break
-            if delay_ms is not None:
-                await self.tasks.sleep(delay_ms)
-        if isinstance(outcome, Rejected):
-            hint = "; check the API key, its permissions and its address list" if outcome.code in NOT_PERMITTED else ""
-            raise ReadFailed(f"cannot read {what}: {outcome.message} ({outcome.code}){hint}", code=outcome.code)
-        assert isinstance(outcome, Unknown)
-        raise ReadFailed(f"cannot read {what}: {outcome.reason}")
-
-    # Clock -------------------------------------------------------------------------------------------------------------
-
-    async def synchronise(self, samples: int = 5) -> float:
-        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none."""
-        clock = self.tasks.clock
-        if not isinstance(clock, WallClock):
-            self.client.timestamp_offset = 0
-            return 0.0
-        readings = []
-        for _ in range(samples):
-            sent = machine_ms()
-            outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
-            if isinstance(outcome, Accepted):
-                readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
-        if not readings:
-            raise ReadFailed("cannot read the exchange's time")
-        offset = offset_of(readings)
-        self.client.timestamp_offset = round(clock.synchronise(offset))
-        return offset
 
     # Session -----------------------------------------------------------------------------------------------------------
 

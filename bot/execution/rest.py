@@ -1,0 +1,142 @@
+"""One request at a time: sent once, or asked again where that does no harm.
+
+Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
+which certainly did nothing, is answered by setting the clock and sending once more. Reads are given up after 2.5 s (large
+ones after 10) and repeated after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one
+sentence. The request budget is asked before each call.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from binance.exceptions import BinanceAPIException
+
+from bot.execution import wire
+from bot.execution.client import LocalClient
+from bot.execution.clock import Reading, WallClock, machine_ms, offset_of
+from bot.execution.limits import Lane, Limits
+from bot.execution.outcomes import (
+    BANNED,
+    CLOCK_ERRORS,
+    NOT_PERMITTED,
+    TOO_MANY_ORDERS,
+    Accepted,
+    Outcome,
+    ReadFailed,
+    Rejected,
+    Unknown,
+    translate,
+)
+from bot.execution.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+READ_RETRIES_MS = (200, 400, 800, 1_600)
+# Until a request counts as lost, on the clock. The venue answers in some 100 ms; what the protection of a position may wait
+# for is asked again early, large replies on a slow line are given the library's whole time.
+PATIENCE_MS = 2_500
+LONG_PATIENCE_MS = 10_000
+Call = Callable[..., Awaitable[Any]]
+
+
+class Rest:
+    """What every call of one account goes through.
+
+    Parameters
+    ----------
+    client
+        The library's client.
+    tasks
+        Clock and waiting.
+    limits
+        The request budget.
+    """
+
+    def __init__(self, client: LocalClient, tasks: Tasks, limits: Limits) -> None:
+        self.client = client
+        self.tasks = tasks
+        self.limits = limits
+
+    # Sending -----------------------------------------------------------------------------------------------------------
+
+    async def _send(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
+        """Send once; once more after setting the clock when the exchange says that our time is wrong."""
+        outcome = await self._send_once(call, params, patience_ms)
+        if isinstance(outcome, Rejected) and outcome.code in CLOCK_ERRORS:
+            log.warning("our clock is off (%s): setting it", outcome.message)
+            try:
+                await self.synchronise(samples=3)
+            except ReadFailed as error:
+                log.warning("%s", error)
+                return outcome
+            outcome = await self._send_once(call, params, patience_ms)
+        return outcome
+
+    async def _send_once(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
+        if patience_ms is None:
+            return await self._ask(call, params)
+        try:
+            outcome: Outcome = await self.tasks.within(patience_ms, self._ask(call, params))
+        except TimeoutError:
+            return Unknown(f"no reply within {patience_ms} ms")
+        return outcome
+
+    async def _ask(self, call: Call, params: dict[str, Any]) -> Outcome:
+        try:
+            return Accepted(await call(**params))
+        except BinanceAPIException as error:
+            outcome = translate(error)
+            if isinstance(outcome, Rejected) and outcome.code == TOO_MANY_ORDERS and error.status_code != BANNED:
+                log.warning("too many orders: entries rest until the window has rolled (%s)", outcome.message)
+                self.limits.exhausted(outcome.message)
+                return outcome
+            headers = getattr(error.response, "headers", {})
+            self.limits.observe_refusal(int(error.status_code), headers, str(error.message))
+            return outcome
+        except Exception as error:
+            return translate(error)
+
+    async def _write(self, lane: Lane, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
+        refusal = self.limits.refusal(lane)
+        if refusal is not None:
+            return Rejected(refusal[0], refusal[1], limited=True)
+        return await self._send(call, dict(params), patience_ms)
+
+    async def _read(self, what: str, call: Call, patience_ms: int = PATIENCE_MS, **params: Any) -> Any:
+        """Read, and again when it was in vain."""
+        outcome: Outcome = Unknown("not sent")
+        for delay_ms in (*READ_RETRIES_MS, None):
+            await self.limits.clearance(Lane.READ)
+            outcome = await self._send(call, dict(params), patience_ms)
+            if isinstance(outcome, Accepted):
+                return outcome.payload
+            if isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
+                break
+            if delay_ms is not None:
+                await self.tasks.sleep(delay_ms)
+        if isinstance(outcome, Rejected):
+            hint = "; check the API key, its permissions and its address list" if outcome.code in NOT_PERMITTED else ""
+            raise ReadFailed(f"cannot read {what}: {outcome.message} ({outcome.code}){hint}", code=outcome.code)
+        assert isinstance(outcome, Unknown)
+        raise ReadFailed(f"cannot read {what}: {outcome.reason}")
+
+    # Clock -------------------------------------------------------------------------------------------------------------
+
+    async def synchronise(self, samples: int = 5) -> float:
+        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none."""
+        clock = self.tasks.clock
+        if not isinstance(clock, WallClock):
+            self.client.timestamp_offset = 0
+            return 0.0
+        readings = []
+        for _ in range(samples):
+            sent = machine_ms()
+            outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
+            if isinstance(outcome, Accepted):
+                readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
+        if not readings:
+            raise ReadFailed("cannot read the exchange's time")
+        offset = offset_of(readings)
+        self.client.timestamp_offset = round(clock.synchronise(offset))
+        return offset
