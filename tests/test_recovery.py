@@ -1,14 +1,17 @@
 """Taking up a session: the same settings, other settings, a record that the program no longer leads to."""
 
+from dataclasses import replace
 from decimal import Decimal as D
+from types import SimpleNamespace
 
 import pytest
 
+from bot.app.recovery import Recovery
 from bot.app.sessions import engine_settings, replay, same_settings, settings_text
 from bot.app.venues import Venue
 from bot.config import Config
 from bot.core.errors import BotError, InvariantError
-from bot.core.events import KlineClosed, OrderUpdate
+from bot.core.events import AccountUpdate, KlineClosed, OrderUpdate
 from bot.core.intents import PlaceOrder
 from bot.core.types import OrderSide, OrderStatus
 from bot.journal import Journal, Session
@@ -60,6 +63,48 @@ def test_an_order_on_record_that_nothing_leads_to_any_more_is_a_fault(tmp_path):
         result = replay(journal, session, fresh(h), on_bar=lambda event: None)
 
     assert "is on record, and nothing leads to it" in result.fault
+
+
+class Shell(Recovery):
+    """As much of the bot as taking up a session needs."""
+
+    def __init__(self, journal, harness):
+        self.config, self.journal, self.harness, self.told = Config(), journal, harness, []
+        self.venue = replace(venue(), clock=SimpleNamespace(now_ms=lambda: harness.now))
+        self.quiet, self.calendar, self.ledger, self.session = True, (), None, None
+        self.loop = SimpleNamespace(last_ms=0)
+        self.gateway = SimpleNamespace(know_orders=lambda orders: None)
+        self.engine = self.new_engine(self.config)
+
+    def new_engine(self, config):
+        return fresh(self.harness)
+
+    def _open_ledger(self, session): ...
+    def _bar(self, event): ...
+
+    def _own_alert(self, alert):
+        self.told.append(alert)
+
+
+def test_after_a_replay_that_is_not_believed_nothing_is_entered_until_a_person_has_looked(tmp_path):
+    h = started()
+    h.signal()
+    h.run(60_000)
+    h.cash = h.wallet * D("0.95")
+    h.send(AccountUpdate(h.now, "INSURANCE_CLEAR", h.cash, -h.wallet * D("0.05"), ()))
+    h.bar()
+    h.send(h.snapshot())
+    assert h.engine.limits.soft_stopped
+    journal, _ = written(tmp_path, h)
+    h.rows.rows = {}  # another version of the indicators: the order on record is led to by nothing
+
+    with journal:
+        shell = Shell(journal, h)
+        shell.take_up_session()
+
+    assert "are not known: start entries when you have looked" in shell.engine.entries_off
+    assert [a.level for a in shell.told] == ["critical"]
+    assert "start them on the dashboard" in shell.told[0].text
 
 
 def test_an_order_that_the_record_does_not_hold_is_a_fault(tmp_path):

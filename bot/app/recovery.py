@@ -75,11 +75,14 @@ class Recovery:
             self._own_alert(
                 Alert(
                     "critical",
-                    f"session {session.id} cannot be gone on with ({replayed.fault}): what the exchange holds is guarded, "
-                    "and entries rest until it is closed",
+                    f"session {session.id} cannot be gone on with ({replayed.fault}): what the exchange holds is guarded; "
+                    "what its limits had come to is not known, so entries stay off until you start them on the dashboard",
                 )
             )
-            return self._begin_anew(memory=session.memory)
+            # A tripped soft stop may lie behind the fault: only a person can say that it is over.
+            unknown = f"the limits of session {session.id} are not known: start entries when you have looked"
+            memory = self.engine.memory()
+            return self._begin_anew(memory={**memory, "entries_off": memory["entries_off"] or unknown})
         if self.engine.flat and (changed or session.events > LONG_SESSION):
             say(f"session {session.id} is flat and ends here; a new one begins", quiet=self.quiet)
             return self._begin_anew(memory=self.engine.memory())
