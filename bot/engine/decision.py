@@ -12,7 +12,7 @@ from bot.core.records import Decision
 from bot.core.types import Denied, Kline, Quote, Side, to_decimal
 from bot.engine.known import BASE_MS, Known
 from bot.hedge import beta
-from bot.orders.maker_taker import maker_price
+from bot.orders.maker_taker import maker_price, taker_limit
 from bot.risk import vetoes
 from bot.risk.account import Account
 from bot.risk.cost import expected_cost
@@ -198,9 +198,11 @@ class Desk:
         if isinstance(sized, Denied):
             denied.append(sized)
             return None
+        # The exchange liquidates from the price that is paid: the rest is taken at up to this one.
+        paid = taker_limit(side, quote, config.entry.max_slippage, instrument)
         near = vetoes.liquidation(
             side,
-            entry=plan.entry,
+            entry=max(plan.entry, paid) if side is Side.LONG else min(plan.entry, paid),
             qty=sized.qty,
             catastrophe=plan.catastrophe,
             risk_per_unit=plan.risk_per_unit,
