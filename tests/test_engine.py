@@ -243,6 +243,19 @@ def test_more_vetoes_by_configuration_age_and_calendar():
     assert unseen.decision.code == "not_reconciled"
 
 
+@pytest.mark.parametrize("side", Side)
+def test_liquidation_is_reckoned_from_the_price_that_is_paid(side):
+    """A block of 1,000 and an ATR of 500 put R at 1.5 % of the price, and the price has run 1,600 ahead of the plan."""
+    h = started(side)
+    name = side.name.lower()
+    h.price[BTC] = h.at(1_600)
+
+    h.bar(signal_row(side) | {"atr14": 500.0, f"{name}_ob_bottom": 59_500.0, f"{name}_ob_top": 60_500.0})
+
+    assert h.decision.code == "liquidation"
+    assert h.engine.trade is None
+
+
 def test_one_trade_at_a_time():
     h = started().enter()
 
@@ -799,6 +812,25 @@ def test_quotes_are_wanted_only_while_something_is_open():
     h.run(500)
 
     assert not h.engine.wants_quotes
+
+
+def test_a_deposit_after_losses_does_not_let_more_be_lost():
+    h = started()
+    h.bar()
+    unit = h.engine.limits.day_unit
+
+    def book(amount, reason):
+        h.cash += amount
+        h.send(AccountUpdate(h.now, reason, h.cash, amount, ()))
+        h.bar()
+
+    book(-2 * unit, "INSURANCE_CLEAR")
+    book(D(1_000), "DEPOSIT")
+    limits = h.engine.limits
+    assert limits.day_equity - limits.equity == 2 * unit
+    assert not limits.day_hit
+    book(-unit, "INSURANCE_CLEAR")
+    assert limits.day_hit
 
 
 def test_limits_outlive_the_session():

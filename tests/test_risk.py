@@ -347,6 +347,20 @@ def test_limits_survive_a_restart():
     assert again.memory() == limits.memory()
 
 
+@pytest.mark.parametrize("amount", [D(1_000), D(-600)])
+def test_money_that_comes_or_goes_by_a_transfer_is_neither_profit_nor_loss(amount):
+    limits, out = limits_of(), []
+    limits.on_equity(START + 1, D(9_850), out)  # two R of the day are gone
+
+    limits.on_transfer(amount)
+    limits.on_equity(START + 2, D(9_850) + amount, out)
+
+    assert limits.day_equity - limits.equity == 150
+    assert limits.soft_peak - limits.equity == limits.peak - limits.equity == 150
+    assert limits.vetoes(Side.LONG) == []
+    assert out == []
+
+
 def fill(symbol: str, side: OrderSide, qty: str, price: str, trade_id: int, fee: str = "0") -> Fill:
     return Fill(START, "foreign", symbol, side, D(qty), D(price), D(fee), False, trade_id)
 

@@ -23,7 +23,7 @@ from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
 from bot.orders.state import ZERO, Ledger
 from bot.orders.strays import Strays
-from bot.risk.account import Account
+from bot.risk.account import TRANSFERS, Account
 from bot.risk.limits import Limits
 from bot.strategy.setup import Row, column
 from bot.strategy.trade import Stage, Trade
@@ -120,7 +120,10 @@ class Portfolio(Audit):
 
     def on_account(self, event: AccountUpdate) -> None:
         """Book what changed the wallet without a trade, and compare the positions that the message tells with ours."""
+        before = self.account.base
         received = self.account.update(event)
+        if event.reason in TRANSFERS:
+            self.limits.on_transfer(self.account.base - before)
         if self.trade is not None:
             self.trade.funding -= received
         for report in event.positions:

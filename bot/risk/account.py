@@ -13,6 +13,17 @@ from bot.core.events import AccountUpdate
 from bot.orders.state import ZERO, Ledger
 
 FUNDING_FEE: Final = "FUNDING_FEE"
+TRANSFERS: Final = frozenset(
+    {
+        "DEPOSIT",
+        "WITHDRAW",
+        "ADMIN_DEPOSIT",
+        "ADMIN_WITHDRAW",
+        "ASSET_TRANSFER",
+        "COIN_SWAP_DEPOSIT",
+        "COIN_SWAP_WITHDRAW",
+    }
+)
 _CENT: Final = Decimal("0.00000001")
 _KEPT: Final = 64  # account messages that are recognised again
 

@@ -151,6 +151,14 @@ class Limits:
             self.kept["soft"] = kept
         return kept[1]
 
+    def on_transfer(self, amount: Decimal) -> None:
+        """Let money that came or went by a transfer be neither profit nor loss of any limit."""
+        if self.equity > 0 and self.equity + amount > 0:
+            self.equity += amount
+            self.peak += amount
+            self.soft_peak += amount
+            self.day_equity += amount
+
     def on_trade(self, side: Side, result: Decimal, now: int, out: list[Intent]) -> None:
         """Book a closed trade (result net of everything, in quote) and move the ramp."""
         self.on_time(now)
