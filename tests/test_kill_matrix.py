@@ -53,6 +53,28 @@ def test_a_killed_bot_comes_back_to_whole_books_and_full_protection(capsys):
     judge(lines, figures, capsys)
 
 
+def test_a_bot_that_is_asked_to_stop_leaves_nothing_bare(capsys):
+    lines, figures = run("--stop", "--story", "scale", "--share", "0.06")
+
+    judge_left(lines, figures, capsys)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7_200)
+def test_at_every_point_of_a_trade_a_bot_that_is_asked_to_stop_leaves_nothing_bare(capsys):
+    lines, figures = run("--stop", "--story", "scale")
+
+    judge_left(lines, figures, capsys)
+    assert figures["tried"] == figures["points"]
+
+
+def judge_left(lines, figures, capsys):
+    with capsys.disabled():
+        print(f"\nstopped at {figures['tried']} of {figures['points']} points, {figures['failures']} failures")
+    assert figures["tried"] == len(lines) > 0
+    assert figures["failures"] == 0
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(7_200)
 def test_at_every_point_a_killed_bot_comes_back_to_whole_books_and_full_protection(capsys):

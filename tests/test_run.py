@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 
 import pytest
 
@@ -23,6 +24,7 @@ from bot.market.synthetic import write_market
 from bot.research.replay import find_start, load_market
 from bot.strategy.features import Features
 from tests.conftest import ROOT
+from tests.kill import books
 
 pytestmark = [pytest.mark.wire, pytest.mark.slow]
 HOUR_MS = 3_600_000
@@ -174,13 +176,13 @@ def _state(port):
         return json.loads(reply.read())
 
 
-def _until(condition, seconds, what):
+def _until(condition, seconds, what, *, every=0.2):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
-        time.sleep(0.2)
+        time.sleep(every)
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
@@ -191,44 +193,74 @@ def _protection(state, symbol):
     return sized, far
 
 
-def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, tmp_path):
+@contextmanager
+def launched(market, tmp_path, speed):
+    """An exchange of its own that begins a quarter of an hour before the signal, and what launches a bot against it."""
     folder, start = market
     port = _free_port()
     env = {**os.environ, "BOT_DATA": str(tmp_path), "BINANCE_API_KEY": "sim-key", "BINANCE_API_SECRET": "sim-secret"}
     lead = start.signal_ms + 180_000 - 15 * 60_000
-    serve = ["exchange", "--port", str(port), "--klines", str(folder), "--from", str(lead), "--speed", "30"]
+    serve = ["exchange", "--port", str(port), "--klines", str(folder), "--from", str(lead), "--speed", str(speed)]
     trade = ["run", "--venue", "testnet", "--no-dashboard"]
     for key, scheme in (("rest_url", "http"), ("stream_url", "ws")):
         trade += ["--set", f"venue.testnet.{key}={scheme}://127.0.0.1:{port}"]
     processes = []
 
     def launch(arguments, log):
+        # `cat` writes, so that a limit on the files of the bot is none on what it says.
         with (tmp_path / log).open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "bot", *arguments], cwd=ROOT, env=env, stdout=file, stderr=file
-            )
-        processes.append(process)
+            copier = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+        command = [sys.executable, "-m", "bot", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=copier.stdin, stderr=subprocess.STDOUT)
+        copier.stdin.close()
+        processes.extend((process, copier))
         return process
-
-    def position():
-        return [p for p in _state(port)["positions"] if p["symbol"] == "BTCUSDT" and float(p["positionAmt"])]
-
-    def protected():
-        state = _state(port)
-        held = [p for p in state["positions"] if p["symbol"] == "BTCUSDT" and float(p["positionAmt"])]
-        sized, far = _protection(state, "BTCUSDT")
-        return state if held and len(sized) == 1 and len(far) == 1 else None
 
     try:
         launch(serve, "exchange.log")
         _until(lambda: _answers(port), 30, "the exchange answering")
-        bot = launch(trade, "first.log")
+        yield port, lambda log: launch(trade, log)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_journal_that_cannot_be_written_in_an_entry_leaves_nothing_bare_and_is_told(market, tmp_path):
+    with launched(market, tmp_path, 30) as (port, launch):
+        bot = launch("bot.log")
+        _until(lambda: "  signal " in (tmp_path / "bot.log").read_text(), 150, "an entry", every=0.005)
+        resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (4_096, 4_096))  # a full disk, for this process alone
+        code = bot.wait(60)
+        state = _state(port)
+        log = (tmp_path / "bot.log").read_text()
+
+    assert code == 1
+    assert books.unprotected(state, exact=False) == []
+    assert "the journal" in log
+    assert "the bot stops" in log
+    assert "Traceback" not in log
+
+
+def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, tmp_path):
+    with launched(market, tmp_path, 30) as (port, launch):
+
+        def position():
+            return [p for p in _state(port)["positions"] if p["symbol"] == "BTCUSDT" and float(p["positionAmt"])]
+
+        def protected():
+            state = _state(port)
+            held = [p for p in state["positions"] if p["symbol"] == "BTCUSDT" and float(p["positionAmt"])]
+            sized, far = _protection(state, "BTCUSDT")
+            return state if held and len(sized) == 1 and len(far) == 1 else None
+
+        bot = launch("first.log")
         _until(protected, 120, "a protected position")
         bot.send_signal(signal.SIGKILL)
         bot.wait()
         before = _state(port)
 
-        launch(trade, "second.log")
+        launch("second.log")
         _until(lambda: "resumed session" in (tmp_path / "second.log").read_text(), 60, "the journal resuming")
         after = _until(protected, 60, "the resumed position protected by one sized and one catastrophe stop")
 
@@ -250,10 +282,6 @@ def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, t
             trades = _until(lambda: [t for t in journal.trades() if t.opened_ms], 20, "the trade on record")
         assert len(trades) == 1
         assert isinstance(trades[0], TradeRecord)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def _answers(port):

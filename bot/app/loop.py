@@ -153,6 +153,11 @@ class Loop:
             self._failure = error
             self._wake.set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be handled."""
+        return not self._queue
+
     def stop(self) -> None:
         """End `run` when the queue is empty."""
         self._stopping = True

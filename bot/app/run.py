@@ -18,6 +18,7 @@ import structlog
 from bot.app.connection import Addresses, Connection
 from bot.app.flatten import Standing, flatten_venue
 from bot.app.halt import Halt
+from bot.app.leave import shelter
 from bot.app.loop import Loop
 from bot.app.measures import Measures
 from bot.app.options import RunOptions
@@ -219,8 +220,14 @@ class Bot(Showing, Recovery):
         for job in self._jobs:
             job.cancel()
         self.loop.emit(Command(self.venue.clock.now_ms(), "end_of_data" if ended else "shutdown"))
+        if not ended:
+            await shelter(self, pump, close=self._close_everything, tell=self._own_alert)
         self.loop.stop()
         await asyncio.wait([pump], timeout=5)
+        if pump.done() and not pump.cancelled():
+            self.failure = (
+                self.failure or pump.exception()
+            )  # a journal that cannot be written is told as any failure is
         tasks = (pump, asked, broken, over)
         for task in tasks:
             if not task.done():

@@ -21,7 +21,7 @@ from bot.orders import reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
-from bot.orders.state import ZERO, Ledger
+from bot.orders.state import OPENING_ROLES, ZERO, Ledger
 from bot.orders.strays import Strays
 from bot.risk.account import TRANSFERS, Account
 from bot.risk.limits import Limits
@@ -77,6 +77,12 @@ class Portfolio(Audit):
     def flat(self) -> bool:
         """No trade, and no position of any kind."""
         return self.trade is None and not any(h.qty for h in self.ledger.holdings.values())
+
+    @property
+    def sheltered(self) -> bool:
+        """Whether it may be left alone: no order can open anything, every fill of such is known, each position has its stop."""
+        opening = any(o.role in OPENING_ROLES and not o.settled for o in self.ledger.orders.values())
+        return not opening and all(b.exposed <= b.cover or b.exposed <= 0 for b in self.brackets())
 
     def bracket(self, symbol: str) -> Bracket | None:
         """Return what guards the trade's position in a symbol."""

@@ -13,7 +13,7 @@ from bot.core.events import Fill
 from bot.core.records import NakedSpell
 from bot.core.types import Instrument, Round, Side
 from bot.orders.ids import IdMaker, base36
-from bot.orders.state import ZERO, Ledger, Order, Retry
+from bot.orders.state import OPENING_ROLES, ZERO, Ledger, Order, Retry
 
 
 @dataclass(slots=True)
@@ -187,7 +187,7 @@ class Position:
 
     def note_fill(self, order: Order, event: Fill, out: list[Any]) -> None:
         """Note what a known fill of one of its orders says about names and naked time."""
-        if order.role not in ("en", "io", "hx"):
+        if order.role not in OPENING_ROLES:
             self.last_reduction = order.role
         elif self.naked_since is not None:
             self.naked_since = min(self.naked_since, event.at_ms)

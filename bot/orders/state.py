@@ -39,6 +39,7 @@ TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
 }
 EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
 ENTRY_ROLES: Final = frozenset({"en", "io"})
+OPENING_ROLES: Final = ENTRY_ROLES | {"hx"}
 CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
 LOOK_AGAIN_MS: Final = 5_000  # between two questions after the same order
 _KEPT_ORDERS: Final = 400  # finished orders that are still recognised

@@ -7,7 +7,7 @@ equity) is kept in order.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +18,12 @@ from bot.core.records import Decision, EquityPoint, TradeRecord
 from bot.core.types import to_decimal
 from bot.engine import Engine
 from bot.orders.ids import role_of
+from bot.orders.state import ENTRY_ROLES
 from bot.research.broker import Broker
 from bot.research.broker_book import Paid
 from bot.research.bt_bars import Bars, Rows, instruments_of
 from bot.research.bt_data import Prepared
 from bot.research.result import BacktestTrade, CostParts, EntryTime
-
-_ENTRY_ROLES: Final = ("en", "io")
 
 
 @dataclass(slots=True)
@@ -154,7 +153,7 @@ def _wants_book(event: Event, alpha: str) -> bool:
     """Whether prices are read when the event is handled: an entry goes on, or something leaves at market."""
     kind = type(event)
     if kind is OrderUpdate:
-        return event.status.is_terminal and role_of(event.client_id) in _ENTRY_ROLES  # type: ignore[union-attr]
+        return event.status.is_terminal and role_of(event.client_id) in ENTRY_ROLES  # type: ignore[union-attr]
     return kind is Timer or (kind is Fill and event.symbol == alpha)  # type: ignore[union-attr]
 
 

@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--story", action="append", choices=sorted(STORIES))
     parser.add_argument("--side", choices=["LONG", "SHORT"])
     parser.add_argument("--point", type=int, help="only this one")
+    parser.add_argument("--stop", action="store_true", help="ask it to stop (SIGTERM) instead of killing it")
     parser.add_argument("--keep", action="store_true", help="keep the files of points that failed")
     options = parser.parse_args()
     began = time.monotonic()
@@ -43,8 +44,9 @@ def main() -> int:
         parser.error("no such point in this trade")
     work = random.Random(options.seed).sample(work, max(1, round(total * options.share)))
     tried = failures = 0
-    kill = lambda n, point, label: asdict(matrix.kill(wanted[n], point, label, keep=options.keep))  # noqa: E731
-    for result in spread(work, kill, options.workers):
+    deed = matrix.stop if options.stop else matrix.kill
+    judged = lambda n, point, label: asdict(deed(wanted[n], point, label, keep=options.keep))  # noqa: E731
+    for result in spread(work, judged, options.workers):
         tried, failures = tried + 1, failures + bool(result["faults"])
         print(json.dumps(result), flush=True)
     figures = {"points": total, "tried": tried, "failures": failures, "seconds": round(time.monotonic() - began, 1)}

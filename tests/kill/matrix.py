@@ -67,10 +67,10 @@ class Session:
         self._bot = self._pidfd = 0
         self.port = int(self._answer()["port"])
 
-    def start(self, name: str, kill_at: int = 0) -> None:
+    def start(self, name: str, kill_at: int = 0, by: signal.Signals = signal.SIGKILL) -> None:
         """Start a bot."""
         self.cells[BOT] = 1  # awake from its birth
-        more = {"port": self.port, "folder": self.folder, "kill_at": kill_at, "name": name}
+        more = {"port": self.port, "folder": self.folder, "kill_at": kill_at, "by": by, "name": name}
         self._bot = fork(lambda: trader.trade(self.scenario, self.cells, **more), self._socket)
         self._pidfd = os.pidfd_open(self._bot)
 
@@ -209,6 +209,31 @@ def kill(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> R
         result.naked_ms = books.naked_since(before, state)
     except Ended:
         result.faults.append(f"the bot ended by itself: {session.log('again')} {session.log('third')}")
+    except (RuntimeError, OSError) as error:
+        result.faults.append(f"{error}")
+    finally:
+        session.close()
+        if keep and result.faults:
+            result.faults.append(f"kept in {session.folder}")
+        else:
+            shutil.rmtree(session.folder, ignore_errors=True)
+    return result
+
+
+def stop(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> Result:
+    """Ask the bot to stop at one point, as a manager of services does, and judge what it leaves behind."""
+    result = Result(scenario.name, scenario.side.name, point, label, away_ms=max(AWAY_MS))
+    session = Session(scenario)
+    try:
+        session.start("stopped", point, signal.SIGTERM)
+        try:
+            to_the_end(session)
+            result.faults.append("it did not stop")
+        except Ended:
+            state = session.bury(result.away_ms)
+            result.faults += books.unprotected(state, exact=False)
+            at = next(p for p in session.points("stopped") if p[0] == point)
+            result.at_ms, result.drifted = at[1], at[2] != label
     except (RuntimeError, OSError) as error:
         result.faults.append(f"{error}")
     finally:

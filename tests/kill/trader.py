@@ -44,10 +44,12 @@ class Points:
     ----------
     at
         Number of the point to die at, 0 for none.
+    by
+        The signal that it sends itself there.
     """
 
-    def __init__(self, cells: Cells, trace: Path, at: int) -> None:
-        self._cells, self._at = cells, at
+    def __init__(self, cells: Cells, trace: Path, at: int, by: signal.Signals = signal.SIGKILL) -> None:
+        self._cells, self._at, self._by = cells, at, by
         self._file = trace.open("w", buffering=1)
         self.passed = 0
 
@@ -55,7 +57,7 @@ class Points:
         self.passed += 1
         self._file.write(f"{self.passed}\t{self._cells[2]}\t{label}\n")
         if self.passed == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._by)
 
     def install(self) -> None:
         """Wrap journal and requests."""
@@ -163,7 +165,9 @@ async def _venue(config: Config, options: RunOptions, stack: AsyncExitStack, *, 
     )
 
 
-def trade(scenario: Scenario, cells: Cells, *, port: int, folder: Path, kill_at: int, name: str) -> None:
+def trade(
+    scenario: Scenario, cells: Cells, *, port: int, folder: Path, kill_at: int, by: signal.Signals, name: str
+) -> None:
     """Be the bot's process; never returns.
 
     Parameters
@@ -189,7 +193,7 @@ def trade(scenario: Scenario, cells: Cells, *, port: int, folder: Path, kill_at:
         bot.app.run.compile_kernels = lambda *_, **__: 0.0  # the process that forked this one has them
         _patient_handshakes()
         _uncounted_start()
-        Points(cells, folder / f"{name}.points", kill_at).install()
+        Points(cells, folder / f"{name}.points", kill_at, by).install()
         loop = asyncio.SelectorEventLoop(AwakeSelector(cells))
         asyncio.set_event_loop(loop)
         code = loop.run_until_complete(run_bot(config, RunOptions("testnet", dashboard=False, quiet=True)))
