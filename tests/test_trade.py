@@ -1,5 +1,6 @@
 """The life of a trade: every way out, for both sides, against a venue that keeps its own truth."""
 
+import math
 from decimal import Decimal as D
 
 import pytest
@@ -226,6 +227,24 @@ def test_a_flip_against_the_runner_exits_if_it_is_set_to(side, mode, exits):
     if exits:
         finished(h)
         assert h.record.exit_reason == "trail_flip"
+
+
+@both
+def test_a_direction_that_is_not_known_is_no_flip(side):
+    """After a long gap the indicators begin anew: no level and direction 0 until they are warm, and the first one is no flip."""
+    h = started(side, "trade.timeout_minutes=600").enter()
+    h.move(h.at(106))
+    h.run(500)
+    h.next_bar(trend_row(side, h.at(-50)))
+    h.run(200)
+
+    for _ in range(3):
+        h.next_bar(quiet_row() | {"sta_os": 0.0, "sta_ts": math.nan})
+        h.run(500)
+    h.next_bar(trend_row(side, h.at(400), agrees=False))
+    h.run(500)
+
+    assert h.engine.trade is not None
 
 
 @both

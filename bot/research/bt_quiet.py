@@ -54,7 +54,7 @@ def unspoken(
         i = first + k
         if asks[i] or light[i, against] == 1.0 or (light[i, _EVENT] >= CHOCH and light[i, _DIRECTION] == -sign):
             return k
-        if not np.isfinite(light[i, _TREND]) or ((light[i, _TREND] == 1.0) == (sign > 0)) != (with_trend == 1):
+        if not np.isfinite(light[i, _TRAIL]) or ((light[i, _TREND] == 1.0) == (sign > 0)) != (with_trend == 1):
             return k
         if trailing == 1:
             level = light[i, _TRAIL]

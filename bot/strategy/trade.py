@@ -156,17 +156,17 @@ class Trade:
                 self.close("choch")
         if row is None:
             return
-        direction = column(row, "sta_os")
-        if not math.isfinite(direction):
+        level = column(row, "sta_ts")
+        if not math.isfinite(level):  # warming, as after a long gap: no direction yet, and its first one is no flip
+            self.with_trend = False
             return
-        agrees = (direction == 1.0) is (self.side is Side.LONG)
+        agrees = (column(row, "sta_os") == 1.0) is (self.side is Side.LONG)
         flipped, self.with_trend = self.with_trend and not agrees, agrees
         if not self.trailing or bracket.exposed <= 0:
             return
         if flipped and self.config.trail_flip == "exit":
             self.close("trail_flip")
-        level = column(row, "sta_ts")
-        if agrees and math.isfinite(level) and level > 0:
+        if agrees and level > 0:
             moved = bracket.tighten(bracket.toward_profit(to_decimal(level)), "trail")
             if moved and sign * (to_decimal(kline.close) - bracket.stop) <= 0:
                 self.close("stop_passed")
