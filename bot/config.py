@@ -234,7 +234,7 @@ class Events(Section):
 
     file: str = Field("data/events.csv", description="time_utc,name,impact; an .ics file is accepted too")
     minutes: float = Field(15.0, ge=0, le=1440, description="no entries this long before and after")
-    impact: tuple[str, ...] = Field(("high",), description="impacts that count")
+    impact: tuple[Literal["high", "medium", "low"], ...] = Field(("high",), description="impacts that count")
 
 
 class VenueSim(Section):

@@ -54,6 +54,7 @@ def test_headline_profile_has_the_headline_numbers():
         ("risk.leverage_ramp=[20, 10]", ["[risk]", "rising"]),
         ("hedge.enabled=perhaps", ["hedge.enabled = 'perhaps'", "boolean"]),
         ("entry.max_slippage=nan", ["entry.max_slippage"]),
+        ('events.impact=["High"]', ["events.impact", "'High'", "'high', 'medium' or 'low'"]),
         ("hgde.enabled=true", ["'hgde'", "did you mean 'hedge'"]),
         ("nonsense", ["--set 'nonsense'", "section.key=value"]),
     ],

@@ -36,7 +36,7 @@ async def test_a_sound_venue_passes_every_check_and_is_left_as_it_was():
 
     assert report.ok, report.failures()
     names = {check.name for check in report.checks}
-    assert {"settings", "disk", "journal", "clock", "keys", "position mode", "margin and leverage"} <= names
+    assert {"settings", "disk", "journal", "clock", "keys", "position mode", "margin and leverage", "fees"} <= names
     assert {"instruments", "positions", "market stream", "public stream", "user stream", "stop orders"} <= names
     assert {"closed bars", "budget", "alerts", "calendar", "permissions"} <= names
     assert all(check.hint for check in report.checks if check.status != "ok")
@@ -99,6 +99,16 @@ async def test_a_wallet_too_small_for_the_smallest_trade_fails():
 
     assert [check.name for check in report.failures()] == ["instruments"]
     assert "transfer funds" in found(report, "instruments").hint
+
+
+async def test_fees_that_the_limits_do_not_see_are_warned_of():
+    async with place() as venue:
+        venue.exchange.venue.settings.fee_burn = True
+        report = await examine(venue.config(), "testnet", quiet=True, wait_for_bar=False)
+
+    assert found(report, "fees").status == "warn"
+    assert "the soft stop" in found(report, "fees").text
+    assert report.ok
 
 
 async def test_a_position_without_a_stop_is_warned_of():

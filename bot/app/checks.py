@@ -243,6 +243,19 @@ async def position_mode(bench: Bench) -> Check:
     return ok("position mode", "one-way, single asset")
 
 
+async def fees(bench: Bench) -> Check:
+    """Read whether fees leave the quote wallet, on which every limit is measured."""
+    page = "switch 'use BNB for fees' off on the exchange's futures page, or hold no BNB there"
+    try:
+        in_bnb = await bench.line.gateway.fees_in_bnb()
+    except ReadFailed as error:
+        return warn("fees", str(error), page)
+    if in_bnb:
+        text = "paid in BNB while there is any: the day's loss and the soft stop, measured in USDT, do not see them"
+        return warn("fees", text, page)
+    return ok("fees", "paid in USDT")
+
+
 async def margins(bench: Bench) -> Check:
     """Read margin type and leverage of each symbol."""
     found = {symbol: await bench.line.gateway.symbol_config(symbol) for symbol in bench.symbols}

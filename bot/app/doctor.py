@@ -83,8 +83,8 @@ async def examine_line(config: Config, line: Connection, *, quiet: bool, wait_fo
     found.append(await _guarded(checks.keys, bench))
     if found[-1].status == FAIL:
         return found
-    account = (checks.permissions, checks.position_mode, checks.margins, checks.instruments, checks.positions)
-    found += [await _guarded(check, bench) for check in account]
+    account = (checks.permissions, checks.position_mode, checks.margins, checks.fees)
+    found += [await _guarded(check, bench) for check in (*account, checks.instruments, checks.positions)]
     say(
         "looking at the streams" + (" and waiting for a bar to close (up to a minute)" if wait_for_bar else ""),
         quiet=quiet,

@@ -132,6 +132,11 @@ class Gateway(Rest):
         reply: wire.Payload = await self._read("the account's settings", self.client.futures_account_config)
         return reply
 
+    async def fees_in_bnb(self) -> bool:
+        """Return whether the account pays its fees in BNB as long as it has any."""
+        reply: wire.Payload = await self._read("how fees are paid", self.client.futures_v1_get_fee_burn)
+        return wire.truth(reply, "feeBurn")
+
     async def symbol_config(self, symbol: str) -> wire.Payload:
         """Return symbolConfig of one symbol: margin type and leverage."""
         reply = await self._read(f"the settings of {symbol}", self.client.futures_symbol_config, symbol=symbol)
