@@ -164,8 +164,9 @@ def hyperwave(
 def crosses(a: Series, b: Series) -> tuple[list[bool], list[bool]]:
     up, down = [False], [False]
     for t in range(1, len(a)):
-        up.append(a[t - 1] <= b[t - 1] and a[t] > b[t])
-        down.append(a[t - 1] >= b[t - 1] and a[t] < b[t])
+        before, now = a[t - 1] - b[t - 1], a[t] - b[t]
+        up.append(before <= 1e-10 and now > 1e-10)
+        down.append(before >= -1e-10 and now < -1e-10)
     return up, down
 
 

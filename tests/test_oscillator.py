@@ -151,6 +151,22 @@ def test_the_true_volume_line_equals_the_twin(market, length, holes):
         np.testing.assert_array_equal(out["om_money_flow"], whole["om_money_flow"])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_market_that_stands_still_has_no_cross(seed):
+    """Wave and signal are equal then, but for rounding: a difference of 1e-14 had been a cross on a bar without a trade."""
+    moving = random_market(seed, 300)
+    still = moving._replace(
+        **{n: np.append(getattr(moving, n), np.full(60, moving.close[-1])) for n in ("open", "high", "low", "close")},
+        **{n: np.append(getattr(moving, n), np.zeros(60)) for n in ("volume", "taker")},
+        filled=np.append(moving.filled, np.zeros(60, np.int64)),
+    )
+
+    out = om(still)
+
+    assert not out["om_cross_up"][-40:].any()
+    assert not out["om_cross_down"][-40:].any()
+
+
 @given(markets(), SETTINGS)
 def test_overflow_equals_the_twin(market, settings):
     out = run(oscillator, "om", settings, market)

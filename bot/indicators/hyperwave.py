@@ -16,6 +16,7 @@ from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
 from bot.indicators.money_flow import NEVER
 from bot.indicators.window_sum import WINDOW, ema_reset, rsi_reset, window_reset, window_step
 
+TOLERANCE = 1e-10  # points: wave and signal of a frozen market differ by rounding only, which is no cross
 DIVERGENCE_AGE = 100  # bars between the two extrema of a divergence, at most
 
 WAVE_PARAMS = np.dtype(
@@ -117,8 +118,9 @@ def wave_step(wave, params, bar) -> None:
     elif not math.isnan(wave.line):
         wave.signal = ema_step(wave.mean_exponential, wave.line, params.signal_length, False)
     # `&`, not `and`: half of these comparisons are coin tosses, and a mispredicted branch costs more than both
-    wave.cross_up = 1 if (wave.line1 <= wave.signal1) & (wave.line > wave.signal) else 0
-    wave.cross_down = 1 if (wave.line1 >= wave.signal1) & (wave.line < wave.signal) else 0
+    before, now = wave.line1 - wave.signal1, wave.line - wave.signal
+    wave.cross_up = 1 if (before <= TOLERANCE) & (now > TOLERANCE) else 0
+    wave.cross_down = 1 if (before >= -TOLERANCE) & (now < -TOLERANCE) else 0
     wave.bars += 1
 
 
