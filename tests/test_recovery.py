@@ -135,6 +135,18 @@ def test_an_event_that_breaks_a_rule_ends_the_replay_with_its_number(tmp_path):
     assert result.fault.startswith(f"event {len(h.events)} breaks a rule")
 
 
+def test_an_event_that_the_engine_cannot_handle_at_all_ends_the_replay_too(tmp_path):
+    h = started().enter()
+    journal, session = written(tmp_path, h)
+    engine = fresh(h)
+    engine.features.step = lambda event: 1 / 0  # another version with a bug
+
+    with journal:
+        result = replay(journal, session, engine, on_bar=lambda event: None)
+
+    assert "cannot be handled: ZeroDivisionError: division by zero" in result.fault
+
+
 def test_an_open_session_is_gone_on_with_in_the_settings_that_it_was_begun_with():
     old = Config()
     session = Session(1, "testnet", "a", True, 5, settings_text(old, venue(30.0)))

@@ -185,7 +185,7 @@ class Loop:
             return
         try:
             outputs = self.engine.handle(event)
-        except InvariantError as error:
+        except Exception as error:  # whatever it is, it is our own bug: what the engine believes counts no more
             self._halt(error)
             return
         self.handled += 1
@@ -254,10 +254,16 @@ class Loop:
             log.warning("the exchange's 15m bar differs from ours", symbol=symbol, ours=ours[2:8], theirs=theirs[2:8])
         del self._ours[symbol, open_ms], self._theirs[symbol, open_ms]
 
-    def _halt(self, error: InvariantError) -> None:
+    def _halt(self, error: Exception) -> None:
         """Our own bug: the engine is not asked again; whoever `halt` is closes by rule and tells the person."""
-        log.critical("invariant broken: the bot halts", error=str(error), at_ms=self.clock.now_ms())
-        self.broken = error
+        broken = error if isinstance(error, InvariantError) else InvariantError(f"{type(error).__name__}: {error}")
+        log.critical(
+            "our own bug: the bot halts",
+            error=str(broken),
+            at_ms=self.clock.now_ms(),
+            exc_info=None if error is broken else error,
+        )
+        self.broken = broken
         self.journal.commit()
         if self._halted is not None:
-            self._halted(error)
+            self._halted(broken)

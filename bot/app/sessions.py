@@ -80,6 +80,9 @@ def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callab
         except InvariantError as error:
             result.fault = f"event {seq} breaks a rule: {error}"
             return result
+        except Exception as error:  # else the same event would end every start before the account has been looked at
+            result.fault = f"event {seq} cannot be handled: {type(error).__name__}: {error}"
+            return result
         result.last_ms = max(result.last_ms, event.at_ms)
         if isinstance(event, KlineClosed) and not event.early:
             result.last_open[event.kline.symbol] = event.kline.open_ms
