@@ -79,7 +79,8 @@ def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
     """Return what the hedge did to the same trades: variance it removed, what it cost and what it earned.
 
     Trades are matched by their signal. Variance is that of the trades' gross results in R: BTC alone in `bare`
-    against BTC and legs in `result`; below 0 the hedge added variance.
+    against BTC and legs in `result`; below 0 the hedge added variance. `gross_r` is what the legs made at the middle of the
+    book; `gross_r` - `cost_r` is what they changed, but for their funding and where BTC's own trade went another way.
     """
     ours, theirs = result.table(), bare.table()
     _, at, other = np.intersect1d(ours["signal_ms"], theirs["signal_ms"], return_indices=True)
@@ -96,7 +97,10 @@ def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
         if legs.std() > 0 and ours["alpha_r"][at].std() > 0
         else None
     )
-    found["gross_r"] = float(legs.mean())
+    # `hedge_r` is after the legs' spread and slippage, which `cost_r` holds too; at the middle of the book it is before them.
+    alpha_gross = ours["alpha_r"] + ours["cost_spread_r"] + ours["cost_slippage_r"]
+    found["gross_r"] = float((ours["gross_r"] - alpha_gross)[at].mean())
+    found["cost_r"] = float(ours["cost_hedge_r"][at].mean())
     found["difference_net_r"] = float((net - net_alone).mean())
     found["difference_net_r_95"] = metrics.interval(net - net_alone)
     found["net_beta_median"] = float(np.median(ours["net_beta"]))
