@@ -9,9 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from bot.cli.main import cli
+from bot.config import parse
 from bot.core.errors import DataError, DataMissing
+from bot.core.klines import aggregate
+from bot.market.synthetic import synthetic_market
+from bot.report.monte_carlo_page import sentences
 from bot.research import monte_carlo as m
+from bot.research.backtest import run_backtest
+from bot.research.bt_report import trade_rows, write_parquet
+from bot.research.replay import Market
 
+EASY = ("strategy.htf_source=smc", "strategy.min_rating=1", "strategy.tap_window=12", "strategy.min_rank=0")
 STEADY = m.Sizing(risk_fraction=0.01, throttle_drawdown=1.0, throttle_floor=1.0)
 
 
@@ -40,6 +48,71 @@ def test_an_account_with_nothing_left_stays_at_nothing():
     equity, _ = m.account(np.array([[-150.0, 100.0]]), STEADY)
 
     assert equity[0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_a_trade_moves_the_account_by_the_share_of_its_planned_risk():
+    equity, deepest = m.account(np.array([[1.0, -2.0]]), STEADY, np.array([[1.0, 0.25]]))
+
+    assert equity[0].tolist() == pytest.approx([1.0, 1.01, 1.01 * (1 - 0.005)])
+    assert deepest[0] == pytest.approx(0.5)  # R of the peak: half of what the plan risked
+
+
+def test_a_trade_is_drawn_together_with_its_share():
+    results, share = np.array([1.0, -1.0]), np.array([0.0, 1.0])
+
+    told = m.simulate(results, STEADY, share=share, runs=500)
+
+    assert told.final_equity["0.99"] == 1.0  # what wins risks nothing here
+    assert told.final_equity["0.01"] == pytest.approx(0.99**2)
+    assert (told.mean_r, told.mean_share) == (0.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def tested():
+    """A back-test at 5x on a market that signals a few times a day: margin decides its quantities."""
+    config = parse("", overrides=EASY)
+    made = synthetic_market(20, 11)
+    bars = {}
+    for symbol, minutes in made.klines.items():
+        base = aggregate(minutes, 180_000)
+        bars[symbol] = {"3m": base, "15m": aggregate(base, 900_000)}
+    return run_backtest(config, Market(bars, made.funding, "synthetic"))
+
+
+def test_the_real_history_is_one_of_the_histories(tested):
+    columns = tested.table()
+    share, real = m.shares(columns), tested.final_equity / tested.initial_equity
+    assert len(tested.trades) >= 10
+    assert share.mean() < 0.95
+
+    sizing = m.sizing_of(tested.config)
+    cut, _ = m.account(columns["net_r"][None], sizing, share[None])
+    whole, _ = m.account(columns["net_r"][None], sizing)
+
+    assert cut[0, -1] == pytest.approx(real, abs=0.003)
+    assert abs(whole[0, -1] - real) > 5 * abs(cut[0, -1] - real)
+
+
+def test_a_study_takes_the_shares_of_the_list_a_back_test_writes(tested, tmp_path):
+    write_parquet(tmp_path / "trades.parquet", trade_rows(tested))
+
+    told = m.report(tmp_path / "trades.parquet", tested.config, runs=200, seed=1)
+
+    assert {s["mean_share"] for s in told["simulations"]} == {float(m.shares(tested.table()).mean())}
+
+
+@pytest.mark.parametrize("wanting", m.SHARE_COLUMNS)
+def test_a_list_without_planned_quantities_risks_all_of_the_plan_and_says_so(wanting, tested, tmp_path):
+    rows = trade_rows(tested)
+    del rows[wanting]
+    write_parquet(tmp_path / "old.parquet", rows)
+
+    told = m.report(tmp_path / "old.parquet", tested.config, runs=200, seed=1)
+
+    plain = m.simulate(rows["net_r"], m.sizing_of(tested.config), runs=200, seed=1)
+    assert told["simulations"][0]["final_equity"] == plain.final_equity
+    assert told["simulations"][0]["mean_share"] is None
+    assert sentences(told)[-1].startswith("The list does not tell what each trade risked of its plan")
 
 
 def test_blocks_keep_neighbours_together():

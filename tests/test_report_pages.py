@@ -10,7 +10,7 @@ import pytest
 from bot.report.backtest_page import write_page
 from bot.report.backtest_parts import Beside, verdict
 from bot.report.metrics import summary_figures
-from bot.report.monte_carlo_page import monte_carlo_page
+from bot.report.monte_carlo_page import monte_carlo_page, sentences
 from bot.report.page import Page, json_inside, show, table
 from bot.report.search_page import search_page
 from bot.report.walk_forward_page import walk_forward_page
@@ -135,6 +135,15 @@ def test_the_report_says_everything_a_person_asks(folder):
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "0" * 16 in page  # the hash of the data
+
+
+def test_a_study_tells_how_much_of_the_planned_risk_its_trades_took(made, folder):
+    table = made.table() | {"uncut_qty": made.table()["uncut_qty"] * 2}
+    known = [s.as_dict() for s in monte_carlo.study(table["net_r"], monte_carlo.Sizing(), columns=table, runs=200)]
+    told = {"trades": 120, "runs": 200, "simulations": known, "sizing": {"ruin": 0.5}}
+
+    assert sentences(told)[-1].endswith("the share of its planned risk that it really took: 50% in the mean.")
+    assert "The list does not tell what each trade risked of its plan" in (folder / "montecarlo.html").read_text()
 
 
 def test_text_of_the_data_cannot_become_markup(folder):

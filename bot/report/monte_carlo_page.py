@@ -92,4 +92,15 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     ]
     if worst["name"] not in ("trades", "blocks"):
         lines.append(f"With {worst['note']}: {worst['mean_r']:+.2f} R a trade, {worst['loss']:.0%} lose.")
+    lines.append(share_words(blocks["mean_share"]))
     return lines
+
+
+def share_words(mean_share: float | None) -> str:
+    """Return how much of the planned risk the drawn trades take, in words."""
+    if mean_share is None:
+        return (
+            "The list does not tell what each trade risked of its plan (risk_quote, uncut_qty, plan_entry and plan_stop "
+            "would): each risks all of it here, also where margin or a partial fill had cut it."
+        )
+    return f"Each trade keeps the share of its planned risk that it really took: {mean_share:.0%} in the mean."

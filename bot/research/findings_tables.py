@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from bot.report.monte_carlo_page import share_words
 from bot.report.page import show
 from bot.report.tables import utc
 
@@ -176,7 +177,7 @@ def hedge_table(told: dict[str, Any]) -> str:
 
 
 def ruin_table(found: dict[str, Any]) -> str:
-    """Return the Monte-Carlo quantiles."""
+    """Return the Monte-Carlo quantiles, and how much of the planned risk the trades take."""
     rows = [
         [
             s["name"],
@@ -189,7 +190,8 @@ def ruin_table(found: dict[str, Any]) -> str:
         ]
         for s in found["monte_carlo"]
     ]
-    return grid(["histories", "R a trade", "median end", "fall median", "fall 95 %", "lose", "lose half"], rows)
+    head = ["histories", "R a trade", "median end", "fall median", "fall 95 %", "lose", "lose half"]
+    return f"{grid(head, rows)}\n\n{share_words(found['monte_carlo'][0]['mean_share'])}"
 
 
 def walk_table(told: dict[str, Any]) -> str:

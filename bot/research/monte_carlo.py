@@ -2,16 +2,18 @@
 
 The list of trades is drawn again, thousands of times: trade by trade (any order, some twice, some never), and in
 blocks of neighbours, which keeps streaks of losses together as they came. Each draw is a possible history of the
-account, with the bot's own sizing: a fixed fraction of the equity a trade, throttled in a drawdown. From all of them
-come the quantiles of final result and drawdown, and the share of histories that end in ruin. The stresses do it over
-with dearer costs: double slippage, higher fees, a later order, no maker fill at all.
+account, with the bot's own sizing: a fixed fraction of the equity a trade, throttled in a drawdown, and of that the share
+which the trade really risked, because margin and fills cut it. From all of them come the quantiles of final result and
+drawdown, and the share of histories that end in ruin. The stresses do it over with dearer costs: double slippage, higher
+fees, a later order, no maker fill at all.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -50,6 +52,9 @@ class Simulation:
 
     Attributes
     ----------
+    mean_share : float or None
+        Mean share of the planned risk that the trades really took; None where their list does not tell, and each risks
+        all of it.
     total_r, final_equity, drawdown, drawdown_r : dict
         Value by quantile (`"0.05"` to `"0.99"`); equity in multiples of the start, drawdown as a fraction of the peak.
     ruin, soft_stop, loss : float
@@ -64,6 +69,7 @@ class Simulation:
     trades: int
     block: int
     mean_r: float
+    mean_share: float | None
     total_r: dict[str, float]
     final_equity: dict[str, float]
     drawdown: dict[str, float]
@@ -97,11 +103,32 @@ def draw(rng: np.random.Generator, count: int, *, runs: int, block: int = 1) -> 
     return positions
 
 
-def account(results: np.ndarray, sizing: Sizing) -> tuple[np.ndarray, np.ndarray]:
+SHARE_COLUMNS: Final = ("risk_quote", "uncut_qty", "plan_entry", "plan_stop")
+
+
+def shares(columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return what each trade really risked over what its plan did before margin and fills cut it; None if a column is missing.
+
+    The cuts are those of the run that made the list: a list from 5x carries that leverage's margin.
+
+    >>> plan = {"plan_entry": np.array([60_000.0]), "plan_stop": np.array([59_900.0])}
+    >>> shares({"risk_quote": np.array([6.0]), "uncut_qty": np.array([0.08]), **plan})
+    array([0.75])
+    """
+    if not all(name in columns for name in SHARE_COLUMNS):
+        return None
+    risk, uncut, entry, stop = (columns[name] for name in SHARE_COLUMNS)
+    planned = uncut * np.abs(entry - stop)
+    return np.divide(risk, planned, out=np.ones_like(risk), where=planned > 0)
+
+
+def account(results: np.ndarray, sizing: Sizing, share: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Return equity (runs, trades + 1) in multiples of the start, and the deepest fall of each run in R of the peak.
 
-    `results` are R multiples (runs, trades). An account that has nothing left stays at nothing.
+    `results` are R multiples (runs, trades), `share` is what each of them risked of the planned fraction. An account that
+    has nothing left stays at nothing.
     """
+    results = results * share
     runs, trades = results.shape
     equity = np.ones((runs, trades + 1))
     peak, deepest = np.ones(runs), np.zeros(runs)
@@ -126,13 +153,17 @@ def simulate(
     sizing: Sizing,
     *,
     runs: int = 5_000,
+    share: np.ndarray | None = None,
     block: int = 1,
     seed: int = 7,
     name: str = "trades",
     note: str = "",
     fan_points: int = 200,
 ) -> Simulation:
-    """Return the quantiles of `runs` histories drawn from `results` (R multiples, in the order they came)."""
+    """Return the quantiles of `runs` histories drawn from `results` (R multiples, in the order they came).
+
+    A trade is drawn together with its `share` of the planned risk (None: each risks all of it).
+    """
     if not len(results):
         raise ValueError("no trade to draw from")
     rng = np.random.default_rng(seed)
@@ -140,8 +171,9 @@ def simulate(
     totals, finals, falls, falls_r, lows, lines = [], [], [], [], [], []
     points = np.unique(np.linspace(0, len(results), min(fan_points, len(results) + 1)).round().astype(int))
     for part in np.array_split(np.arange(runs), chunks):
-        drawn = results[draw(rng, len(results), runs=len(part), block=block)]
-        equity, deepest = account(drawn, sizing)
+        at = draw(rng, len(results), runs=len(part), block=block)
+        drawn = results[at]
+        equity, deepest = account(drawn, sizing, 1.0 if share is None else share[at])
         peak = np.maximum.accumulate(equity, axis=1)
         totals.append(drawn.sum(axis=1))
         finals.append(equity[:, -1])
@@ -161,6 +193,7 @@ def simulate(
         trades=len(results),
         block=block,
         mean_r=float(results.mean()),
+        mean_share=None if share is None else float(share.mean()),
         total_r=quantiles(np.concatenate(totals)),
         final_equity=quantiles(final),
         drawdown=quantiles(np.concatenate(falls)),
@@ -243,14 +276,15 @@ def study(
 ) -> list[Simulation]:
     """Return the simulations of a trade list: trades, blocks, and each stress in blocks."""
     block = block_length(len(results))
-    found = [
-        simulate(results, sizing, runs=runs, seed=seed, name="trades", note="drawn one by one"),
-        simulate(results, sizing, runs=runs, seed=seed, block=block, name="blocks", note=f"in blocks of {block}"),
+    drawn = partial(simulate, sizing=sizing, share=shares(columns or {}), runs=runs, seed=seed)
+    return [
+        drawn(results, name="trades", note="drawn one by one"),
+        drawn(results, block=block, name="blocks", note=f"in blocks of {block}"),
+        *(
+            drawn(results - stress.extra_cost_r, block=block, name=stress.name, note=stress.note)
+            for stress in stresses(columns or {}, prices or Prices())
+        ),
     ]
-    for stress in stresses(columns or {}, prices or Prices()):
-        dearer = results - stress.extra_cost_r
-        found.append(simulate(dearer, sizing, runs=runs, seed=seed, block=block, name=stress.name, note=stress.note))
-    return found
 
 
 NAMES_OF_R = ("net_r", "r_multiple")
