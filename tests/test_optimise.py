@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +18,7 @@ from bot.core.errors import ConfigError, DataMissing
 from bot.market.synthetic import write_market
 from bot.research import optimise as o
 from bot.research import search, search_report, walk_forward
+from bot.research.overfitting import backtest_overfitting
 from bot.research.replay import load_market
 from bot.research.storage import open_storage
 
@@ -115,6 +117,32 @@ def test_the_report_doubts_its_winner_and_writes_a_profile_that_can_be_read(conf
     assert json.loads((tmp_path / "out" / "optimise.json").read_text()) == told
     chosen = parse((tmp_path / "out" / "winner.toml").read_text(), profile="found")
     assert chosen.trade.tp1_r == told["winner"]["settings"]["trade.tp1_r"]
+
+
+def test_overfitting_is_judged_over_the_settings_that_the_search_may_choose(config, klines, market, tmp_path):
+    found = o.optimise(
+        task(config, klines, market, f"sqlite:///{tmp_path}/a.db", trials=12, min_trades=8), market, quiet=True
+    )
+
+    told = search_report.doubts(found, pool=0)
+
+    days = np.array([t.user_attrs["score"]["daily_r"] for t in found.feasible()])
+    assert 2 <= told["feasible"] < told["trials"] == 12
+    assert told["overfitting"]["settings"] == told["feasible"]
+    assert told["overfitting"]["probability"] == pytest.approx(backtest_overfitting(days.T).probability)
+    assert f"over the {told['feasible']} settings that keep both constraints." in " ".join(told["sentences"])
+
+
+def test_a_search_without_two_settings_to_choose_from_says_what_overfitting_was_judged_on(
+    config, klines, market, tmp_path
+):
+    def sentences(**given):
+        storage = f"sqlite:///{tmp_path}/{given['trials']}.db"
+        made = o.optimise(task(config, klines, market, storage, **given), market, quiet=True)
+        return " ".join(search_report.doubts(made, pool=0)["sentences"])
+
+    assert "over the 2 settings tried, of which none keeps both" in sentences(trials=2, min_trades=10_000)
+    assert "No probability of overfitting: only one setting keeps both" in sentences(trials=1, min_trades=1)
 
 
 def test_what_the_search_saw_ends_before_what_judges_it(config, klines, market):

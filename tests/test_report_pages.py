@@ -70,7 +70,7 @@ def searched():
         "winner": winner | {"folds": [fold], "train_figures": {}},
         "default": {"train": part},
         "deflated_sharpe": {"probability": 0.1, "sharpe_daily": 0.1, "expected_best_of_chance": 0.2, "trials": 2},
-        "overfitting": {"probability": 0.5, "splits": 70, "days": 30, "loss_probability": 0.9},
+        "overfitting": {"probability": 0.5, "splits": 70, "days": 30, "loss_probability": 0.9, "settings": 1},
         "chance": {"share_as_good": 0.5, "median_best_of_chance": 0.6},
         "importance": {"trade.tp1_r": 0.7, "trade.tp2_r": 0.3},
         "best": [{"number": 1, **part, "feasible": True}],

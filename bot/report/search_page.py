@@ -93,7 +93,7 @@ def _doubts(page: Page, told: Mapping[str, Any]) -> None:
                 (
                     "Probability of overfitting",
                     show(fits.get("probability"), ".0%"),
-                    f"{fits.get('splits', 0):,} splits of {fits.get('days', 0)} days",
+                    f"{fits.get('splits', 0):,} splits of {fits.get('days', 0)} days, over {fits.get('settings', 0)} settings",
                     "",
                 ),
                 ("Loses out of sample", show(fits.get("loss_probability"), ".0%"), "share of those splits", ""),

@@ -101,14 +101,17 @@ def doubts(found: Found, *, pool: int = 200) -> dict[str, Any]:
     trier = Trier(task.config, found.market, task.from_ms, task.to_ms)
     best = trier.run(winner.params)
     scores = [trial.user_attrs["score"] for trial in done]
-    days = np.array([score["daily_r"] for score in scores])
     ratios = np.array([np.nan if score["sharpe"] is None else score["sharpe"] for score in scores])
     deflated = deflated_sharpe(np.array(winner.user_attrs["score"]["daily_r"]), ratios, trials=len(done))
-    fits = backtest_overfitting(days.T) if len(done) > 1 else None
+    # Only what the search may choose: a setting of a few lucky trades wins most halves and is never proposed.
+    feasible = found.feasible()
+    eligible = feasible or done
+    days = np.array([trial.user_attrs["score"]["daily_r"] for trial in eligible])
+    fits = backtest_overfitting(days.T) if len(eligible) > 1 else None
     told: dict[str, Any] = {
         "task": task_of(found),
         "trials": len(done),
-        "feasible": len(found.feasible()),
+        "feasible": len(feasible),
         "seconds": found.seconds,
         "ran": found.ran,
         "trials_per_second": found.ran / found.seconds if found.seconds > 0 else None,
@@ -137,6 +140,7 @@ def doubts(found: Found, *, pool: int = 200) -> dict[str, Any]:
             "degradation": fits.degradation,
             "splits": fits.splits,
             "settings": fits.settings,
+            "feasible": bool(feasible),
             "days": fits.observations,
         },
         "chance": chance_of(found, winner, trier, pool=pool) if pool else {},
@@ -197,8 +201,11 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     if fits is not None and fits["splits"]:
         lines.append(
             f"Probability of overfitting {fits['probability']:.0%}: share of {fits['splits']:,} ways to halve the days in which "
-            "the winner of one half is no better than the median on the other."
+            f"the winner of one half is no better than the median on the other, over the {fits['settings']} settings "
+            + ("that keep both constraints." if fits["feasible"] else "tried, of which none keeps both constraints.")
         )
+    elif told["feasible"] == 1:
+        lines.append("No probability of overfitting: only one setting keeps both constraints.")
     if told["chance"]:
         lines.append(
             f"{told['chance']['share_as_good']:.0%} of equal searches over random entries do as well (their median best: "
