@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_a_search_without_two_settings_to_choose_from_says_what_overfitting_was_
 
     assert "over the 2 settings tried, of which none keeps both" in sentences(trials=2, min_trades=10_000)
     assert "No probability of overfitting: only one setting keeps both" in sentences(trials=1, min_trades=1)
+
+
+def test_minutes_funding_and_the_warm_up_belong_to_what_a_study_is_about(config, klines, market):
+    first, symbol = int(market.base("BTCUSDT").open_ms[0]), "BTCUSDT"
+    without_minutes = {s: {name: b for name, b in bars.items() if name != "1m"} for s, bars in market.bars.items()}
+    paid = market.funding[symbol]
+    dearer = market.funding | {symbol: replace(paid, rate=paid.rate + 1e-4)}
+    later = market.base(symbol).between(first + 60 * 180_000)
+    shorter = market.bars | {symbol: market.bars[symbol] | {"3m": later}}
+    assert "1m" in market.bars[symbol]
+
+    def study(of):
+        return task(config, klines, of, "sqlite://", from_ms=first + 100 * 180_000).study
+
+    others = [replace(market, bars=without_minutes), replace(market, funding=dearer), replace(market, bars=shorter)]
+    assert len({study(market), *map(study, others)}) == 4
+    assert study(replace(market, source="elsewhere")) == study(market)
 
 
 def test_what_the_search_saw_ends_before_what_judges_it(config, klines, market):

@@ -109,9 +109,20 @@ def violation(trial: FrozenTrial) -> float:
 
 
 def fingerprint(config: Config, market: Market, *, from_ms: int, to_ms: int, space: str, min_trades: int) -> str:
-    """Return what a study is about, in twelve letters: same data, settings, range and space, same study."""
-    series = [market.base(s).between(from_ms, to_ms) for s in config.data.symbols]
-    told = [store.data_hash(*series), config.model_dump_json(), from_ms, to_ms, space, min_trades]
+    """Return what a study is about, in twelve letters: same data, settings, range and space, same study.
+
+    Data are all that a trial reads: 3m bars from the warm-up on, 1m bars where there are any, and funding.
+    """
+    warm_ms = from_ms - config.data.history_bars * BASE_MS
+    series = [
+        bars.between(warm_ms, to_ms)
+        for symbol in config.data.symbols
+        for interval in ("3m", "1m")
+        if (bars := market.bars[symbol].get(interval)) is not None
+    ]
+    funding = ((symbol, market.funding.get(symbol)) for symbol in config.data.symbols)
+    paid = {symbol: rates.payments(from_ms, to_ms) for symbol, rates in funding if rates is not None}
+    told = [store.data_hash(*series), paid, config.model_dump_json(), from_ms, to_ms, space, min_trades]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
