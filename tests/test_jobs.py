@@ -91,7 +91,7 @@ async def test_research_runs_processes_without_keys_and_proposes_a_diff(tmp_path
     assert json.loads((out / "show.json").read_text())["overlays"]["smart_trail"] == 3
     assert "do-not-tell" not in (out / "show.json").read_text() + (out / "show.log").read_text()
     assert lines == ["- overlays.smart_trail=3", "+ overlays.smart_trail=4"]
-    assert (out / "proposed.diff").read_text().splitlines() == lines
+    assert (out / "proposed.diff").read_text().splitlines() == ["# walk.json", *lines]
 
 
 async def test_a_research_step_that_fails_ends_the_run_and_is_named(tmp_path, monkeypatch):
@@ -112,6 +112,43 @@ def test_only_a_table_of_settings_is_taken_for_a_proposal():
     assert settings_in({"a": {"b": {"pac.show": 4, "nonsense.key": 1}}}, config) == {}
     assert settings_in({"a": [1], "b": {"pac.show": 4}}, config) == {"pac.show": 4}
     assert changes_of(config, {"pac.show": config.pac.show}) == []
+
+
+def test_settings_that_broke_a_constraint_are_no_proposal():
+    kept, broken = {"trade.tp1_r": 1.5}, {"trade.tp1_r": 2.5, "hedge.enabled": False}
+    newest_broke = [{"feasible": True, "settings": kept}, {"feasible": False, "settings": broken}]
+
+    assert settings_in({"winner": {"feasible": False, "settings": broken}, "best": [kept]}, Config()) == {}
+    assert settings_in({"slices": newest_broke}, Config()) == {}
+    assert settings_in({"winner": {"feasible": True, "settings": kept}}, Config()) == kept
+    assert settings_in({"slices": newest_broke[::-1]}, Config()) == kept
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_research_never_mixes_the_settings_of_two_results(tmp_path, feasible):
+    searched = {"strategy.gates.trend_tracer_up": True, "trade.tp1_r": 2.0}
+    walked = {"trade.tp1_r": 1.5, "hedge.enabled": False}
+    (tmp_path / "optimise.json").write_text(json.dumps({"winner": {"feasible": True, "settings": searched}}))
+    (tmp_path / "walkforward.json").write_text(json.dumps({"slices": [{"feasible": feasible, "settings": walked}]}))
+
+    lines = Research(Config(), folder=tmp_path, klines=tmp_path, today=str, tell=print)._propose(tmp_path)
+
+    assert lines == changes_of(Config(), walked if feasible else searched)
+    source = "walkforward" if feasible else "optimise"
+    assert (tmp_path / "proposed.diff").read_text().startswith(f"# {source}.json\n")
+
+
+async def test_a_changed_setting_is_told_as_one_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "steps_of", lambda *a, **k: [])
+    place = tmp_path / "2026-01-05-weekly"
+    place.mkdir()
+    (place / "walk.json").write_text(json.dumps({"settings": {"overlays.smart_trail": 4}}))
+    told = []
+
+    research = Research(Config(), folder=tmp_path, klines=tmp_path, today=lambda: "2026-01-05", tell=told.append)
+    await research.run("weekly")
+
+    assert "proposes 1 change;" in told[0]
 
 
 # Sentinel --------------------------------------------------------------------------------------------------------------

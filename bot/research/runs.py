@@ -2,7 +2,7 @@
 
 Weekly: walk-forward over the settings of Smart Trail and the blocks; monthly: the 60-day walk-forward and an
 optimisation; quarterly: a Monte-Carlo stress. Each begins with fresh klines and leaves its results, its log and
-`proposed.diff` in `BOT_DATA/proposals/`.
+`proposed.diff` in `BOT_DATA/proposals/`. What is proposed is one result's settings, whole: a mixture of two was never tried.
 """
 
 import asyncio
@@ -99,7 +99,8 @@ class Research:
                     self._tell(f"{kind} research stopped: {step.name} ended with {code}; see {out / step.name}.log")
                     return
             changes = await asyncio.to_thread(self._propose, out)
-            words = f"proposes {len(changes)} changes" if changes else "proposes no change"
+            count = len(changes) // 2  # a change is two lines, the old value and the new
+            words = f"proposes {count} change{'s' if count > 1 else ''}" if count else "proposes no change"
             self._tell(f"{kind} research is done and {words}; nothing was applied: {out}")
 
     async def _step(self, step: Step, out: Path) -> int:
@@ -131,18 +132,23 @@ class Research:
                 self._process = None
 
     def _propose(self, out: Path) -> list[str]:
-        """Write what the results would change in the settings, as a diff and as overrides; return its lines."""
+        """Write what one result would change in the settings, as a diff and as overrides; return its lines.
+
+        Of several results the last by name is taken: a walk-forward's before a search's, whose winner was judged once.
+        """
         values: dict[str, Any] = {}
+        source = ""
         for path in sorted(out.glob("*.json")):
             try:
                 result = json.loads(path.read_bytes() or b"null")
             except ValueError:
                 log.warning("%s is no JSON: nothing is proposed from it", path)
                 continue
-            values |= settings_in(result, self._config)
+            if found := settings_in(result, self._config):
+                values, source = found, path.name
         lines = changes_of(self._config, values)
         if lines:
-            (out / "proposed.diff").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (out / "proposed.diff").write_text("\n".join([f"# {source}", *lines]) + "\n", encoding="utf-8")
         return lines
 
     async def close(self) -> None:
@@ -154,11 +160,14 @@ class Research:
 def settings_in(result: Any, config: Config) -> dict[str, Any]:
     """Return the settings (`section.key`) that a research result names as the ones it would choose.
 
-    The winner's of a search; else the last table of settings that the result holds, which for slices through time is the
-    newest one's.
+    The winner's of a search or the newest slice's of a walk-forward, unless it broke a constraint: that is no proposal.
+    Of anything else the last table of settings that it holds.
     """
-    if isinstance(result, Mapping) and isinstance(winner := result.get("winner"), Mapping):
-        result = winner
+    match result:
+        case {"winner": {} as chosen} | {"slices": [*_, {} as chosen]}:
+            if chosen.get("feasible") is False:
+                return {}
+            result = chosen
     found = [t for t in _tables(result) if t and all(_setting(config, str(name)) is not None for name in t)]
     return dict(found[-1]) if found else {}
 
