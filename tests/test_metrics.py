@@ -129,6 +129,49 @@ def test_months_split_trades_and_return():
     assert rows[1]["return"] == pytest.approx(-15 / 1007.5)
 
 
+def test_the_trade_that_the_end_of_the_data_closes_belongs_to_the_last_month():
+    last = START + 40 * DAY - 20 * 60_000
+    made = result([trade(1.0), trade(-2.0, at_ms=last, reason="end_of_data")], days=40)
+    assert made.trades[-1].record.closed_ms == made.to_ms
+
+    rows = metrics.months(
+        made.table(), lambda times: made.equity.at(times, 1000.0), from_ms=made.from_ms, to_ms=made.to_ms
+    )
+
+    assert [row["trades"] for row in rows] == [1, 1]
+    assert [row["total_r"] for row in rows] == [1.0, -2.0]
+
+
+def test_a_month_s_last_instant_belongs_to_the_next_month_if_the_range_goes_on():
+    midnight = START + 31 * DAY - 20 * 60_000
+    made = result([trade(1.0, at_ms=midnight)], days=40)
+
+    rows = metrics.months(
+        made.table(), lambda times: made.equity.at(times, 1000.0), from_ms=made.from_ms, to_ms=made.to_ms
+    )
+
+    assert [row["trades"] for row in rows] == [0, 1]
+
+
+def longest_fall(*trades, days=10):
+    return metrics.summary_figures(result(list(trades), days=days))["longest_drawdown_days"]
+
+
+def test_the_longest_fall_counts_from_the_start_of_the_range_to_its_end():
+    at, closed = START + 6 * DAY, 20 / 1440  # trades close 20 minutes after they open
+
+    assert longest_fall(trade(-1.0, at_ms=at)) == pytest.approx(10)  # never above the start again
+    assert longest_fall(trade(1.0, at_ms=START), trade(-1.0, at_ms=at)) == pytest.approx(10 - closed)
+    assert longest_fall(trade(1.0, at_ms=at)) == 0.0
+    assert longest_fall() == 0.0
+
+
+def test_the_longest_fall_ends_where_the_peak_is_seen_again():
+    trades = [trade(r, at_ms=START + day * DAY) for day, r in ((0, 1.0), (1, -1.0), (7, 1.5), (9, -0.5))]
+
+    assert longest_fall(*trades) == pytest.approx(7)  # no sample lies between days 1 and 7, the account did
+
+
 def test_excursions_tell_how_many_reached_each_level():
     found = metrics.excursions(four().table())
 

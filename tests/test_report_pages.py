@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bot.report.backtest_page import write_page
+from bot.report.backtest_money import distance_words
+from bot.report.backtest_page import report_figures, write_page
 from bot.report.backtest_parts import Beside, verdict
 from bot.report.metrics import summary_figures
 from bot.report.monte_carlo_page import monte_carlo_page, sentences
@@ -135,6 +136,34 @@ def test_the_report_says_everything_a_person_asks(folder):
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "0" * 16 in page  # the hash of the data
+
+
+def section(page, heading):
+    return page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0]
+
+
+def test_every_claim_that_gets_a_verdict_from_few_trades_is_named(tmp_path):
+    few = result([trade(-0.5, at_ms=START + i * DAY) for i in range(18)], days=20)
+    write_page(few, tmp_path / "report.html")
+
+    claims = report_figures(few)["claims"]
+    told = section((tmp_path / "report.html").read_text(), "The recipe&#x27;s claims beside what was measured")
+
+    assert "Fewer than 30 trades give no verdict on a claim about trades; " in told
+    words = {"signals_per_day": "signals per day", "day_drawdown_r": "worst day", "max_drawdown": "deepest fall"}
+    assert {name for name, claim in claims.items() if claim["met"] is not None} == set(words)
+    assert f"{', '.join(list(words.values())[:2])} and {words['max_drawdown']} get one after a day" in told
+
+
+def test_costs_are_told_beside_the_median_stop_of_these_trades(made, folder):
+    columns = made.table()
+    assert np.median(columns["stop_distance"]) == pytest.approx(0.001)
+
+    assert "in the median 0.10% of the price: a cost of 0.1 % of the price is 1.00 R" in section(
+        (folder / "report.html").read_text(), "What a trade costs"
+    )
+    assert "0.25% of the price: a cost of 0.1 % of the price is 0.40 R" in distance_words(0.0025)
+    assert distance_words(None) == ""
 
 
 def test_a_study_tells_how_much_of_the_planned_risk_its_trades_took(made, folder):

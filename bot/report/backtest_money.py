@@ -65,10 +65,17 @@ def costs(page: Page, columns: metrics.Columns, figures: Mapping[str, Any]) -> N
         figure,
         paragraph(sentence, "words"),
         table(["part alone", "today, R", Cell("would have to fall", "words")], rows),
-        note="Mean of all trades, in R of what a trade risks. On 3-minute bars R is about a thousandth "
-        "of the price, so costs weigh much.",
+        note="Mean of all trades, in R of what a trade risks. " + distance_words(figures["median_stop_distance"]),
         short="Costs",
     )
+
+
+def distance_words(distance: float | None) -> str:
+    """Return how much of the price one R is, and what that makes of a cost, in words."""
+    if not distance:
+        return ""
+    share = f"R is the way to the stop, in the median {distance:.2%} of the price"
+    return f"{share}: a cost of 0.1 % of the price is {0.001 / distance:.2f} R."
 
 
 def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], beside: Beside) -> None:

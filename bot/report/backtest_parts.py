@@ -9,6 +9,7 @@ import numpy as np
 
 from bot.report import metrics
 from bot.report.page import DASH, Cell, Page, paragraph, show, table, tiles
+from bot.report.session import FEW_TRADES
 from bot.report.tables import utc
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
     page.section(
         "The recipe's claims beside what was measured",
         table([Cell("claim", "words"), Cell("claimed", "words"), "measured", "verdict"], rows),
-        note="Claims are never assumed. Fewer than 30 trades, or less than a day, give no verdict.",
+        note=f"Claims are never assumed. Fewer than {FEW_TRADES} trades give no verdict on a claim about trades; signals per "
+        "day, worst day and deepest fall get one after a day.",
         short="Claims",
     )
 

@@ -95,17 +95,22 @@ def sharpe_daily(equity: np.ndarray, initial: float) -> float | None:
     return float(np.mean(returns)) / deviation * math.sqrt(365) if deviation > 0 else None
 
 
-def drawdown(line: "EquityLine", initial: float) -> dict[str, float]:
-    """Return the deepest fall from the peak, in quote and as a fraction, and the days of the longest one."""
+def drawdown(line: "EquityLine", initial: float, *, from_ms: int, to_ms: int) -> dict[str, float]:
+    """Return the deepest fall from the peak, in quote and as a fraction, and the days of the longest one.
+
+    The longest fall is the longest time from a peak until it is seen again; one that is not over ends with the range.
+    """
     equity = np.concatenate(([initial], line.equity))
     peak = np.maximum.accumulate(equity)
-    fall = peak - equity
-    times = np.concatenate((line.at_ms[:1], line.at_ms)) if len(line.at_ms) else np.zeros(1, np.int64)
-    at_peak = times[np.maximum.accumulate(np.where(equity >= peak, np.arange(len(equity)), 0))]
+    # Equity stands still between samples: what is below the peak stays there until the next one, or until the end.
+    starts = np.concatenate(([from_ms], line.at_ms))
+    ends = np.concatenate((line.at_ms, [to_ms]))
+    below = equity < peak
+    at_peak = starts[np.maximum.accumulate(np.where(below, 0, np.arange(len(equity))))]
     return {
-        "quote": float(fall.max()),
+        "quote": float((peak - equity).max()),
         "fraction": max_drawdown(equity.tolist()),
-        "longest_days": float((times - at_peak).max()) / DAY_MS,
+        "longest_days": float(np.where(below, ends - at_peak, 0).max()) / DAY_MS,
     }
 
 
@@ -171,7 +176,8 @@ def months(table: Columns, equity_at: Callable[[np.ndarray], np.ndarray], *, fro
         end = start + np.timedelta64(1, "M")
         low = max(from_ms, int(start.astype("datetime64[ms]").astype(np.int64)))
         high = min(to_ms, int(end.astype("datetime64[ms]").astype(np.int64)))
-        chosen = (table["closed_ms"] >= low) & (table["closed_ms"] < high)
+        # The end of the data closes a trade at `to_ms` itself: it belongs to the last month.
+        chosen = (table["closed_ms"] >= low) & ((table["closed_ms"] < high) | (high == to_ms))
         # Samples at the very start of a month still belong to the month before.
         before, after = equity_at(np.array([low, high]))
         net = table["net_r"][chosen]
@@ -244,7 +250,7 @@ def summary_figures(result: "Result") -> dict[str, Any]:
     """Return every figure of a back-test by name, plain JSON values; assumptions and claims are the caller's."""
     table = result.table()
     net, gross, judged = table["net_r"], table["gross_r"], table["judged"]
-    fall = drawdown(result.equity, result.initial_equity)
+    fall = drawdown(result.equity, result.initial_equity, from_ms=result.from_ms, to_ms=result.to_ms)
     _, equity = daily_equity(result.equity, initial=result.initial_equity, from_ms=result.from_ms, to_ms=result.to_ms)
     quote = table["pnl"]
     figures = of_results(net, gross, judged)

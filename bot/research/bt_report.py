@@ -21,11 +21,11 @@ from rich.text import Text
 from bot.core.errors import BotError, ConfigError
 from bot.report.backtest_page import report_figures, write_page
 from bot.report.backtest_parts import Beside
+from bot.report.session import FEW_TRADES
 from bot.report.tables import trade_row, utc
 from bot.research.result import BacktestTrade, Result
 
 HIGH_TAKER_FEE: Final = 0.0005  # the venue's standard rate: its result is printed beside the account's own
-FEW: Final = 30
 
 
 def slippage_of(trades: tuple[BacktestTrade, ...]) -> float | None:
@@ -245,6 +245,6 @@ def _trust(told: Mapping[str, Any]) -> Text:
     if not told["trades"]:
         return Text("No trade was made: there is nothing to judge.")
     text = "In brackets: 95 % bootstrap intervals. Every assumption stands in summary.json and report.html."
-    if told["trades"] < FEW:
-        text += f" Fewer than {FEW} trades carry no verdict."
+    if told["trades"] < FEW_TRADES:
+        text += f" Fewer than {FEW_TRADES} trades carry no verdict on the claims about trades."
     return Text(text)

@@ -14,7 +14,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.errors import ConfigError
 from bot.report import metrics
-from bot.report.tables import max_drawdown_r
+from bot.report.tables import max_drawdown, max_drawdown_r
 from bot.research.backtest import run_backtest
 from bot.research.beside import with_values
 from bot.research.cache import PreparedCache
@@ -200,7 +200,7 @@ def score_of(result: Result) -> Score:
     deviation = float(days.std(ddof=1)) if len(days) > 1 else 0.0
     return Score(
         profit_factor=factor_of(table["pnl"][judged]),
-        max_drawdown=metrics.drawdown(result.equity, result.initial_equity)["fraction"],
+        max_drawdown=max_drawdown([result.initial_equity, *result.equity.equity.tolist()]),
         max_drawdown_r=max_drawdown_r(net.tolist()),
         trades=len(net),
         longs=int(np.sum(table["side"][judged] > 0)),
