@@ -368,6 +368,21 @@ async def test_a_lost_cancel_is_given_up_looked_up_and_sent_again():
         assert len(s.venue.sent("DELETE", "order")) == 2
 
 
+async def test_a_cancel_asked_for_again_is_sent_at_once_by_the_same_loop():
+    async with shell() as s:
+        s.venue.default |= {("DELETE", "order"): MAYBE, ("GET", "order"): ACK}
+
+        await s.perform(CANCEL, advance_ms=8_000)  # sent at 0, 0.3, 1.0, 2.5 and 5.5 s
+        assert len(s.venue.sent("DELETE", "order")) == 5
+        await s.perform(CANCEL, CANCEL, CANCEL, advance_ms=1)
+        assert len(s.venue.sent("DELETE", "order")) == 6
+        s.venue.default["DELETE", "order"] = CANCELED
+        await s.perform(CANCEL, advance_ms=60_000)
+
+        assert len(s.venue.sent("DELETE", "order")) == 7
+        assert s.told[-1] is OrderStatus.CANCELED
+
+
 async def test_a_cancel_whose_outcome_stays_unknown_ends_with_a_word_and_any_other_refusal_at_once():
     async with shell() as s:
         s.venue.default |= {("DELETE", "order"): MAYBE, ("GET", "order"): MAYBE}

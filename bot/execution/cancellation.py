@@ -1,7 +1,9 @@
 """Cancelling orders until their end is known.
 
-A cancel may be repeated freely, and is. `CancelRejected` says that the exchange knows no such order. A cancel that overtakes its
-order waits for that order's fate; one for a stop that has triggered goes on to the order that it became.
+A cancel may be repeated freely, and is: by one loop for an order, which goes on at once when it is asked for again (a loop for
+each asking had become 50 for one order while an exchange was away). `CancelRejected` says that the exchange knows no such
+order. A cancel that overtakes its order waits for that order's fate; one for a stop that has triggered goes on to the order that
+it became.
 """
 
 import logging
@@ -13,7 +15,7 @@ from bot.execution.gateway import Gateway, is_absent
 from bot.execution.limits import Lane
 from bot.execution.outcomes import NO_SUCH_ORDER, UNKNOWN_ORDER, Accepted, Outcome, Rejected
 from bot.execution.submission import POLL_AT_MS, POLL_ON_MS, Submission
-from bot.execution.tasks import Tasks
+from bot.execution.tasks import Latch, Tasks
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +28,31 @@ class Cancellation:
         self.tasks = tasks
         self._emit = emit
         self._submission = submission
+        self._pauses: dict[tuple[str, bool], Latch] = {}  # of the orders that are being cancelled: ends the wait
 
     def cancel(self, intent: CancelOrder) -> None:
         """Start cancelling; an order that has not been sent yet will not be."""
         if intent.client_id in self._submission.placing:
             self._submission.placing[intent.client_id].withdrawn = True
-        self.tasks.spawn(self._cancel(intent), name=f"cancel {intent.client_id}")
+        key = (intent.client_id, intent.algo)
+        if key in self._pauses:
+            self._pauses[key].set()
+            return
+        self._pauses[key] = self.tasks.latch()
+        self.tasks.spawn(self._until_known(intent), name=f"cancel {intent.client_id}")
+
+    async def _until_known(self, intent: CancelOrder) -> None:
+        try:
+            await self._cancel(intent)
+        finally:
+            del self._pauses[intent.client_id, intent.algo]
+
+    async def _pause(self, intent: CancelOrder, delay_ms: int) -> None:
+        """Wait before the next attempt, or until the cancel is asked for again."""
+        pause = self.tasks.latch()
+        if (intent.client_id, intent.algo) in self._pauses:
+            self._pauses[intent.client_id, intent.algo] = pause
+        await pause.wait(delay_ms)
 
     async def _cancel(self, intent: CancelOrder) -> None:
         """Cancel until the order's end is known."""
@@ -57,7 +78,7 @@ class Cancellation:
             if delay_ms is None:
                 self._emit(self._cancel_rejected(intent, 0, "the cancel's outcome stays unknown"))
                 return
-            await self.tasks.sleep(delay_ms)
+            await self._pause(intent, delay_ms)
 
     async def _settle_refused_cancel(self, intent: CancelOrder, refusal: Rejected) -> bool:
         """Find out what a refused cancel means; return False when the cancel should be sent again."""
