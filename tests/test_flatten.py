@@ -11,6 +11,7 @@ from bot.app import flatten as module
 from bot.app.connection import addresses, connected
 from bot.app.flatten import closing_orders, flatten
 from bot.cli.main import cli
+from bot.config import Config
 from bot.core.errors import BotError, ConfigError
 from bot.core.types import Instrument, PositionReport
 from bot.journal import Journal
@@ -204,6 +205,20 @@ async def test_a_running_bot_is_asked_and_the_exchange_has_the_last_word(surroun
     assert code == 0
     assert held(state) == []
     assert any(("says it is flat" if obeys else "is not flat") in text for text in said)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_running_bots_own_address_goes_before_the_settings_and_an_open_sessions_is_told(surroundings, running):
+    said = []
+    with Journal(surroundings / "bot.db") as journal:
+        journal.open_session("testnet", "http://127.0.0.1:8791", resume=True, at_ms=1)
+
+    at = module.address_of(Config(), "testnet", running=running, say=said.append)
+
+    assert at.rest_url == ("http://127.0.0.1:8791" if running else Config().venue.testnet.rest_url)
+    assert len(said) == 1
+    assert "http://127.0.0.1:8791" in said[0]
+    assert Config().venue.testnet.rest_url in said[0]
 
 
 def test_a_position_above_the_market_maximum_is_closed_in_parts():

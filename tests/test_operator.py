@@ -3,12 +3,15 @@
 import asyncio
 import json
 import stat
+from decimal import Decimal as D
 
 import pytest
 
 from bot.config import Config, parse
 from bot.core.errors import BotError, ConfigError, DataMissing
+from bot.core.events import Fill
 from bot.core.records import TradeRecord
+from bot.core.types import OrderSide
 from bot.journal import Journal
 from bot.report import operator
 from bot.report.dashboard import Dashboard
@@ -71,6 +74,23 @@ def test_without_a_running_bot_arm_says_so_and_status_asks_the_journal(data, cap
     operator.print_status(CONFIG, as_json=True)
 
     assert json.loads(capsys.readouterr().out)["running"] is False
+
+
+def test_after_a_bot_the_status_tells_what_was_open(data, capsys):
+    fill = Fill(5, "rbT-en-0-0000001-01-a1", "BTCUSDT", OrderSide.SELL, D("0.025"), D("60000"), D("0.6"), True, 7)
+    with Journal(data / "bot.db") as journal:
+        journal.open_session("testnet", "http://127.0.0.1:1", resume=True, at_ms=1)
+        journal.append_event(fill)
+        journal.commit()
+
+    operator.print_status(CONFIG, as_json=False)
+    words = " ".join(capsys.readouterr().out.split())
+    operator.print_status(CONFIG, as_json=True)
+
+    assert "running no" in words
+    assert "1 on testnet, left open" in words
+    assert "BTCUSDT -0.025" in words
+    assert json.loads(capsys.readouterr().out)["held"] == {"BTCUSDT": "-0.025"}
 
 
 def test_a_bot_that_has_died_is_not_running(data):

@@ -11,11 +11,11 @@ position around, so an unknown outcome costs nothing but another look.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bot.app.checks import lock_holder
-from bot.app.connection import REAL, Connection, addresses, connected
+from bot.app.connection import REAL, Addresses, Connection, addresses, connected
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError
 from bot.core.intents import CancelOrder, PlaceOrder
@@ -137,13 +137,33 @@ def venue_of(venue: str | None, bot: dict[str, Any] | None) -> str:
         return venue
     if bot is not None:
         return str(bot["venue"])
-    path = data_folder() / "bot.db"
-    if path.is_file():
-        with Journal(path, read_only=True) as journal:
-            for session in reversed(journal.sessions()):
-                if session["venue"] in REAL and session["ended_ms"] is None:
-                    return str(session["venue"])
+    if session := open_session():
+        return str(session["venue"])
     raise ConfigError("no bot is running and the journal names no venue: say --venue testnet or --venue live")
+
+
+def open_session(*venues: str) -> dict[str, Any] | None:
+    """Return the journal's last session, at a venue that exists without us (or at one of these), that was not ended."""
+    path = data_folder() / "bot.db"
+    if not path.is_file():
+        return None
+    with Journal(path, read_only=True) as journal:
+        mine = [s for s in journal.sessions() if s["venue"] in (venues or REAL) and s["ended_ms"] is None]
+    return mine[-1] if mine else None
+
+
+def address_of(config: Config, venue: str, *, running: bool, say: Say) -> Addresses:
+    """Return where the venue is: by the settings, but where a running bot trades if that is elsewhere."""
+    at = addresses(config, venue)
+    session = open_session(venue)
+    theirs = at.rest_url if session is None else str(session["account"])
+    if theirs == at.rest_url:
+        return at
+    if running:
+        say(f"the running bot trades at {theirs}, the settings name {at.rest_url}: going on at {theirs}")
+        return replace(at, rest_url=theirs)
+    say(f"the session that was left open traded at {theirs}; this looks at {at.rest_url}, which the settings name")
+    return at
 
 
 async def through_bot(bot: dict[str, Any], say: Say) -> bool:
@@ -187,8 +207,9 @@ async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Calla
     if name not in REAL:
         say(f"no bot runs on {name}, whose exchange lives inside the bot: there is nothing to close")
         return 0
-    at = addresses(config, name)
-    if not asked and (holder := lock_holder(data_folder() / "bot.db.lock")):
+    holder = "" if asked else lock_holder(data_folder() / "bot.db.lock")
+    at = address_of(config, name, running=asked or bool(holder), say=say)
+    if holder:
         say(
             f"a bot without a page holds the journal (pid {holder}): it goes on trading unless you stop it "
             f"(kill {holder}); closing at the exchange"

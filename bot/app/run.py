@@ -292,6 +292,14 @@ class Bot(Showing, Recovery):
             old = [s["id"] for s in self.journal.sessions() if s["venue"] == self.venue.name][:-SESSIONS_KEPT]
             forget(data_folder() / FOLDER, old)
         self.journal.commit()
+        held = {b.symbol: b.side.sign * b.held for b in self.engine.portfolio.brackets() if b.held}
+        if held and self.venue.resume:
+            what = ", ".join(f"{symbol} {qty:+}" for symbol, qty in held.items())
+            say(
+                f"still open at {self.venue.name}: {what}; their stops rest on the exchange. "
+                f"`run` takes them up again, `flatten --venue {self.venue.name}` closes them",
+                quiet=False,
+            )
         if not (self.options.once and ended):
             return
         report = self.report()

@@ -66,7 +66,7 @@ def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, fold
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         stream=STANDARD_ERROR,
-        format="%(levelname)s %(name)s: %(message)s",
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bot.cli.base import cli, command, common_options, echo_json, settings_of
+from bot.core.errors import ConfigError
 
 
 @cli.group()
@@ -36,7 +37,10 @@ def synth(out: str, days: int, seed: int | None) -> None:
 
     settings = settings_of()
     config = settings.load()
-    files = write_market(Path(out), days, config.sim.seed if seed is None else seed)
+    try:
+        files = write_market(Path(out), days, config.sim.seed if seed is None else seed)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another folder") from None
     if settings.json:
         echo_json([str(path) for path in files])
     else:

@@ -1,6 +1,7 @@
 """Commands towards the exchange: fetch history, examine the venue, close everything, try the alerts."""
 
 import asyncio
+import sys
 
 import click
 
@@ -131,9 +132,15 @@ def flatten(venue: str | None, yes: bool) -> None:
         if not settings.json:
             click.echo(text)
 
-    code = asyncio.run(
-        close_everything(config, venue, say=say, confirm=lambda question: yes or click.confirm(question, err=True))
-    )
+    def ask(question: str) -> bool:
+        try:
+            return yes or click.confirm(question, err=True)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            raise ConfigError("nothing was closed: nobody is there to ask; say --yes") from None
+
+    code = asyncio.run(close_everything(config, venue, say=say, confirm=ask))
     if settings.json:
         echo_json({"flat": code == 0, "steps": lines})
     raise SystemExit(code)

@@ -334,7 +334,7 @@ class Portfolio(Audit):
         self.count("trades" if record.fills else "setups_unfilled")
         if record.fills:
             self.limits.on_trade(record.side, record.pnl, now, out)
-            result = f"{record.r_multiple:+.2f} R, {record.pnl:+.2f}"
+            result = f"{record.r_multiple:+.2f} R, {record.pnl:+.2f} USDT"
             out.append(Alert("info", f"trade {record.trade_id} closed by {record.exit_reason}: {result}"))
             out.append(RequestSnapshot(f"trade {record.trade_id} is flat"))
         self.sample(out)

@@ -129,14 +129,16 @@ class Rest:
         if not isinstance(clock, WallClock):
             self.client.timestamp_offset = 0
             return 0.0
-        readings = []
+        readings, why = [], "no answer"
         for _ in range(samples):
             sent = machine_ms()
             outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
             if isinstance(outcome, Accepted):
                 readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
+            else:
+                why = outcome.message if isinstance(outcome, Rejected) else outcome.reason
         if not readings:
-            raise ReadFailed("cannot read the exchange's time")
+            raise ReadFailed(f"cannot read the exchange's time: {why}")
         offset = offset_of(readings)
         self.client.timestamp_offset = round(clock.synchronise(offset))
         return offset

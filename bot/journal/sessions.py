@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from bot.core.types import OrderSide
 from bot.journal.file import File
 
 
@@ -94,6 +96,15 @@ class Sessions(File):
             "SELECT s.*, (SELECT count(*) FROM trades t WHERE t.session = s.id AND t.opened_ms > 0) AS trades "
             "FROM sessions s ORDER BY id"
         )
+
+    def held(self, session: int) -> dict[str, Decimal]:
+        """Return what the fills on record add up to, by symbol, without what is flat."""
+        rows = self._rows("SELECT symbol, side, qty FROM fills WHERE session = ? ORDER BY symbol", (session,))
+        found: dict[str, Decimal] = {}
+        for row in rows:
+            signed = OrderSide(row["side"]).sign * Decimal(row["qty"])
+            found[row["symbol"]] = found.get(row["symbol"], Decimal(0)) + signed
+        return {symbol: qty for symbol, qty in found.items() if qty}
 
     def forget(self, *, venue: str, keep: int) -> int:
         """Drop the event streams of a venue's sessions but the last `keep`; trades and equity stay. Return how many.

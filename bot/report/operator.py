@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bot.config import Config
 from bot.core.errors import BotError, DataMissing
@@ -86,6 +86,9 @@ def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> A
         raise BotError(f"the running bot (pid {bot['pid']}) does not answer on port {bot['port']}: {error}") from None
 
 
+TAKEN_UP: Final = ("testnet", "live")  # venues whose positions outlive the process
+
+
 def print_status(config: Config, *, as_json: bool) -> int:
     """Print the state of the running bot, or of the journal's last session; return the exit code."""
     bot = running_bot()
@@ -103,20 +106,25 @@ def print_status(config: Config, *, as_json: bool) -> int:
             raise DataMissing("no bot is running and the journal holds no session; `run` starts one")
         last = sessions[-1]
         points = journal.equity(last["id"], last=1)
+        held = journal.held(last["id"]) if last["ended_ms"] is None else {}
     ledger = left(data_folder() / FOLDER, last["id"])
-    values = {
-        "running": False,
-        "session": last["id"],
-        "venue": last["venue"],
-        "trades": last["trades"],
-        "ended": last["ended_ms"] is not None,
-        "equity": str(points[-1].equity) if points else None,
-        "at": format_time(points[-1].at_ms) if points else None,
-    }
+    equity, at = (str(points[-1].equity), format_time(points[-1].at_ms)) if points else (None, None)
+    ended = last["ended_ms"] is not None
     if as_json:
-        _print_pairs({**values, "ledger": ledger, "compared": compared}, as_json=True)
-    else:
-        _print_pairs(values, truth_rows(ledger, [sentence(row) for row in compared]))
+        values = {"running": False, "session": last["id"], "venue": last["venue"], "trades": last["trades"], "ended": ended}
+        told = {"held": {symbol: str(qty) for symbol, qty in held.items()}, "ledger": ledger, "compared": compared}
+        _print_pairs({**values, "equity": equity, "at": at, **told}, as_json=True)
+        return 0
+    words = {
+        "running": "no",
+        "session": f"{last['id']} on {last['venue']}, {'ended' if ended else 'left open'}",
+        "trades": f"{last['trades']} closed",
+        "equity": f"{equity} USDT at {at}" if points else "not known yet",
+    }
+    if held and last["venue"] in TAKEN_UP:
+        what = ", ".join(f"{symbol} {qty:+f}" for symbol, qty in held.items())
+        words["last known"] = f"{what}; `run` takes it up again, `flatten` looks at the exchange and closes it"
+    _print_pairs(words, truth_rows(ledger, [sentence(row) for row in compared]))
     return 0
 
 

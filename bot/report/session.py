@@ -210,7 +210,7 @@ def _result_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-_FORMATS = {
+CLAIM_FORMATS = {
     **dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".2%"),
     "slippage": ".3%",
     "decision_ms": ".0f",
@@ -226,7 +226,7 @@ def _claims_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("")
     for name, claim in summary["claims"].items():
         verdict = {None: "no verdict", True: "as claimed", False: "not as claimed"}[claim["met"]]
-        measured = _show(claim["measured"], _FORMATS.get(name, ".3f"))
+        measured = _show(claim["measured"], CLAIM_FORMATS.get(name, ".3f"))
         table.add_row(name.replace("_", " "), claim["claimed"], measured, verdict)
     return table
 
@@ -234,9 +234,12 @@ def _claims_table(summary: Mapping[str, Any]) -> Table:
 def trades_table(trades: Sequence[Mapping[str, Any]], last: int = 15) -> Table:
     """Return the last trades as a table; rows as `tables.trade_row` makes them."""
     title = f"Last {last} of {len(trades)} trades" if len(trades) > last else "Trades"
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("closed (UTC)", "side", "exit", "qty", "entry", "exit price", "R", "BTC", "hedge", "cost"):
-        table.add_column(heading, justify="left" if heading in ("closed (UTC)", "side", "exit") else "right")
+        left = heading in ("closed (UTC)", "side", "exit")
+        table.add_column(
+            heading, justify="left" if left else "right", overflow="fold", no_wrap=heading == "closed (UTC)"
+        )
     for trade in trades[-last:]:
         table.add_row(
             utc(trade["closed_ms"]),

@@ -35,7 +35,9 @@ def status_rows(seen: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("last bar", f"{utc(verdict['open_ms'])}: {verdict['code']}, {verdict['reason']}"))
     for side in ("long", "short"):
         missing = [
-            f"{light['label']} ({light['number']})" for light in seen["sides"][side]["lights"] if not light["on"]
+            f"{light['label']} ({light['number']})" if light["number"] else light["label"]
+            for light in seen["sides"][side]["lights"]
+            if not light["on"]
         ]
         rows.append(
             (side, f"{seen['sides'][side]['count']} of 6" + (f"; lacks {', '.join(missing)}" if missing else ""))

@@ -227,7 +227,7 @@ def _block_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
         dominance = _plain(values.get(f"{side}_ob_dominance"), ".0f")
         return f"{bottom:,.1f}-{top:,.1f}" + (f" · {dominance} %" if dominance else "")
     near = _plain(values.get("pac_demand_top" if side == "long" else "pac_supply_bottom"), ",.1f")
-    return f"nearest {near}: needs a touch" if near and on is False else ""
+    return "" if on is not False else f"nearest {near}: needs a touch" if near else "no block on this side"
 
 
 def _wave_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:

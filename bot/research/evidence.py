@@ -396,7 +396,7 @@ def gates(seen: Seen, side: Side) -> list[Finding]:
         "neo_cloud_up": (f"Neo Cloud lead {price(lead)}, lag {price(lag)}", {"lead": lead, "lag": lag}),
         "taker_side": (f"taker share of the block {percent(taker)}: needs more than 50 %{block}", {"taker": taker}),
         "taker_confirm": (
-            f"taker share of the block {percent(taker)}: needs {percent(threshold)}{block}",
+            "no block is hit" if block else f"taker share of the block {percent(taker)}: needs {percent(threshold)}",
             {"taker": taker, "threshold": threshold},
         ),
     }

@@ -8,6 +8,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -87,8 +88,12 @@ class Workers:
             process = context.Process(
                 target=_begin, args=(target, given, self.errors), name=f"worker-{number}", daemon=True
             )
-            with _environment(VARIABLE, str(home)):
-                process.start()
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is this side's to answer; it ends them
+            try:
+                with _environment(VARIABLE, str(home)):
+                    process.start()
+            finally:
+                signal.signal(signal.SIGINT, before)
             self.processes.append(process)
 
     def __enter__(self) -> "Workers":

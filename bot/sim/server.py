@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
@@ -135,7 +136,8 @@ class Exchange:
         start = start if start < self.end_ms or from_ms is not None else first
         self.start_ms = -(-start // MINUTE_MS) * MINUTE_MS
         if self.start_ms >= self.end_ms:
-            raise ConfigError(f"the replay would start at {self.start_ms}, but the data end at {self.end_ms}")
+            begin, end = (datetime.fromtimestamp(ms / 1000, UTC).isoformat() for ms in (self.start_ms, self.end_ms))
+            raise ConfigError(f"the replay would start at {begin}, but the data end at {end}: choose an earlier --from")
 
         self.clock = ReplayClock(self.start_ms)
         money = {"wallet": wallet, "maker_fee": maker_fee, "taker_fee": taker_fee}
