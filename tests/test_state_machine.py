@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from bot.core.errors import BotError, InvariantError
 from bot.core.types import Side
-from bot.execution import gateway, submission
+from bot.execution import rest, submission
 from bot.execution.outcomes import Rejected, Unknown
 from bot.orders import reconcile
 from bot.orders.bracket import Bracket
@@ -400,13 +400,13 @@ def fills_twice(patch):
 
 def unknown_is_refused(patch):
     """An order whose outcome is not known is taken for refused, and sent again."""
-    translate = gateway.translate
+    translate = rest.translate
 
     def sure(error):
         outcome = translate(error)
         return Rejected(-1000, outcome.reason) if isinstance(outcome, Unknown) else outcome
 
-    patch.setattr(gateway, "translate", sure)
+    patch.setattr(rest, "translate", sure)
 
 
 def stop_not_resized(patch):
