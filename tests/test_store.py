@@ -413,6 +413,13 @@ def test_every_kind_of_finding_is_told_per_file(tmp_path):
     assert len(report.warnings) == 1
 
 
+def test_an_empty_folder_is_told_with_the_way_out(tmp_path):
+    report, code = run_check(tmp_path)
+
+    assert code == 3
+    assert report.lines() == [f"{tmp_path} holds no kline file: `download` or `synth --out DIR` writes some"]
+
+
 def test_a_folder_without_a_row_is_missing_data(tmp_path):
     assert run_check(tmp_path)[1] == 3
     (tmp_path / "BTCUSDT-1m.csv").write_text("")

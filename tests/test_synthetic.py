@@ -184,6 +184,21 @@ def test_the_files_of_the_market_are_whole_and_agree(tmp_path):
         assert np.array_equal(load_funding(tmp_path, symbol).rate, market.funding[symbol].rate)
 
 
+def test_klines_that_are_there_are_not_replaced_unasked(tmp_path):
+    kept = tmp_path / "SOLUSDT-funding.parquet"
+    kept.write_bytes(b"real")
+
+    with pytest.raises(
+        ConfigError, match=r"holds klines already \(SOLUSDT-funding.parquet\).*empty folder.*--overwrite"
+    ):
+        write_market(tmp_path, 1, 11)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"real"]
+
+    write_market(tmp_path, 1, 11, overwrite=True)
+    assert len(list(tmp_path.iterdir())) == 12
+    assert kept.read_bytes() != b"real"
+
+
 @pytest.mark.parametrize("arguments", [(0, 1, 0), (5, -1, 0), (5, 1, 60_000), (5, 1, -900_000)])
 def test_a_market_that_cannot_be_made_is_refused(arguments):
     days, seed, start_ms = arguments

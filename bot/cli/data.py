@@ -6,6 +6,7 @@ import click
 
 from bot.cli.base import cli, command, common_options, echo_json, settings_of
 from bot.core.errors import ConfigError
+from bot.core.words import counted
 
 
 @cli.group()
@@ -31,17 +32,18 @@ def data_check(folder: str | None) -> None:
 @click.option("--out", required=True, metavar="DIR", help="Folder to write the kline files to.")
 @click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Length of the market.")
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same market (default sim.seed).")
-def synth(out: str, days: int, seed: int | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace kline files that DIR holds already.")
+def synth(out: str, days: int, seed: int | None, overwrite: bool) -> None:
     """Write the synthetic market as kline files."""
     from bot.market.synthetic import write_market
 
     settings = settings_of()
     config = settings.load()
     try:
-        files = write_market(Path(out), days, config.sim.seed if seed is None else seed)
+        files = write_market(Path(out), days, config.sim.seed if seed is None else seed, overwrite=overwrite)
     except OSError as error:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}; name another folder") from None
     if settings.json:
         echo_json([str(path) for path in files])
     else:
-        click.echo(f"{len(files)} files with {days} days written to {out}")
+        click.echo(f"{len(files)} files with {counted(days, 'day')} written to {out}")

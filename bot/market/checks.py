@@ -16,6 +16,7 @@ import numpy as np
 
 from bot.core.errors import BotError, DataError, DataMissing
 from bot.core.klines import Klines, bar_reason, gaps, impossible_rows, make_klines
+from bot.core.words import counted
 from bot.market.funding import read_funding
 from bot.market.store import format_time, read_raw, row_words, scan
 
@@ -74,15 +75,17 @@ class Report:
             span = f", {format_time(file.from_ms)} to {format_time(file.to_ms)}" if file.rows else ""
             kinds = sorted({finding.kind for finding in file.findings})
             words = ", ".join(f"{kind} {file.count(kind)}" for kind in kinds) or "ok"
-            out.append(f"{file.file}: {file.rows} rows{span}: {words}")
+            out.append(f"{file.file}: {counted(file.rows, 'row')}{span}: {words}")
             out += [f"  {finding.text}" for finding in file.findings[:LINES_PER_FILE]]
             if len(file.findings) > LINES_PER_FILE:
                 out.append(f"  and {len(file.findings) - LINES_PER_FILE} more (--json lists all)")
         out += [f"warning: {warning}" for warning in self.warnings]
+        if not self.files:
+            out.append(f"{self.folder} holds no kline file: `download` or `synth --out DIR` writes some")
+            return out
         total = sum(len(file.findings) for file in self.files)
-        out.append(
-            f"{len(self.files)} files, {sum(file.rows for file in self.files)} rows, {total} findings in {self.folder}"
-        )
+        rows = counted(sum(file.rows for file in self.files), "row")
+        out.append(f"{counted(len(self.files), 'file')}, {rows}, {counted(total, 'finding')} in {self.folder}")
         return out
 
     def data(self) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def check_klines(klines: Klines) -> list[Finding]:
         if missing < 1:  # off the grid by less than a bar: already told
             continue
         first = int(distinct[index - 1]) + klines.interval_ms
-        text = f"gap of {missing} bars from {format_time(first)} to {format_time(int(distinct[index]))}"
+        text = f"gap of {counted(missing, 'bar')} from {format_time(first)} to {format_time(int(distinct[index]))}"
         found.append(Finding("gap", int(rows[index]) + 1, first, text))
     return sorted(found, key=lambda finding: (finding.row, finding.kind))
 

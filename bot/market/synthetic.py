@@ -350,8 +350,20 @@ def synthetic(days: int, seed: int, *, start_ms: int = DEFAULT_START_MS) -> dict
     return synthetic_market(days, seed, start_ms=start_ms).klines
 
 
-def write_market(folder: Path | str, days: int, seed: int, *, start_ms: int = DEFAULT_START_MS) -> list[Path]:
-    """Write the market as `SYMBOL-{1m,3m,15m}.parquet` and `SYMBOL-funding.parquet`; return the files."""
+def write_market(
+    folder: Path | str, days: int, seed: int, *, start_ms: int = DEFAULT_START_MS, overwrite: bool = False
+) -> list[Path]:
+    """Write the market as `SYMBOL-{1m,3m,15m}.parquet` and `SYMBOL-funding.parquet`; return the files.
+
+    Raises
+    ------
+    ConfigError
+        A file of such a name is there already, and `overwrite` was not said; nothing has been written.
+    """
+    names = [f"{coin.symbol}-{what}.parquet" for coin in COINS for what in ("1m", "3m", "15m", "funding")]
+    held = next((name for name in names if (Path(folder) / name).exists()), None)
+    if held is not None and not overwrite:
+        raise ConfigError(f"{folder} holds klines already ({held}): name an empty folder, or say --overwrite")
     market = synthetic_market(days, seed, start_ms=start_ms)
     paths = []
     for symbol, minutes in market.klines.items():

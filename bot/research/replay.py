@@ -9,6 +9,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.errors import DataMissing
 from bot.core.klines import Klines, aggregate, fill_gaps, gaps
+from bot.core.words import counted
 from bot.market import store
 from bot.market.funding import FundingRates, load_funding
 from bot.market.paths import data_folder
@@ -70,7 +71,8 @@ def load_market(config: Config, folder: Path | None) -> Market:
         if holes := gaps(base):
             longest = max(missing for _, missing in holes)
             warnings.append(
-                f"{symbol} 3m lacks {sum(n for _, n in holes)} bars in {len(holes)} gaps, the longest of {longest}: "
+                f"{symbol} 3m lacks {counted(sum(n for _, n in holes), 'bar')} in "
+                f"{counted(len(holes), 'gap')}, the longest of {longest}: "
                 f"up to {config.data.max_gap_bars} are filled flat, a longer gap starts the indicators anew"
             )
         funding[symbol] = load_funding(folder, symbol)
