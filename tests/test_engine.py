@@ -325,6 +325,8 @@ def test_operators_words():
     assert h.placed("io") == []  # nothing more is taken, what is held is left to its stops
     assert h.position[BTC] == D("0.2")
     assert [o.intent.qty for o in h.live("sl")] == [D("0.2")]
+    h.command("arm")
+    assert "no soft stop has tripped: nothing to arm" in [a.text for a in h.of(Alert) if a.level == "info"]
     h.command("dance")
     assert any("dance" in a.text for a in h.of(Alert))
 

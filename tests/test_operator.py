@@ -46,11 +46,17 @@ async def test_status_and_arm_reach_the_running_bot(data, capsys):
     code = await asyncio.to_thread(operator.print_status, CONFIG, as_json=True)
     shown = json.loads(capsys.readouterr().out)
     await asyncio.to_thread(operator.send_command, CONFIG, "arm", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    await asyncio.to_thread(operator.send_command, CONFIG, "arm", as_json=False)
+    words = capsys.readouterr().out
     await page.close()
 
     assert code == 0
     assert shown["running"] is True
-    assert commands == ["arm"]
+    assert commands == ["arm", "arm"]
+    assert told["answer"] == {"accepted": "arm"}
+    assert "took `arm`" in words
+    assert "{" not in words
 
 
 def test_the_token_file_is_for_its_owner_only_and_goes_with_the_bot(data):

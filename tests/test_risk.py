@@ -273,6 +273,31 @@ def test_six_r_below_the_peak_stop_entries_until_armed_and_arming_measures_from_
     assert limits.peak == D(12_500)  # the throttle still measures from the real peak
 
 
+def test_arming_with_nothing_tripped_moves_no_reference():
+    limits = limits_of(max_day_loss_r=99)
+    limits.on_equity(START + 1, D(12_000), [])
+    limits.on_equity(START + 2, D(11_900), [])
+    limits.on_slippage(0.0007, [])
+    before = limits.memory()
+
+    assert "nothing to arm" in limits.arm()
+
+    assert limits.memory() == before
+
+
+def test_arming_after_slippage_alone_leaves_the_reference_of_the_soft_stop():
+    limits = limits_of("live", max_day_loss_r=99)
+    limits.on_equity(START + 1, D(12_000), [])
+    limits.on_equity(START + 2, D(11_900), [])
+    for _ in range(20):
+        limits.on_slippage(0.0007, [])
+
+    assert "slippage" in limits.arm()
+
+    assert limits.soft_peak == D(12_000)
+    assert limits.vetoes(Side.LONG) == []
+
+
 @pytest.mark.parametrize(
     ("mode", "stopped", "next_day"), [("count", False, False), ("halt", True, True), ("rearm_next_day", True, False)]
 )

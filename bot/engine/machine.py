@@ -326,8 +326,7 @@ class Engine:
         reason = str(event.args.get("reason", event.name))
         match event.name:
             case "arm":
-                self.limits.arm()
-                out.append(Alert("info", "armed: the fall from the peak is measured from here on"))
+                out.append(Alert("info", self.limits.arm()))
             case "stop_entries":
                 self.entries_off = reason
             case "start_entries":

@@ -111,7 +111,13 @@ def print_status(config: Config, *, as_json: bool) -> int:
     equity, at = (str(points[-1].equity), format_time(points[-1].at_ms)) if points else (None, None)
     ended = last["ended_ms"] is not None
     if as_json:
-        values = {"running": False, "session": last["id"], "venue": last["venue"], "trades": last["trades"], "ended": ended}
+        values = {
+            "running": False,
+            "session": last["id"],
+            "venue": last["venue"],
+            "trades": last["trades"],
+            "ended": ended,
+        }
         told = {"held": {symbol: str(qty) for symbol, qty in held.items()}, "ledger": ledger, "compared": compared}
         _print_pairs({**values, "equity": equity, "at": at, **told}, as_json=True)
         return 0
@@ -134,7 +140,12 @@ def send_command(config: Config, name: str, *, as_json: bool) -> int:
     if bot is None:
         raise BotError(f"no bot is running on {data_folder()}: start it, then {name} it")
     answer = ask(bot, "/api/command", {"name": name})
-    _print_pairs({"command": name, "answer": answer}, as_json=as_json)
+    if as_json:
+        _print_pairs({"command": name, "answer": answer}, as_json=True)
+    else:
+        print(
+            f"the running bot (pid {bot['pid']}, {bot['venue']}) took `{name}`; its terminal and page say what came of it"
+        )
     return 0
 
 

@@ -192,12 +192,17 @@ class Limits:
         elif not self.slipping:
             self.slippage_alerted = False
 
-    def arm(self) -> None:
-        """Allow entries after a soft stop: the fall is measured from here on, and the slippage window is empty."""
-        self.soft_stopped = False
-        self.soft_peak = self.equity
+    def arm(self) -> str:
+        """Lift what waits for it and return in words what changed; with nothing tripped no reference is moved."""
+        if not self.soft_stopped and not self.slipping:
+            return "no soft stop has tripped: nothing to arm"
         self.slippages.clear()
         self.slippage_alerted = False
+        if not self.soft_stopped:
+            return "armed: the mean slippage is measured from here on"
+        self.soft_stopped = False
+        self.soft_peak = self.equity
+        return "armed: the fall from the peak is measured from here on"
 
     def vetoes(self, side: Side) -> list[Denied]:
         """Return what forbids an entry in this direction now."""
