@@ -10,7 +10,9 @@ from bot.app.chart import tape_of
 from bot.config import parse
 from bot.core.klines import aggregate
 from bot.market.synthetic import synthetic_market
+from bot.report.backtest_why import funnel
 from bot.report.charts import page, write_page
+from bot.report.page import Page
 from tests.browser import chromium, complaints, need_browser, screen
 
 pytestmark = pytest.mark.slow
@@ -264,3 +266,23 @@ def test_the_chart_fits_a_phone(open_chart, width, theme):
     assert sizes[2] > 350
     assert sizes[3] == theme
     assert complaints(driver) == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_column_of_the_funnel_is_cut(driver, tmp_path, width):
+    step = {"alone_share": 0.483, "alone_per_day": 232.1, "in_sequence_per_day": 232.22, "without_per_day": 1.23}
+    steps = [{"name": name, "in_sequence": 10_450, **step} for name in ("no_overflow", "gate discount")]
+    side = {"bars": 21_600, "signals": 1, "signals_per_day": 0.02, "steps": steps}
+    report = Page("Back-test")
+    funnel(report, {"days": 45.0, "sides": {"long": side, "short": side}, "decisions": {"entered": 1}})
+    path = tmp_path / "report.html"
+    path.write_text(report.html(), encoding="utf-8")
+    screen(driver, width, 900, theme="light")
+    driver.get(path.as_uri())
+
+    boxes = driver.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map((box) => [box.scrollWidth, box.clientWidth])"
+    )
+
+    assert len(boxes) == 3
+    assert all(inner <= outer for inner, outer in boxes)

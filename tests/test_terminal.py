@@ -17,6 +17,7 @@ from bot.core.intents import Alert, SetTimer
 from bot.core.records import Decision
 from bot.core.types import OrderSide, OrderStatus, Side
 from bot.report.hub import Hub
+from bot.report.status import status_rows
 from bot.report.terminal import Terminal, picture
 from bot.report.view import CONDITIONS, evidence, line, view, weight
 from tests.engine_harness import Harness, started
@@ -130,7 +131,7 @@ def test_the_picture_shows_venue_lights_with_numbers_position_and_news():
         "1,004.20 USDT",
         "ETHUSDT",
         "60,020.2 · 60,055.3",
-        "-3.10 R",
+        "-3.10 day R",
         "rests",
         "below peak 1.00%",
         "a line of news",
@@ -152,6 +153,23 @@ def test_lost_streams_and_stopped_entries_stand_in_the_banner():
     assert "NOT HEARD: market" in page
     assert "ENTRIES OFF told [/]; soft stop" in page
     assert "ENTRIES OFF" not in shown(SNAPSHOT)
+
+
+def test_lost_streams_are_a_reason_for_no_entries():
+    limits = {**SNAPSHOT["limits"], "feeds_lost": {"user": "silent", "market": "silent"}}
+    seen = view({**SNAPSHOT, "limits": limits})
+
+    assert seen["entries"] == {"allowed": False, "reason": "no data from market, user"}
+    assert ("entries", "OFF: no data from market, user") in status_rows(seen)
+
+
+def test_the_unit_of_the_day_is_named_and_nothing_is_minus_zero():
+    limits = {**SNAPSHOT["limits"], "day_unit": "7.5", "mean_slippage": -1e-9}
+    seen = view({**SNAPSHOT, "limits": limits})
+    rows = {row["name"]: row["text"] for row in seen["limits"]}
+
+    assert (rows["long today"], rows["one day R"], rows["mean slippage"]) == ("-3.10 day R", "7.50 USDT", "0.000%")
+    assert "today -0.50 day R" in dict(status_rows(seen))["equity"]
 
 
 @pytest.mark.parametrize("side", Side)

@@ -84,6 +84,7 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
         "day_r": limits.day_r,
         "limits": {
             "day_hit": limits.day_hit,
+            "day_unit": str(limits.day_unit),
             "direction_r": {side.name: limits.direction_r(side) for side in Side},
             "resting": sorted(name for name, broken in limits.broken.items() if broken),
             "soft_stopped": limits.soft_stopped,

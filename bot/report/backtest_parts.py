@@ -117,7 +117,12 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
                     f"{figures['max_drawdown_quote']:,.2f} USDT, {figures['max_drawdown_r']:.1f} R",
                     "",
                 ),
-                ("Worst day", show(figures["day_drawdown_r"], ".2f", " R"), "realised and open, below its start", ""),
+                (
+                    "Worst day",
+                    show(figures["day_drawdown_r"], ".2f", " day R"),
+                    "realised and open, below its start",
+                    "",
+                ),
                 (
                     "Sharpe ratio, daily",
                     show(figures["sharpe_daily"]),
@@ -139,7 +144,7 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
 
 _CLAIM_FORMS = {
     **dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".1%"),
-    "slippage": ".3%",
+    "slippage": "z.3%",
     "decision_ms": ".0f",
     "signals_per_day": ".2f",
 }
@@ -147,7 +152,7 @@ _CLAIM_FORMS = {
 
 _CLAIM_NAMES = {
     "expectancy_r": "a trade, net",
-    "day_drawdown_r": "worst day",
+    "day_drawdown_r": "worst day, day R",
     "max_drawdown": "deepest fall",
     "day_return": "a day",
     "month_return": "a month",

@@ -26,11 +26,10 @@ def funnel(page: Page, counted: Mapping[str, Any]) -> None:
                 show(step["alone_per_day"], ".1f"),
                 show(step["in_sequence_per_day"], ".2f"),
                 show(step["without_per_day"], ".2f"),
-                str(step["in_sequence"]),
             ]
             for step in found["steps"]
         ]
-        head = [Cell("condition", "words"), "share of bars", "alone", "in sequence", "without it", "bars left"]
+        head = [Cell("condition", "words"), "share of bars", "alone", "in sequence", "without it"]
         figure = page.plot(
             "rows",
             title=f"Funnel, {side}",

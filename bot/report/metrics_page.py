@@ -19,7 +19,11 @@ _MONEY: Final = (
     ("equity", "bot_equity_usdt", "Wallet and unrealised profit."),
     ("wallet", "bot_wallet_usdt", "Wallet balance."),
     ("peak", "bot_equity_peak_usdt", "Highest equity so far."),
-    ("day_r", "bot_day_r", "Result of the UTC day in R, open trade included."),
+    (
+        "day_r",
+        "bot_day_r",
+        "Result of the UTC day in day R (risk fraction of the equity at 00:00), open trade included.",
+    ),
 )
 _LIMITS: Final = (
     ("leverage", "bot_leverage", "Leverage step in force."),

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.core.records import Decision, EquityPoint, TradeRecord
+from bot.core.words import counted
 from bot.report.tables import (
     DAY_MS,
     END_OF_DATA,
@@ -74,7 +75,7 @@ def session_report(
     """
     known = dict(meta or {})
     taken = filled(trades)
-    counted = judged(trades)
+    completed = judged(trades)
     multiples = [trade.r_multiple for trade in taken]
     bars, signals, vetoes, span_ms = _count(decisions, int(known.get("interval_ms", BASE_MS)))
     days = float(known.get("days", span_ms / DAY_MS))
@@ -82,7 +83,7 @@ def session_report(
     change = last / first if first is not None and last is not None and first > 0 else None
     values = [*([] if first is None else [first]), *(float(point.equity) for point in equity)]
     values = values if equity else _equity_of_trades(first, taken)
-    wins = sum(trade.pnl > 0 for trade in counted)
+    wins = sum(trade.pnl > 0 for trade in completed)
     costs = [float((trade.fees + trade.funding) / trade.risk_quote) for trade in taken if trade.risk_quote > 0]
     summary: dict[str, Any] = {
         **known,
@@ -96,7 +97,7 @@ def session_report(
         "trades_end_of_data": sum(trade.exit_reason == END_OF_DATA for trade in taken),
         "wins": wins,
         "win_rate": win_rate(trades),
-        "win_rate_95": wilson(wins, len(counted)),
+        "win_rate_95": wilson(wins, len(completed)),
         "profit_factor": profit_factor(trades),
         "expectancy_r": mean(multiples),
         "total_r": sum(multiples),
@@ -212,10 +213,13 @@ def _result_table(summary: Mapping[str, Any]) -> Table:
 
 CLAIM_FORMATS = {
     **dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".2%"),
-    "slippage": ".3%",
+    "slippage": "z.3%",
     "decision_ms": ".0f",
     "signals_per_day": ".1f",
 }
+
+
+CLAIM_NAMES = {"day_drawdown_r": "day drawdown, day R"}
 
 
 def _claims_table(summary: Mapping[str, Any]) -> Table:
@@ -227,7 +231,7 @@ def _claims_table(summary: Mapping[str, Any]) -> Table:
     for name, claim in summary["claims"].items():
         verdict = {None: "no verdict", True: "as claimed", False: "not as claimed"}[claim["met"]]
         measured = _show(claim["measured"], CLAIM_FORMATS.get(name, ".3f"))
-        table.add_row(name.replace("_", " "), claim["claimed"], measured, verdict)
+        table.add_row(CLAIM_NAMES.get(name, name.replace("_", " ")), claim["claimed"], measured, verdict)
     return table
 
 
@@ -257,12 +261,12 @@ def trades_table(trades: Sequence[Mapping[str, Any]], last: int = 15) -> Table:
 
 
 def _honest(summary: Mapping[str, Any]) -> Text:
-    counted = summary["trades"] - summary["trades_end_of_data"]
-    if not counted:
+    complete = summary["trades"] - summary["trades_end_of_data"]
+    if not complete:
         return Text("No trade was completed: there is nothing to judge.")
     low, high = summary["win_rate_95"]
-    text = f"A win rate over {counted} trades lies, with 95 % confidence, between {low:.0%} and {high:.0%}."
-    if counted < FEW_TRADES:
+    text = f"A win rate over {counted(complete, 'trade')} lies, with 95 % confidence, between {low:.0%} and {high:.0%}."
+    if complete < FEW_TRADES:
         text += f" Fewer than {FEW_TRADES} trades carry no verdict on the claims about trades."
     return Text(text)
 

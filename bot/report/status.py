@@ -27,7 +27,7 @@ def status_rows(seen: Mapping[str, Any]) -> list[tuple[str, str]]:
     money = seen["money"]
     below = "" if money["drawdown"] is None else f", {money['drawdown']:.2%} below its peak"
     rows.append(
-        ("equity", f"{_number(money['equity'], ',.2f')} USDT{below}; today {_number(money['day_r'], '+.2f')} R")
+        ("equity", f"{_number(money['equity'], ',.2f')} USDT{below}; today {_number(money['day_r'], '+.2f')} day R")
     )
     rows += [("limit hit", f"{row['name']} {row['text']}") for row in seen["limits"] if row["hit"]]
     verdict = seen["verdict"]

@@ -188,7 +188,7 @@ def _money_panel(seen: Mapping[str, Any]) -> RenderableType:
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
     money = seen["money"]
     _row(table, "equity", f"{_show(money['equity'], ',.2f')} USDT", f"wallet {_show(money['wallet'], ',.2f')}")
-    _row(table, "day", f"{_show(money['day_r'], '+.2f')} R", f"below peak {_show(money['drawdown'], '.2%')}")
+    _row(table, "day", f"{_show(money['day_r'], '+.2f')} day R", f"below peak {_show(money['drawdown'], '.2%')}")
     for row in seen["limits"]:
         _row(
             table, row["name"], Text(row["text"], style="bold red" if row["hit"] else ""), "rests" if row["hit"] else ""

@@ -351,11 +351,13 @@ def _limits(limits: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the figures that limits watch; a direction that rests is marked as hit."""
     resting = {str(name) for name in _list(limits.get("resting"))}
     rows: list[dict[str, Any]] = [
-        {"name": f"{name} today".lower(), "text": f"{value:+.2f} R", "hit": str(name) in resting}
+        {"name": f"{name} today".lower(), "text": f"{value:+.2f} day R", "hit": str(name) in resting}
         for name, worth in _mapping(limits.get("direction_r")).items()
         if (value := figure(worth)) is not None
     ]
-    for name, form in (("risk_fraction", ".2%"), ("throttle", ".2f"), ("leverage", ".0f"), ("mean_slippage", ".3%")):
+    if unit := figure(limits.get("day_unit")):
+        rows.append({"name": "one day R", "text": f"{unit:,.2f} USDT", "hit": False})
+    for name, form in (("risk_fraction", ".2%"), ("throttle", ".2f"), ("leverage", ".0f"), ("mean_slippage", "z.3%")):
         value = figure(limits.get(name))
         if value is not None:
             rows.append({"name": name.replace("_", " "), "text": format(value, form), "hit": False})
@@ -371,6 +373,8 @@ def _entries(snapshot: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str
         reasons.append("soft stop: equity fell too far from its peak, re-arm to go on")
     if limits.get("day_hit"):
         reasons.append("the day's loss limit is reached")
+    if lost := sorted(str(name) for name in _list(limits.get("feeds_lost"))):
+        reasons.append(f"no data from {', '.join(lost)}")
     if limits.get("reconciled") is False:
         reasons.append("the account has not been compared with the exchange yet")
     if snapshot.get("unexplained"):

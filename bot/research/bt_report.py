@@ -21,7 +21,7 @@ from rich.text import Text
 from bot.core.errors import BotError, ConfigError
 from bot.report.backtest_page import report_figures, write_page
 from bot.report.backtest_parts import Beside
-from bot.report.session import CLAIM_FORMATS, FEW_TRADES
+from bot.report.session import CLAIM_FORMATS, CLAIM_NAMES, FEW_TRADES
 from bot.report.tables import trade_row, utc
 from bot.research.result import BacktestTrade, Result
 
@@ -237,7 +237,9 @@ def _claims(told: Mapping[str, Any]) -> Table:
     for name, claim in told["claims"].items():
         measured = claim["measured"]
         kept = {None: "no verdict", True: "yes", False: "no"}[claim["met"]]
-        table.add_row(name, claim["claimed"], _show(measured, CLAIM_FORMATS.get(name, ".3f")), kept)
+        table.add_row(
+            CLAIM_NAMES.get(name, name), claim["claimed"], _show(measured, CLAIM_FORMATS.get(name, ".3f")), kept
+        )
     return table
 
 

@@ -71,7 +71,7 @@ function money(seen) {
   const rows = [
     ["equity", `${number(money.equity)} USDT`],
     ["wallet", `${number(money.wallet)} USDT`],
-    ["today", `${number(money.day_r, 2, true)} R`, money.day_r < 0 ? "bad" : ""],
+    ["today", `${number(money.day_r, 2, true)} day R`, money.day_r < 0 ? "bad" : ""],
     ["below the peak", percent(money.drawdown)],
     ["entries", seen.entries.allowed ? "allowed" : `off: ${seen.entries.reason}`, seen.entries.allowed ? "" : "bad"],
   ];
