@@ -31,8 +31,9 @@ $(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
 
 setup: $(RUN_STAMP)
 
+# 130 is Ctrl-C, the usual end and no error.
 run: $(RUN_STAMP)
-	@$(PY) -m bot run $(ARGS)
+	@trap : INT; $(PY) -m bot run $(ARGS) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
 # The same bot with its engine compiled by mypyc into build/fast/, for research: make fast ARGS="backtest --klines data/klines".
 fast: $(DEV_STAMP)

@@ -419,9 +419,17 @@ def parse(
             known = ", ".join(profiles) or "none"
             raise ConfigError(f"{source} has no profile {profile!r} (it has {known}){hint}")
         values = _merged(values, profiles[profile])
+    said = values
     for override in overrides:
-        values = _merged(values, _override(override))
-    return _validate(values, source)
+        said = _merged(said, _override(override))
+    try:
+        return _validate(said, source)
+    except ConfigError:
+        if not overrides:
+            raise
+        _validate(values, source)  # a mistake of the file's own is told as the file's
+        keys = ", ".join(override.partition("=")[0] for override in overrides)  # a value may be a secret
+        return _validate(said, f"--set {keys}")
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -460,7 +468,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         fields = _fields(path[:-1])
         near = _nearest(path[-1], fields)
-        place = f"[{'.'.join(path[:-1])}]" if path[:-1] else "the file"
+        place = f"[{'.'.join(path[:-1])}]" if path[:-1] else "the configuration"
         hint = f"did you mean {near!r}?" if near else f"it knows {', '.join(fields)}"
         return f"{place} has no setting {path[-1]!r}; {hint}"
     message = first["msg"].removeprefix("Value error, ")

@@ -55,7 +55,7 @@ def test_headline_profile_has_the_headline_numbers():
         ("hedge.enabled=perhaps", ["hedge.enabled = 'perhaps'", "boolean"]),
         ("entry.max_slippage=nan", ["entry.max_slippage"]),
         ('events.impact=["High"]', ["events.impact", "'High'", "'high', 'medium' or 'low'"]),
-        ("hgde.enabled=true", ["'hgde'", "did you mean 'hedge'"]),
+        ("hgde.enabled=true", ["--set hgde.enabled: ", "'hgde'", "did you mean 'hedge'"]),
         ("nonsense", ["--set 'nonsense'", "section.key=value"]),
     ],
 )
@@ -67,6 +67,11 @@ def test_a_wrong_setting_gets_one_sentence_with_the_way_out(override, words):
     assert "\n" not in sentence
     for word in words:
         assert word in sentence
+
+
+def test_a_mistake_of_the_file_is_not_told_as_one_of_the_command_line():
+    with pytest.raises(ConfigError, match=r"^config\.toml: "):
+        parse("[risk]\nrisk_fraction = 2\n", overrides=("smc.swing_length=50",))
 
 
 def test_a_misspelt_profile_names_the_nearest():

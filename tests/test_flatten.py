@@ -238,6 +238,9 @@ def test_the_venue_is_the_running_bots_or_the_journals_or_has_to_be_said(surroun
     with pytest.raises(ConfigError, match="say --venue"):
         module.venue_of(None, None)
     with Journal(surroundings / "bot.db") as journal:
+        journal.open_session("sim", "sim", resume=False, at_ms=1)
+    assert module.venue_of(None, None) == "sim"
+    with Journal(surroundings / "bot.db") as journal:
         journal.open_session("testnet", "http://x", resume=True, at_ms=1)
 
     assert module.venue_of(None, None) == "testnet"

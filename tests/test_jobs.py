@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bot.app.connection import addresses, connected
 from bot.app.logfile import DailyFile, forget_old_logs
 from bot.app.sentinel import Sentinel, State
+from bot.app.setup import library_form
 from bot.config import Config, Jobs
 from bot.core.intents import Alert
 from bot.jobs import Timetable
@@ -310,3 +313,17 @@ async def test_a_replay_has_no_upkeep():
     from bot.app.upkeep import upkeep_of
 
     assert upkeep_of(SimpleNamespace(venue=SimpleNamespace(name="sim"))) is None
+
+
+def test_what_libraries_say_is_json_where_the_log_is():
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        record = logging.LogRecord("bot.feeds", logging.WARNING, "f", 1, "stream %s lost", ("market",), sys.exc_info())
+
+    told = json.loads(library_form("json").format(record))
+
+    assert (told["level"], told["logger"], told["event"]) == ("warning", "bot.feeds", "stream market lost")
+    assert told["timestamp"].endswith("Z")
+    assert "ValueError: broken" in told["exception"]
+    assert "WARNING bot.feeds: stream market lost" in library_form("text").format(record)

@@ -189,6 +189,12 @@ def test_bad_lists_are_named_in_one_sentence(tmp_path):
         m.read_trades(broken)
 
 
+def test_the_folder_of_a_back_test_stands_for_its_trades(tmp_path):
+    _write(tmp_path / "trades.parquet", net_r=[1.0, -1.0])
+
+    assert m.read_trades(tmp_path)["net_r"].tolist() == [1.0, -1.0]
+
+
 def test_the_command_writes_numbers_and_a_page(tmp_path):
     path = _write(
         tmp_path / "trades.parquet",

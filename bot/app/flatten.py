@@ -132,24 +132,35 @@ async def _close(line: Connection, order: PlaceOrder, say: Say) -> None:
 
 
 def venue_of(venue: str | None, bot: dict[str, Any] | None) -> str:
-    """Return the venue that is meant: as named, else the running bot's, else that of the journal's last open session."""
+    """Return the venue that is meant: as named, else the running bot's, else that of an open session, else a simulated one."""
     if venue is not None:
         return venue
     if bot is not None:
         return str(bot["venue"])
     if session := open_session():
         return str(session["venue"])
+    if (last := last_session()) is not None and last["venue"] not in REAL:
+        return str(last["venue"])
     raise ConfigError("no bot is running and the journal names no venue: say --venue testnet or --venue live")
 
 
 def open_session(*venues: str) -> dict[str, Any] | None:
     """Return the journal's last session, at a venue that exists without us (or at one of these), that was not ended."""
+    mine = [s for s in _sessions() if s["venue"] in (venues or REAL) and s["ended_ms"] is None]
+    return mine[-1] if mine else None
+
+
+def last_session() -> dict[str, Any] | None:
+    """Return the journal's last session, at whatever venue."""
+    return sessions[-1] if (sessions := _sessions()) else None
+
+
+def _sessions() -> list[dict[str, Any]]:
     path = data_folder() / "bot.db"
     if not path.is_file():
-        return None
+        return []
     with Journal(path, read_only=True) as journal:
-        mine = [s for s in journal.sessions() if s["venue"] in (venues or REAL) and s["ended_ms"] is None]
-    return mine[-1] if mine else None
+        return journal.sessions()
 
 
 def address_of(config: Config, venue: str, *, running: bool, say: Say) -> Addresses:

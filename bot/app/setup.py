@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -41,6 +41,11 @@ class StandardError:
 
 
 STANDARD_ERROR = StandardError()
+# The time of the machine: `at_ms` in a line is the exchange's.
+STAMPED: Final[list[Any]] = [
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
 
 
 def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, folder: Path | None = None) -> None:
@@ -51,22 +56,29 @@ def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, fold
     folder
         Where the day's log files are kept as well; None for nowhere.
     """
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    processors: list[Any] = [structlog.processors.add_log_level, structlog.dev.ConsoleRenderer(colors=False)]
+    if log_format == "json":
+        processors = [*STAMPED, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     least = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, renderer]
-        if log_format == "json"
-        else [structlog.processors.add_log_level, renderer],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, STANDARD_ERROR)),
     )
     STANDARD_ERROR.file = DailyFile(folder) if folder is not None else None
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        stream=STANDARD_ERROR,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    handler = logging.StreamHandler(cast(TextIO, STANDARD_ERROR))
+    handler.setFormatter(library_form(log_format))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+
+
+def library_form(log_format: str) -> logging.Formatter:
+    """Return the form of what libraries and our own rooms say through `logging`: a line of text, or JSON like the rest."""
+    if log_format != "json":
+        return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *STAMPED],
+        processors=[own, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
     )
 
 

@@ -291,7 +291,7 @@ NAMES_OF_R = ("net_r", "r_multiple")
 
 
 def read_trades(path: Path) -> dict[str, np.ndarray]:
-    """Return the numeric columns of a trade list: `trades.parquet` of a back-test, or a CSV file of `trades --csv`.
+    """Return the numeric columns of a trade list: `trades.parquet` of a back-test or its folder, or a CSV file of `trades --csv`.
 
     Raises
     ------
@@ -300,6 +300,8 @@ def read_trades(path: Path) -> dict[str, np.ndarray]:
     DataError
         It is no trade list, or holds no trade: in one sentence.
     """
+    if path.is_dir():
+        path /= "trades.parquet"
     if not path.is_file():
         raise DataMissing(f"{path} does not exist: name the trades.parquet of a back-test, or a file of `trades --csv`")
     import pyarrow as pa
