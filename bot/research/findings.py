@@ -28,6 +28,7 @@ from bot.research.chance import against_chance, pool_of
 from bot.research.findings_tables import filled_in
 from bot.research.replay import Market, load_market
 from bot.research.result import Result
+from bot.research.runs import changes_of
 from bot.research.search import score_of, settings_of
 from bot.research.search_report import doubts
 
@@ -103,14 +104,18 @@ def near_rows(config: Config, market: Market, result: Result, *, limit: int) -> 
 
 
 def search_rows(
-    config: Config, folder: Path, markets: dict[str, Market], *, trials: int, jobs: int, storage: str
+    config: Config, folder: Path, markets: dict[str, Market], *, trials: int, storage: str
 ) -> dict[str, Any]:
-    """Search on the first 70 % of the spot months; judge the winner on the rest of them and on the other market."""
+    """Search on the first 70 % of the spot months; judge the winner on the rest of them and on the other market.
+
+    By one worker: a search by several depends on who is done first, and finds another winner each time.
+    """
     market = markets["spot"]
     task = optimise.make_task(config, folder / "spot", market, trials=trials, storage=storage)
-    found = optimise.optimise(task, market, jobs=jobs)
+    found = optimise.optimise(task, market, jobs=1)
     told = doubts(found)
     winner = with_values(config, settings_of(found.winner().params))
+    told["winner"]["changes"] = [c[2:] for c in changes_of(config, settings_of(found.winner().params)) if c[0] == "+"]
     other = run_backtest(winner, markets["um"], profile="found")
     told["winner"]["other_market"] = score_of(other).as_dict() | {"daily_r": None}
     told["winner"]["other_market_figures"] = metrics.of_results(
@@ -142,7 +147,7 @@ def measure(
                 rows["monte_carlo"] = [replace(s, fan={}).as_dict() for s in studies]
             told["profiles"][place][name] = rows
     say("search")
-    told["search"] = search_rows(configs["alert"], klines, markets, trials=trials, jobs=jobs, storage=storage)
+    told["search"] = search_rows(configs["alert"], klines, markets, trials=trials, storage=storage)
     say("walk-forward, monthly")
     day = walk_forward.DAY_MS
     tasks = walk_forward.tasks_of(

@@ -194,6 +194,19 @@ def ruin_table(found: dict[str, Any]) -> str:
     return f"{grid(head, rows)}\n\n{share_words(found['monte_carlo'][0]['mean_share'])}"
 
 
+def search_words(search: dict[str, Any]) -> str:
+    """Return what the search found and changed, and what became of it on the other market."""
+    winner = search["winner"]
+    other, score = winner["other_market_figures"], winner["other_market"]
+    sentences = [
+        *search["sentences"],
+        f"On the perpetuals: profit factor {show(score['profit_factor'], '.2f')} in {other['trades']} trades, "
+        f"{show(other['expectancy_r'], '+.3f')} R a trade ({span(other['expectancy_r_95'])}).",
+        "What it changed: " + ", ".join(f"`{change}`" for change in winner["changes"]) + ".",
+    ]
+    return "\n".join(f"* {sentence}" for sentence in sentences)
+
+
 def walk_table(told: dict[str, Any]) -> str:
     """Return the walk-forward slices."""
     rows = []
@@ -224,7 +237,7 @@ SECTIONS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "UM_CHANCE": lambda t: chance_table(t["profiles"]["um"]),
     "SPOT_RUIN": lambda t: ruin_table(t["profiles"]["spot"]["alert"]),
     "WALK": lambda t: walk_table(t["walk"]),
-    "SEARCH": lambda t: "\n".join(f"* {sentence}" for sentence in t["search"]["sentences"]),
+    "SEARCH": lambda t: search_words(t["search"]),
     "WALK_WORDS": lambda t: "\n".join(f"* {sentence}" for sentence in t["walk"]["sentences"]),
 }
 
