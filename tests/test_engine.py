@@ -680,15 +680,20 @@ def test_protection_acts_on_an_update_that_promises_a_fill_and_the_fill_is_fetch
     assert h.engine.trade.stage is Stage.OPEN
 
 
-def test_a_closeposition_stop_that_exists_already_guards_too():
+def test_a_closeposition_order_that_exists_already_is_believed_for_half_a_minute():
+    """It may be a person's take-profit, and it may go again: ours is tried until it stands."""
     h = started()
-    h.behave["gd"] = [-4130]
+    h.behave["gd"] = [-4130] * 4
     h.position[BTC] = D("-0.5")
 
     h.send(h.snapshot())
-    h.run(5_000)
+    h.run(25_000)
+    assert len(h.placed("gd")) == 4
+    assert not h.live("gd")
+    h.run(10_000)
 
-    assert len(h.placed("gd")) == 1
+    assert len(h.placed("gd")) == 5
+    assert h.live("gd")
     assert h.engine.portfolio.strays.qty == {BTC: D("-0.5")}
 
 

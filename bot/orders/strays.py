@@ -14,6 +14,10 @@ from bot.orders.ids import IdMaker
 from bot.orders.state import ZERO, Ledger, Order, Retry
 
 LEG = 99  # keeps their ids apart from those of trades
+# "There is a closePosition order already": perhaps a person's stop, perhaps only their take-profit, and it may go again. After so
+# many refusals it counts as a guard for so long, then ours is tried again.
+BELIEVED_AFTER = 3
+BELIEVED_MS = 30_000
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class Strays:
                 self.through[symbol] = True
             elif order.filled < order.qty or order.status is OrderStatus.REJECTED:
                 retry.failed(now)
+                if order.code == CLOSE_POSITION_EXISTS and retry.failures > BELIEVED_AFTER:
+                    retry.not_before_ms = now + BELIEVED_MS
         if not qty:
             self.through.pop(symbol, None)
             for order in orders:
@@ -84,9 +90,7 @@ class Strays:
             if not any(o.live for o in orders if o.role == "xx"):
                 orders.append(self._order("xx", symbol_index, ids, instrument, side, abs(qty), None, now, out))
             return
-        guarded = any(
-            (o.live or o.code == CLOSE_POSITION_EXISTS) and o.side is side.exit for o in orders if o.role == "gd"
-        )
+        guarded = any(o.live and o.side is side.exit for o in orders if o.role == "gd")
         backed = bracket is not None and bracket.side is side and any(o.live for o in bracket.guards)
         if not guarded and not backed:
             orders.append(self._order("gd", symbol_index, ids, instrument, side, ZERO, level, now, out))
