@@ -153,7 +153,7 @@ class Portfolio(Audit):
             self._book(event, order.role, event.qty)
             self._set_off(event, bracket, out)
         elif order is not None and self.strays.owns(order):
-            self.strays.add(event.symbol, signed, out, why="guard filled")
+            self._foreign(event, bracket, out)  # a guard closes whatever is there, the trade's own part too
         elif order is not None:
             self.strays.add(event.symbol, signed, out, why=f"late fill of {event.client_id}")
         else:
@@ -180,7 +180,7 @@ class Portfolio(Audit):
         self._book(replace(event, side=bracket.side.exit, fee=ZERO), FOREIGN, taken)
 
     def _foreign(self, event: Fill, bracket: Bracket | None, out: list[Any]) -> None:
-        """Take a fill that none of our orders made: off a stray, off the trade, or as a new stray."""
+        """Take a fill that no order of the trade made: off a stray, off the trade, or as a new stray."""
         rest, sign, symbol, why = event.qty, event.side.sign, event.symbol, f"fill of {event.client_id}"
         stray = self.strays.qty.get(symbol, ZERO)
         if stray * sign < 0:
@@ -191,7 +191,7 @@ class Portfolio(Audit):
             taken = min(rest, bracket.held)
             bracket.absorb(event, taken)
             self._book(event, FOREIGN, taken)
-            out.append(Alert("critical", f"{symbol}: {taken} closed by {event.client_id}, not by the bot"))
+            out.append(Alert("critical", f"{symbol}: {taken} closed by {event.client_id}, not by the trade"))
             rest -= taken
         if rest:
             self.strays.add(symbol, sign * rest, out, why=why)
