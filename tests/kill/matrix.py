@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,7 @@ LOOK_MS = 8_000  # after a restart: everything is to be in order
 SECOND_LOOK_MS = 5_000
 IN_FLIGHT_MS = 15_000  # by then the fate of every order is known
 AGAIN, AGAIN_AT = 0.5, (1, 200)  # how often, and at which of its points, the bot dies again while it comes back
+STOPPING_S = 20  # more than it waits for stops
 AWAY_MS = (300, 3_000, 45_000)  # how long the bot is gone; the exchange goes on
 IDLE = re.compile(r": GET |listenKey|commit: (Funding ?|Quotes ?|AccountSnapshot ?)+$")
 Point = tuple[int, int, str]  # number, exchange time after the signal, label
@@ -228,6 +230,9 @@ def stop(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> R
         session.start("stopped", point, signal.SIGTERM)
         try:
             to_the_end(session)
+            for _ in range(STOPPING_S * 10):  # asked at the very end: leaving takes time of the wall
+                time.sleep(0.1)
+                session.run(100)
             result.faults.append("it did not stop")
         except Ended:
             state = session.bury(result.away_ms)
