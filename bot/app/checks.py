@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bot.app.connection import Connection
 from bot.config import Config
+from bot.core import words
 from bot.core.events import SessionStarted
 from bot.execution import wire
 from bot.execution.clock import DAY_MS
@@ -304,7 +305,7 @@ async def positions(bench: Bench) -> Check:
     if not held and not orders:
         return ok("positions", "flat, no orders")
     stops = {o.symbol for o in orders if o.algo and (o.close_position or o.reduce_only)}
-    text = ", ".join(f"{p.symbol} {p.qty:+f}" for p in held) or "flat"
+    text = words.positions((p.symbol, p.qty) for p in held) or "flat"
     text += f"; {len(orders)} orders"
     naked = [p.symbol for p in mine if p.symbol not in stops]
     if naked:

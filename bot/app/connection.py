@@ -7,7 +7,6 @@ and nothing is decided. `addresses` is the one place that knows which settings n
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from bot.app.setup import secrets_for
 from bot.config import Config
@@ -17,8 +16,6 @@ from bot.execution.clock import WallClock
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
 from bot.execution.tasks import Tasks
-
-REAL: Final = ("testnet", "live")  # venues that exist without us
 
 
 @dataclass(frozen=True, slots=True)

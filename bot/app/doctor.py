@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from bot.app import checks, stream_checks
 from bot.app.checks import FAIL, Bench, Check, failed
-from bot.app.connection import REAL, Addresses, Connection, addresses, connected
+from bot.app.connection import Addresses, Connection, addresses, connected
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError
 from bot.core.redact import redact
+from bot.core.types import REAL_VENUES
 from bot.report.progress import say
 
 CHECK_TIMEOUT_S: Final = 30.0
@@ -83,8 +84,15 @@ async def examine_line(config: Config, line: Connection, *, quiet: bool, wait_fo
     found.append(await _guarded(checks.keys, bench))
     if found[-1].status == FAIL:
         return found
-    account = (checks.permissions, checks.position_mode, checks.margins, checks.fees)
-    found += [await _guarded(check, bench) for check in (*account, checks.instruments, checks.positions)]
+    account = (
+        checks.permissions,
+        checks.position_mode,
+        checks.margins,
+        checks.fees,
+        checks.instruments,
+        checks.positions,
+    )
+    found += [await _guarded(check, bench) for check in account]
     say(
         "looking at the streams" + (" and waiting for a bar to close (up to a minute)" if wait_for_bar else ""),
         quiet=quiet,
@@ -124,7 +132,7 @@ async def _several(check: Callable[..., Awaitable[list[Check]]], *given: Any) ->
 
 async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: bool) -> Connection:
     """Open a line to a venue; `sim` and `paper` are started for the examination."""
-    if venue in REAL:
+    if venue in REAL_VENUES:
         return await stack.enter_async_context(connected(venue, addresses(config, venue)))
     if venue == "paper":
         from bot.app.venues import paper_exchange

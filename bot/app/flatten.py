@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bot.app.checks import lock_holder
-from bot.app.connection import REAL, Addresses, Connection, addresses, connected
+from bot.app.connection import Addresses, Connection, addresses, connected
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError
 from bot.core.intents import CancelOrder, PlaceOrder
-from bot.core.types import Instrument, OrderReport, OrderSide, OrderType, PositionReport
+from bot.core.types import REAL_VENUES, Instrument, OrderReport, OrderSide, OrderType, PositionReport
+from bot.core.words import positions
 from bot.execution.outcomes import Accepted, ReadFailed
 from bot.journal import Journal
 from bot.market.paths import data_folder
@@ -46,7 +47,7 @@ class Standing:
 
     def words(self) -> str:
         """Return the standing in words."""
-        held = ", ".join(f"{p.symbol} {p.qty:+f}" for p in self.positions) or "no position"
+        held = positions((p.symbol, p.qty) for p in self.positions) or "no position"
         return f"{held}; {len(self.orders)} orders"
 
 
@@ -137,22 +138,18 @@ def venue_of(venue: str | None, bot: dict[str, Any] | None) -> str:
         return venue
     if bot is not None:
         return str(bot["venue"])
-    if session := open_session():
-        return str(session["venue"])
-    if (last := last_session()) is not None and last["venue"] not in REAL:
-        return str(last["venue"])
+    sessions = _sessions()
+    if left := _left_open(sessions, *REAL_VENUES):
+        return str(left["venue"])
+    if sessions and sessions[-1]["venue"] not in REAL_VENUES:
+        return str(sessions[-1]["venue"])
     raise ConfigError("no bot is running and the journal names no venue: say --venue testnet or --venue live")
 
 
-def open_session(*venues: str) -> dict[str, Any] | None:
-    """Return the journal's last session, at a venue that exists without us (or at one of these), that was not ended."""
-    mine = [s for s in _sessions() if s["venue"] in (venues or REAL) and s["ended_ms"] is None]
+def _left_open(sessions: list[dict[str, Any]], *venues: str) -> dict[str, Any] | None:
+    """Return the last session at one of the venues that was not ended."""
+    mine = [s for s in sessions if s["venue"] in venues and s["ended_ms"] is None]
     return mine[-1] if mine else None
-
-
-def last_session() -> dict[str, Any] | None:
-    """Return the journal's last session, at whatever venue."""
-    return sessions[-1] if (sessions := _sessions()) else None
 
 
 def _sessions() -> list[dict[str, Any]]:
@@ -166,7 +163,7 @@ def _sessions() -> list[dict[str, Any]]:
 def address_of(config: Config, venue: str, *, running: bool, say: Say) -> Addresses:
     """Return where the venue is: by the settings, but where a running bot trades if that is elsewhere."""
     at = addresses(config, venue)
-    session = open_session(venue)
+    session = _left_open(_sessions(), venue)
     theirs = at.rest_url if session is None else str(session["account"])
     if theirs == at.rest_url:
         return at
@@ -212,10 +209,10 @@ async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Calla
         except BotError as error:
             flat = False
             say(f"{error}")
-        if name not in REAL:
+        if name not in REAL_VENUES:
             return verdict(flat, "the running bot", name, say)
         say("the bot says it is flat: asking the exchange" if flat else "the bot is not flat: closing at the exchange")
-    if name not in REAL:
+    if name not in REAL_VENUES:
         say(f"no bot runs on {name}, whose exchange lives inside the bot: there is nothing to close")
         return 0
     holder = "" if asked else lock_holder(data_folder() / "bot.db.lock")

@@ -32,6 +32,7 @@ from bot.core.errors import BotError, InvariantError, WireError
 from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored
 from bot.core.intents import Alert, PlaceOrder, RequestSnapshot
 from bot.core.types import Instrument, Kline
+from bot.core.words import positions
 from bot.engine import BASE_MS
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
@@ -225,9 +226,8 @@ class Bot(Showing, Recovery):
         self.loop.stop()
         await asyncio.wait([pump], timeout=5)
         if pump.done() and not pump.cancelled():
-            self.failure = (
-                self.failure or pump.exception()
-            )  # a journal that cannot be written is told as any failure is
+            # A journal that cannot be written is told as any failure is.
+            self.failure = self.failure or pump.exception()
         tasks = (pump, asked, broken, over)
         for task in tasks:
             if not task.done():
@@ -294,9 +294,8 @@ class Bot(Showing, Recovery):
         self.journal.commit()
         held = {b.symbol: b.side.sign * b.held for b in self.engine.portfolio.brackets() if b.held}
         if held and self.venue.resume:
-            what = ", ".join(f"{symbol} {qty:+}" for symbol, qty in held.items())
             say(
-                f"still open at {self.venue.name}: {what}; their stops rest on the exchange. "
+                f"still open at {self.venue.name}: {positions(held.items())}; their stops rest on the exchange. "
                 f"`run` takes them up again, `flatten --venue {self.venue.name}` closes them",
                 quiet=False,
             )

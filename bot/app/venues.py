@@ -11,13 +11,13 @@ import aiohttp
 import structlog
 
 from bot.app.account_lock import account_lock
-from bot.app.connection import REAL
 from bot.app.options import RunOptions
 from bot.app.setup import secrets_for
 from bot.config import Config, VenueLive, VenueTestnet
 from bot.core.activity import Activity
 from bot.core.clock import Clock
 from bot.core.errors import BotError, ConfigError
+from bot.core.types import REAL_VENUES
 from bot.execution.client import is_loopback
 from bot.execution.clock import DAY_MS, WallClock, machine_ms
 from bot.execution.streams import StreamSettings
@@ -194,7 +194,7 @@ def preflight(config: Config, venue: str) -> None:
         raise ConfigError(
             "--venue live trades real money and is not armed: read docs/live-checklist.md, then set venue.live.armed = true"
         )
-    if venue in REAL:
+    if venue in REAL_VENUES:
         secrets_for(venue)
 
 

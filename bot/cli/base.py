@@ -4,6 +4,7 @@ Global options are valid before and after the command. Exit codes: 0 done, 1 fai
 data missing, 130 interrupted.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,9 +124,17 @@ def klines_option(required: bool = False) -> Callable[..., Any]:
 
 
 def range_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--from` and `--to`, and refuse a range that ends before it begins."""
+
+    @functools.wraps(function)
+    def checked(*args: Any, from_ms: int | None, to_ms: int | None, **more: Any) -> Any:
+        if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+            raise ConfigError("--to must be later than --from")
+        return function(*args, from_ms=from_ms, to_ms=to_ms, **more)
+
     until, since = "Up to this bar open time, exclusive.", "From this bar open time (2023-01-01, ...T12:03, ms)."
-    function = click.option("--to", "to_ms", metavar="T", callback=_time, help=until)(function)
-    return click.option("--from", "from_ms", metavar="T", callback=_time, help=since)(function)
+    bounded = click.option("--to", "to_ms", metavar="T", callback=_time, help=until)(checked)
+    return click.option("--from", "from_ms", metavar="T", callback=_time, help=since)(bounded)
 
 
 def speed_of(text: str | None, default: float) -> float | None:

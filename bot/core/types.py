@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+REAL_VENUES: Final = ("testnet", "live")  # they exist without us: what is open there outlives the process
 
 
 class Side(Enum):

@@ -1,5 +1,8 @@
 """Words about numbers, for sentences that a person reads."""
 
+from collections.abc import Iterable
+from decimal import Decimal
+
 
 def counted(number: int, what: str) -> str:
     """Return a number with the thing counted, in singular or plural.
@@ -8,3 +11,12 @@ def counted(number: int, what: str) -> str:
     ('1 gap', '2500 files', '0 rows')
     """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def positions(held: Iterable[tuple[str, Decimal]]) -> str:
+    """Return what is held, symbol by symbol; empty for nothing.
+
+    >>> positions([("BTCUSDT", Decimal("0.025")), ("ETHUSDT", Decimal("-0.103"))])
+    'BTCUSDT +0.025, ETHUSDT -0.103'
+    """
+    return ", ".join(f"{symbol} {qty:+f}" for symbol, qty in held)

@@ -32,7 +32,7 @@ from bot.core.events import (
 )
 from bot.core.intents import Alert, CancelTimer, Intent, RequestSnapshot, SetLeverage, SetTimer
 from bot.core.records import Decision, Record
-from bot.core.types import Denied, Kline, OrderStatus, to_decimal
+from bot.core.types import REAL_VENUES, Denied, Kline, OrderStatus, to_decimal
 from bot.engine import view
 from bot.engine.decision import Desk
 from bot.engine.early import Early, EarlyBar, marked
@@ -49,7 +49,6 @@ from bot.strategy.trade import Trade
 
 LEVERAGE_RETRY_MS: Final = 60_000
 PASSES: Final = 12  # a change may enable the next; more than a handful would be a circle
-REAL_VENUES: Final = ("testnet", "live")  # no entry there before the account has been looked at
 USER: Final = "user"  # the stream of our own orders and fills
 # Keys, permissions, account mode, trading restricted by the exchange: no order that opens can succeed until a person acts.
 FORBIDDEN: Final = frozenset({-1002, -1022, -2014, -2015, -2017, -4060, -4061, -4087, -4088, -4109, -4400, -4401})
@@ -114,7 +113,7 @@ class Engine:
         self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working)
         events = tuple(CalendarEvent(*event) for event in sorted(calendar))
         self.desk = Desk(self.known, self.portfolio.account, self.limits, self.legs, events)
-        self.reconciled = venue not in REAL_VENUES
+        self.reconciled = venue not in REAL_VENUES  # no entry there before the account has been looked at
         self.entries_off = ""
         if memory:
             self.remember(memory)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bot.report import metrics
 from bot.report.page import DASH, Cell, Page, paragraph, show, table, tiles
-from bot.report.session import FEW_TRADES
+from bot.report.session import CLAIM_FORMATS, FEW_TRADES
 from bot.report.tables import utc
 
 if TYPE_CHECKING:
@@ -143,9 +143,8 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
 
 
 _CLAIM_FORMS = {
+    **CLAIM_FORMATS,
     **dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".1%"),
-    "slippage": "z.3%",
-    "decision_ms": ".0f",
     "signals_per_day": ".2f",
 }
 

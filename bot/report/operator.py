@@ -13,11 +13,13 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bot.config import Config
 from bot.core.errors import BotError, DataMissing
 from bot.core.records import TradeRecord
+from bot.core.types import REAL_VENUES
+from bot.core.words import positions
 from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.market.store import format_time
@@ -86,9 +88,6 @@ def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> A
         raise BotError(f"the running bot (pid {bot['pid']}) does not answer on port {bot['port']}: {error}") from None
 
 
-TAKEN_UP: Final = ("testnet", "live")  # venues whose positions outlive the process
-
-
 def print_status(config: Config, *, as_json: bool) -> int:
     """Print the state of the running bot, or of the journal's last session; return the exit code."""
     bot = running_bot()
@@ -127,9 +126,10 @@ def print_status(config: Config, *, as_json: bool) -> int:
         "trades": f"{last['trades']} closed",
         "equity": f"{equity} USDT at {at}" if points else "not known yet",
     }
-    if held and last["venue"] in TAKEN_UP:
-        what = ", ".join(f"{symbol} {qty:+f}" for symbol, qty in held.items())
-        words["last known"] = f"{what}; `run` takes it up again, `flatten` looks at the exchange and closes it"
+    if held and last["venue"] in REAL_VENUES:
+        words["last known"] = (
+            f"{positions(held.items())}; `run` takes it up again, `flatten` looks at the exchange and closes it"
+        )
     _print_pairs(words, truth_rows(ledger, [sentence(row) for row in compared]))
     return 0
 

@@ -147,8 +147,6 @@ def bar_range(
     stop = len(bars) if to_ms is None else int(np.searchsorted(bars.open_ms, to_ms))
     if count is not None:
         stop = min(stop, first + count)
-    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
-        raise ConfigError("--to must be later than --from")
     if first >= stop:
         span = f"{store.format_time(int(bars.open_ms[0]))} to {store.format_time(bars.end_ms)}" if len(bars) else "none"
         raise DataMissing(f"{source} has no {bars.symbol} 3m bar in the range asked for: it holds {span}")

@@ -28,7 +28,7 @@ from bot.research.chance import against_chance, pool_of
 from bot.research.findings_tables import filled_in
 from bot.research.replay import Market, load_market
 from bot.research.result import Result
-from bot.research.runs import changes_of
+from bot.research.runs import changed
 from bot.research.search import score_of, settings_of
 from bot.research.search_report import doubts
 
@@ -115,7 +115,7 @@ def search_rows(
     found = optimise.optimise(task, market, jobs=1)
     told = doubts(found)
     winner = with_values(config, settings_of(found.winner().params))
-    told["winner"]["changes"] = [c[2:] for c in changes_of(config, settings_of(found.winner().params)) if c[0] == "+"]
+    told["winner"]["changes"] = changed(config, settings_of(found.winner().params))
     other = run_backtest(winner, markets["um"], profile="found")
     told["winner"]["other_market"] = score_of(other).as_dict() | {"daily_r": None}
     told["winner"]["other_market_figures"] = metrics.of_results(

@@ -202,7 +202,7 @@ def search_words(search: dict[str, Any]) -> str:
         *search["sentences"],
         f"On the perpetuals: profit factor {show(score['profit_factor'], '.2f')} in {other['trades']} trades, "
         f"{show(other['expectancy_r'], '+.3f')} R a trade ({span(other['expectancy_r_95'])}).",
-        "What it changed: " + ", ".join(f"`{change}`" for change in winner["changes"]) + ".",
+        "What it changed: " + ", ".join(f"`{name}={value}`" for name, value in winner["changes"].items()) + ".",
     ]
     return "\n".join(f"* {sentence}" for sentence in sentences)
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from bot.config import Config
 from bot.core.redact import redact
+from bot.core.words import counted
 
 log = logging.getLogger(__name__)
 SECRETS: Final = ("BINANCE_", "BOT_NOTIFY_", "BOT_WEBHOOK_")  # research needs no keys
@@ -100,7 +101,7 @@ class Research:
                     return
             changes = await asyncio.to_thread(self._propose, out)
             count = len(changes) // 2  # a change is two lines, the old value and the new
-            words = f"proposes {count} change{'s' if count > 1 else ''}" if count else "proposes no change"
+            words = f"proposes {counted(count, 'change')}" if count else "proposes no change"
             self._tell(f"{kind} research is done and {words}; nothing was applied: {out}")
 
     async def _step(self, step: Step, out: Path) -> int:
@@ -198,9 +199,10 @@ def changes_of(config: Config, values: Mapping[str, Any]) -> list[str]:
     >>> changes_of(Config(), {"overlays.smart_trail": 4, "overlays.neo_cloud": 3})
     ['- overlays.smart_trail=3', '+ overlays.smart_trail=4']
     """
-    lines = []
-    for name, value in sorted(values.items()):
-        old = _setting(config, name)
-        if old != value:
-            lines += [redact(f"- {name}={old}"), redact(f"+ {name}={value}")]
-    return lines
+    old_and_new = [(name, _setting(config, name), value) for name, value in changed(config, values).items()]
+    return [redact(text) for name, old, new in old_and_new for text in (f"- {name}={old}", f"+ {name}={new}")]
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from the present ones, by name."""
+    return {name: value for name, value in sorted(values.items()) if _setting(config, name) != value}

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,46 +171,12 @@ def play(scenario: Scenario) -> list[Point]:
         shutil.rmtree(session.folder, ignore_errors=True)
 
 
-def kill(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> Result:
-    """Kill the bot at one point and judge what follows."""
-    draw = random.Random(f"{scenario.name} {scenario.side.name} {point}")
-    result = Result(scenario.name, scenario.side.name, point, away_ms=draw.choice(AWAY_MS))
+@contextmanager
+def played(scenario: Scenario, result: Result, *, keep: bool) -> Iterator[Session]:
+    """Open the two processes; what goes wrong with them is a fault, and files are kept only of faults."""
     session = Session(scenario)
     try:
-        session.start("killed", point)
-        try:
-            to_the_end(session)
-            result.faults.append("the point was not reached")
-            return result
-        except Ended:
-            pass
-        before = session.bury(result.away_ms)
-        died_at, result.at_ms, result.label = session.points("killed")[-1]
-        if died_at != point:
-            raise RuntimeError(f"the bot ended by itself: {session.log('killed')}")
-        result.drifted = result.label != label
-        if draw.random() < AGAIN:
-            result.again = draw.randrange(*AGAIN_AT)
-        session.start("again", result.again)
-        try:
-            look(session, LOOK_MS, result, "after the restart")
-        except Ended:
-            if not result.again:
-                raise
-            session.bury(min(AWAY_MS))
-            session.start("again")
-            look(session, LOOK_MS, result, "after the restart")
-        between, unresolved = session.bury(300), books.unresolved(session.folder)
-        session.start("third")
-        second = look(session, SECOND_LOOK_MS, result, "after a second restart")
-        result.faults += books.repeated(between, second, unresolved=unresolved)
-        state = to_the_end(session)
-        session.bury(0)
-        result.faults += books.compare(session.folder, state, scenario)
-        result.trade = books.ending(session.folder)
-        result.naked_ms = books.naked_since(before, state)
-    except Ended:
-        result.faults.append(f"the bot ended by itself: {session.log('again')} {session.log('third')}")
+        yield session
     except (RuntimeError, OSError) as error:
         result.faults.append(f"{error}")
     finally:
@@ -219,14 +185,55 @@ def kill(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> R
             result.faults.append(f"kept in {session.folder}")
         else:
             shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def kill(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> Result:
+    """Kill the bot at one point and judge what follows."""
+    draw = random.Random(f"{scenario.name} {scenario.side.name} {point}")
+    result = Result(scenario.name, scenario.side.name, point, away_ms=draw.choice(AWAY_MS))
+    with played(scenario, result, keep=keep) as session:
+        try:
+            session.start("killed", point)
+            try:
+                to_the_end(session)
+                result.faults.append("the point was not reached")
+                return result
+            except Ended:
+                pass
+            before = session.bury(result.away_ms)
+            died_at, result.at_ms, result.label = session.points("killed")[-1]
+            if died_at != point:
+                raise RuntimeError(f"the bot ended by itself: {session.log('killed')}")
+            result.drifted = result.label != label
+            if draw.random() < AGAIN:
+                result.again = draw.randrange(*AGAIN_AT)
+            session.start("again", result.again)
+            try:
+                look(session, LOOK_MS, result, "after the restart")
+            except Ended:
+                if not result.again:
+                    raise
+                session.bury(min(AWAY_MS))
+                session.start("again")
+                look(session, LOOK_MS, result, "after the restart")
+            between, unresolved = session.bury(300), books.unresolved(session.folder)
+            session.start("third")
+            second = look(session, SECOND_LOOK_MS, result, "after a second restart")
+            result.faults += books.repeated(between, second, unresolved=unresolved)
+            state = to_the_end(session)
+            session.bury(0)
+            result.faults += books.compare(session.folder, state, scenario)
+            result.trade = books.ending(session.folder)
+            result.naked_ms = books.naked_since(before, state)
+        except Ended:
+            result.faults.append(f"the bot ended by itself: {session.log('again')} {session.log('third')}")
     return result
 
 
 def stop(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> Result:
     """Ask the bot to stop at one point, as a manager of services does, and judge what it leaves behind."""
     result = Result(scenario.name, scenario.side.name, point, label, away_ms=max(AWAY_MS))
-    session = Session(scenario)
-    try:
+    with played(scenario, result, keep=keep) as session:
         session.start("stopped", point, signal.SIGTERM)
         try:
             to_the_end(session)
@@ -239,14 +246,6 @@ def stop(scenario: Scenario, point: int, label: str, *, keep: bool = False) -> R
             result.faults += books.unprotected(state, exact=False)
             at = next(p for p in session.points("stopped") if p[0] == point)
             result.at_ms, result.drifted = at[1], at[2] != label
-    except (RuntimeError, OSError) as error:
-        result.faults.append(f"{error}")
-    finally:
-        session.close()
-        if keep and result.faults:
-            result.faults.append(f"kept in {session.folder}")
-        else:
-            shutil.rmtree(session.folder, ignore_errors=True)
     return result
 
 
