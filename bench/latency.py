@@ -10,7 +10,7 @@ Between the decisions, on the same core, a control does a fixed piece of plain a
 It waits for nothing and always does the same, so how far its 99th percentile lies above its own median is the machine's doing.
 
 `--compiled` measures the engine that `make fast` compiles, `--tuned` a machine set up for it: the bot at real-time priority
-(root), and no core ever asleep, which costs a virtual one milliseconds to wake from.
+(root), and no core ever asleep, because a virtual one wakes late from that and runs unevenly afterwards.
 """
 
 import argparse
