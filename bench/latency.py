@@ -159,7 +159,10 @@ def tuned(cores: list[int]) -> Iterator[None]:
             spinners.append(spinner)
             os.sched_setaffinity(spinner.pid, {core})
             os.sched_setscheduler(spinner.pid, os.SCHED_IDLE, os.sched_param(0))
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REALTIME))
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REALTIME))
+        except PermissionError:
+            sys.exit("--tuned sets a real-time priority, which this user may not: run it as root")
         yield
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
@@ -208,14 +211,6 @@ def measure(count: int) -> dict[str, Any]:
     return results
 
 
-def restart_compiled() -> None:
-    """Begin again as a process that finds the compiled bot first."""
-    fast.build()
-    path = os.pathsep.join((str(fast.FAST), str(ROOT)))
-    command = [sys.executable, "-P", "-m", "bench.latency", *sys.argv[1:]]
-    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.latency", description=__doc__)
@@ -224,7 +219,8 @@ def main() -> None:
     parser.add_argument("--tuned", action="store_true", help="at real-time priority (root), cores kept awake")
     options = parser.parse_args()
     if options.compiled and fast.FAST not in Path(inspect.getfile(Bot)).parents:
-        restart_compiled()
+        fast.build_or_exit()
+        fast.become("bench.latency", sys.argv[1:], ROOT)
     with tuned(sorted(os.sched_getaffinity(0))) if options.tuned else contextlib.nullcontext():
         results = measure(options.decisions)
     print(json.dumps({name: round(float(np.float64(value)), 3) for name, value in results.items()}, indent=2))

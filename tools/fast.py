@@ -154,23 +154,33 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def environment(folder: Path = FAST) -> dict[str, str]:
-    """Return this process's environment with `folder` first on Python's path."""
+def environment(*folders: Path) -> dict[str, str]:
+    """Return this process's environment with the compiled bot first on Python's path, and `folders` after it."""
     before = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *([before] if before else [])])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, (FAST, *folders)), *([before] if before else [])])}
 
 
-def main() -> None:
-    """Build if something changed, then become `python -m bot` with the words given."""
+def build_or_exit() -> None:
+    """Build if something changed; end with a sentence where that cannot be done."""
     try:
         build()
     except BuildError as error:
         sys.exit(str(error))
+
+
+def become(module: str, words: list[str], *folders: Path) -> None:
+    """Go on as `python -m module` with the compiled bot first on the path and `folders` after it."""
+    # -P: not the current folder first, where the plain package may lie
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *words], environment(*folders))
+
+
+def main() -> None:
+    """Build if something changed, then become `python -m bot` with the words given."""
+    build_or_exit()
     if len(sys.argv) == 1:
         print(f'the compiled bot is in {FAST.relative_to(ROOT)}/; ARGS="backtest ..." runs a command with it')
         return
-    # -P: not the current folder first, where the plain package may lie
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "bot", *sys.argv[1:]], environment())
+    become("bot", sys.argv[1:])
 
 
 if __name__ == "__main__":
