@@ -20,7 +20,7 @@ from bot.core.errors import DataError
 from bot.core.events import Event
 from bot.core.intents import Intent
 from bot.core.records import Record, TradeFill
-from bot.core.types import Denied, Instrument, OrderReport, PositionReport
+from bot.core.types import Denied, Income, Instrument, OrderReport, PositionReport
 
 Json = dict[str, Any]
 Convert = Callable[[Any], Any]
@@ -228,6 +228,7 @@ TYPES: Final[tuple[type, ...]] = (
     *get_args(Record),
     TradeFill,
     Denied,
+    Income,
     Instrument,
     OrderReport,
     PositionReport,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from bot.core.types import Instrument, Kline, OrderReport, OrderSide, OrderStatus, PositionReport, Quote
+from bot.core.types import Income, Instrument, Kline, OrderReport, OrderSide, OrderStatus, PositionReport, Quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,17 @@ class AccountUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """Everything the venue holds for us at one instant: the input of reconciliation."""
+    """Everything the venue holds for us at one instant: the input of reconciliation.
+
+    `income` holds the account's bookings since the time that was asked for; None when they were not asked for.
+    """
 
     at_ms: int
     wallet: Decimal
     positions: tuple[PositionReport, ...]
     orders: tuple[OrderReport, ...]
     fills: tuple[Fill, ...] = ()
+    income: tuple[Income, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,23 @@ class LeverageSet:
     at_ms: int
     symbol: str
     leverage: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTypeSet:
+    """The venue reported a symbol's margin type."""
+
+    at_ms: int
+    symbol: str
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarginCall:
+    """The venue warns that the margin of these symbols' positions is running out."""
+
+    at_ms: int
+    symbols: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +202,8 @@ Event = (
     | AccountUpdate
     | AccountSnapshot
     | LeverageSet
+    | MarginTypeSet
+    | MarginCall
     | TimerFired
     | FeedLost
     | FeedRestored

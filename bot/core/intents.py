@@ -63,9 +63,13 @@ class SetLeverage:
 
 @dataclass(frozen=True, slots=True)
 class RequestSnapshot:
-    """Ask for an AccountSnapshot: something needs reconciling."""
+    """Ask for an AccountSnapshot: something needs reconciling.
+
+    With `income_since_ms` the snapshot also brings the account's bookings since then.
+    """
 
     reason: str
+    income_since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

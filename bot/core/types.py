@@ -184,6 +184,17 @@ class PositionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Income:
+    """One booking of the account's history: what changed the wallet, and why (TRANSFER, FUNDING_FEE, COMMISSION, ...)."""
+
+    at_ms: int
+    kind: str
+    symbol: str  # empty for transfers
+    amount: Decimal  # in quote, positive = received
+    number: int = 0  # unique together with the kind
+
+
+@dataclass(frozen=True, slots=True)
 class OrderReport:
     """A working order as the venue tells it (regular or algo)."""
 

@@ -25,6 +25,8 @@ from bot.core.events import (
     Funding,
     KlineClosed,
     LeverageSet,
+    MarginCall,
+    MarginTypeSet,
     OrderUpdate,
     Quotes,
     SessionStarted,
@@ -216,6 +218,10 @@ class Engine:
             case LeverageSet():
                 known.leverage[event.symbol] = event.leverage
                 self.leverage_asked.pop(event.symbol, None)
+            case MarginTypeSet():
+                pass
+            case MarginCall():
+                out.append(Alert("critical", f"margin call: {', '.join(event.symbols)}"))
             case TimerFired():
                 self.timers.pop(event.name, None)
             case FeedLost():

@@ -86,6 +86,7 @@ class Executor:
         self._timers: dict[str, Cancellable] = {}
         self._snapshot_running = False
         self._snapshot_wanted = False
+        self._income_since_ms = 0  # 0: no bookings are wanted
         self._failures = 0
 
     # Doors -------------------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ class Executor:
             case SetLeverage():
                 self.tasks.spawn(self._set_leverage(intent), name=f"leverage {intent.symbol}")
             case RequestSnapshot():
-                self._request_snapshot(intent.reason)
+                self._request_snapshot(intent)
             case Alert():
                 self._on_alert(intent)
             case _:
@@ -161,9 +162,12 @@ class Executor:
             )
         self._emit(LeverageSet(self.tasks.clock.now_ms(), intent.symbol, holds))
 
-    def _request_snapshot(self, reason: str) -> None:
+    def _request_snapshot(self, intent: RequestSnapshot) -> None:
         """Start reading a snapshot; one that is asked for while another is read follows it."""
-        log.info("snapshot wanted: %s", reason)
+        log.info("snapshot wanted: %s", intent.reason)
+        if intent.income_since_ms:
+            known = self._income_since_ms or intent.income_since_ms
+            self._income_since_ms = min(known, intent.income_since_ms)
         self._snapshot_wanted = True
         if not self._snapshot_running:
             self._snapshot_running = True
@@ -173,9 +177,11 @@ class Executor:
         try:
             while self._snapshot_wanted:
                 self._snapshot_wanted = False
+                income_since_ms, self._income_since_ms = self._income_since_ms, 0
                 try:
-                    snapshot = await self.gateway.snapshot(self.symbols, self.since_ms)
+                    snapshot = await self.gateway.snapshot(self.symbols, self.since_ms, income_since_ms=income_since_ms)
                 except BotError as error:
+                    self._income_since_ms = self._income_since_ms or income_since_ms
                     if not self._failures:
                         self._on_alert(Alert("warning", f"no snapshot of the account, trying on: {error}"))
                     self._snapshot_wanted = True

@@ -10,7 +10,7 @@ from bot.core.errors import BotError
 from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import interval_ms
-from bot.core.types import Kline, OrderReport, PositionReport, Quote
+from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
 from bot.execution.client import LocalClient
 from bot.execution.limits import Lane, Limits
@@ -257,8 +257,24 @@ class Gateway(Rest):
             self._client_ids[key] = str(wire.need(order, "clientOrderId"))
         return self._client_ids[key]
 
-    async def snapshot(self, symbols: Sequence[str], since_ms: int) -> AccountSnapshot:
+    async def income(self, since_ms: int) -> tuple[Income, ...]:
+        """Return the account's bookings in quote since a time, oldest first."""
+        found: dict[tuple[str, int], Income] = {}
+        start = since_ms
+        while True:
+            call, name = self.client.futures_income_history, "the account's bookings"
+            lines = await self._read(name, call, startTime=str(start), limit=str(TRADES_LIMIT))
+            page = [entry for line in lines if (entry := replies.income(line)) is not None]
+            fresh = [entry for entry in page if (entry.kind, entry.number) not in found]
+            found.update(((entry.kind, entry.number), entry) for entry in fresh)
+            if len(lines) < TRADES_LIMIT or not fresh:
+                return tuple(sorted(found.values(), key=lambda entry: (entry.at_ms, entry.number)))
+            start = max(entry.at_ms for entry in fresh)
+
+    async def snapshot(self, symbols: Sequence[str], since_ms: int, *, income_since_ms: int = 0) -> AccountSnapshot:
         """Return positions, wallet, working orders and the fills since a time, as of one instant.
+
+        With `income_since_ms` the bookings since then are read too.
 
         The parts come in separate replies. Positions are therefore read before and after the rest, and all is read again
         (three times at most) while they differ; `at_ms` is the time before the last round.
@@ -275,7 +291,8 @@ class Gateway(Rest):
             if rounds == 3 or {p.symbol: p.qty for p in before} == {p.symbol: p.qty for p in positions}:
                 break
         every_fill = sorted((f for part in fills for f in part), key=lambda f: (f.at_ms, f.symbol, f.trade_id))
-        return AccountSnapshot(at_ms, wallet, positions, orders, tuple(every_fill))
+        income = await self.income(income_since_ms) if income_since_ms else None
+        return AccountSnapshot(at_ms, wallet, positions, orders, tuple(every_fill), income)
 
     # Orders ------------------------------------------------------------------------------------------------------------
 

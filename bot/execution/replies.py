@@ -7,6 +7,7 @@ from typing import Any
 from bot.core.errors import WireError
 from bot.core.events import Fill, Funding, OrderUpdate
 from bot.core.types import (
+    Income,
     Instrument,
     Kline,
     OrderReport,
@@ -144,6 +145,19 @@ def wallet_balance(payload: Iterable[Payload]) -> Decimal:
         if need(line, "asset") == QUOTE_ASSET:
             return number(line, "balance")
     return Decimal(0)
+
+
+def income(payload: Payload) -> Income | None:
+    """Return a line of `GET income`; None for one that is not in quote."""
+    if need(payload, "asset") != QUOTE_ASSET:
+        return None
+    return Income(
+        at_ms=integer(payload, "time"),
+        kind=str(need(payload, "incomeType")),
+        symbol=str(payload.get("symbol") or ""),
+        amount=number(payload, "income"),
+        number=integer(payload, "tranId"),
+    )
 
 
 def fill(payload: Payload, client_id: str, *, rates: FeeRates | None = None) -> Fill:
