@@ -28,6 +28,7 @@ from bot.core.events import (
 from bot.core.intents import Alert, CancelOrder, CancelTimer, LookUp, PlaceOrder, RequestSnapshot, SetLeverage, SetTimer
 from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.core.types import (
+    Income,
     Instrument,
     Kline,
     OrderReport,
@@ -162,6 +163,8 @@ class Harness:
         self.naked_longest: dict[str, int] = dict.fromkeys(SYMBOLS, 0)
         self.silent_fills = False
         self.lost_updates = False
+        self.costs: dict[str, D] = {s: D(0) for s in SYMBOLS}  # what the open quantity cost, signed
+        self.bookings: list[Income] = []
 
     # What the engine said
 
@@ -242,7 +245,8 @@ class Harness:
                 self.later(self.latency, lambda o=output: self.send(LeverageSet(self.now, o.symbol, o.leverage)))
             case RequestSnapshot():
                 if self.snapshots:
-                    self.later(self.latency, lambda: self.send(self.snapshot()))
+                    since = output.income_since_ms
+                    self.later(self.latency, lambda: self.send(self.snapshot(income_since_ms=since)))
             case LookUp():
                 self.later(self.latency, lambda o=output: self.look_up(o))
             case Alert() | Decision() | TradeRecord() | EquityPoint() | NakedSpell():
@@ -387,13 +391,47 @@ class Harness:
         fee = qty * price * (MAKER if maker else TAKER)
         fill = Fill(self.now, i.client_id, i.symbol, i.side, qty, price, fee, maker, self.trade_id)
         self.fills.append(fill)
-        self.position[i.symbol] += i.side.sign * qty
-        self.cash -= i.side.sign * qty * price + fee
+        self.settle(i.symbol, i.side, qty, price, fee)
         if not self.silent_fills:
             self.later(self.latency, fill)
         self.tell(order)
-        self.later(self.latency, AccountUpdate(self.now + 1, "ORDER", self.cash, D(0), ()))
+        held = PositionReport(i.symbol, self.position[i.symbol], price)
+        if not self.silent_fills:
+            self.later(self.latency, AccountUpdate(self.now + 1, "ORDER", self.balance, D(0), (held,)))
         self.measure()
+
+    def foreign(self, name: str, side: OrderSide, qty: D, price: D, symbol: str = BTC) -> Fill:
+        """Somebody else's order executes on the account, and the user stream reports it."""
+        self.trade_id += 1
+        fill = Fill(self.now, name, symbol, side, qty, price, D(1), False, self.trade_id)
+        self.fills.append(fill)
+        self.settle(symbol, side, qty, price, D(1))
+        held = PositionReport(symbol, self.position[symbol], price)
+        self.send(fill)
+        self.send(AccountUpdate(self.now + 1, "ORDER", self.balance, D(0), (held,)))
+        return fill
+
+    def settle(self, symbol: str, side: OrderSide, qty: D, price: D, fee: D) -> None:
+        """Book an execution: position, cash, what the rest cost, and the account's history."""
+        held, signed = self.position[symbol], side.sign * qty
+        closing = D(0) if held * signed >= 0 else max(min(qty, abs(held)), D(0)) * side.sign
+        released = -closing * self.costs[symbol] / held if closing else D(0)
+        realized = -closing * price - released
+        self.costs[symbol] += (signed - closing) * price - released
+        self.position[symbol] += signed
+        self.cash -= signed * price + fee
+        for kind, amount in (("REALIZED_PNL", realized), ("COMMISSION", -fee)):
+            self.booking(kind, amount, symbol)
+
+    def booking(self, kind: str, amount: D, symbol: str = "") -> None:
+        """Enter a change of the wallet into the account's history."""
+        if amount:
+            self.bookings.append(Income(self.now, kind, symbol, amount, len(self.bookings) + 1))
+
+    @property
+    def balance(self) -> D:
+        """The wallet: cash, and what the open positions cost."""
+        return self.cash + sum(self.costs.values(), D(0))
 
     def fill(self, role: str, qty: D | None = None, price: D | None = None, symbol: str = BTC) -> None:
         """A counterparty meets a resting order."""
@@ -452,7 +490,7 @@ class Harness:
                 spell = self.now - self.naked_since.pop(symbol)
                 self.naked_longest[symbol] = max(self.naked_longest[symbol], spell)
 
-    def snapshot(self) -> AccountSnapshot:
+    def snapshot(self, *, income_since_ms: int = 0) -> AccountSnapshot:
         positions = tuple(PositionReport(s, q, self.price[s]) for s, q in self.position.items() if q)
         orders = tuple(
             OrderReport(
@@ -473,8 +511,8 @@ class Harness:
             for c, o in self.orders.items()
             if o.live and o.status is not S.TRIGGERED
         )
-        marks = sum((q * self.price[s] for s, q in self.position.items()), D(0))
-        return AccountSnapshot(self.now, self.cash + marks * 0, positions, orders, tuple(self.fills))
+        income = tuple(b for b in self.bookings if b.at_ms >= income_since_ms) if income_since_ms else None
+        return AccountSnapshot(self.now, self.balance, positions, orders, tuple(self.fills), income)
 
     # Scenes
 

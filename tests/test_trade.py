@@ -6,7 +6,6 @@ from decimal import Decimal as D
 import pytest
 
 from bot.core.errors import InvariantError
-from bot.core.events import Fill
 from bot.core.intents import Alert, CancelOrder, PlaceOrder, RequestSnapshot
 from bot.core.types import OrderSide, OrderStatus, OrderType, Side, TimeInForce
 from bot.strategy.trade import Stage, break_even, parts
@@ -567,12 +566,7 @@ def test_funding_is_booked_to_the_trade(side):
 def test_a_position_closed_by_somebody_else_ends_the_trade(side, name, reason):
     h = started(side).enter()
 
-    h.trade_id += 1
-    qty = abs(h.position[BTC])
-    foreign = Fill(h.now, name, BTC, side.exit, qty, h.at(-50), D(1), False, h.trade_id)
-    h.position[BTC] = D(0)
-    h.cash += side.sign * qty * h.at(-50) - D(1)
-    h.send(foreign)
+    h.foreign(name, side.exit, abs(h.position[BTC]), h.at(-50))
     h.run(500)
 
     finished(h)

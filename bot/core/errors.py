@@ -27,5 +27,9 @@ class WireError(BotError):
     """The exchange said something that we cannot read: stop trading the symbol, keep its stops."""
 
 
+class Contradiction(WireError):
+    """The exchange's message contradicts what was sent or what it said before: that message is not believed."""
+
+
 class InvariantError(BotError):
     """Our own bug: halt, and flatten by rule."""

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from bot.core.events import AccountSnapshot, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
-from bot.core.types import OrderSide
+from bot.core.types import Income, OrderSide, OrderStatus
 from bot.engine.known import Known
-from bot.orders import reconcile
+from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import is_sendable
-from bot.orders.state import EXECUTING, ZERO, Ledger
+from bot.orders.state import EXECUTING, OPENING_ROLES, ZERO, Ledger, Order
 from bot.orders.strays import Strays
 from bot.risk.account import Account
 from bot.risk.limits import Limits
@@ -23,8 +23,9 @@ SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is lo
 LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
 DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
 DEAF_PAUSE_MS: Final = 2_000  # the same while the user stream is lost and something is open
-BALANCE_CENTS: Final = Decimal("0.01")  # a smaller difference of the wallet is rounding
-FUNDING_SHARE: Final = Decimal("0.02")  # of what is held: no funding is larger, so a larger difference is a transfer
+INCOME_LAG_MS: Final = 60_000  # how long bookings may come later than the balance that they explain
+# Kinds of income that are money coming or going, and nobody's result.
+MOVES: Final = frozenset({"TRANSFER", "INTERNAL_TRANSFER", "CROSS_COLLATERAL_TRANSFER", "STRATEGY_UMFUTURES_TRANSFER"})
 FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told, and again and again
 
 
@@ -42,8 +43,23 @@ class Audit:
     trade: Trade | None
     resumed_ms: int
     suspects: dict[str, reconcile.Suspect]
-    told: dict[str, tuple[Decimal, int]]
+    reported: dict[str, tuple[Decimal, int]]
+    denied: tuple[str, Decimal] | None
+    claims: dict[tuple[str, int], Fill]
+    unproved: dict[tuple[str, int], beliefs.Unproved]
+    alone: dict[str, Decimal]
+    alive: dict[str, int]
+    orphans: dict[str, int]
+    contradictions: dict[str, beliefs.Contradiction]
+    trusting: bool
     owed: reconcile.Suspect | None
+    agreed: Decimal
+    agreed_ms: int
+    agreements: int
+    transfers: Decimal
+    accept_wallet: bool
+    income_asked_ms: int
+    counters: dict[str, int]
     adopted: int
     doubt_ms: int
     deaf_ms: int
@@ -73,7 +89,7 @@ class Audit:
         """Merge an order's state."""
         raise NotImplementedError
 
-    def on_fill(self, event: Fill, out: list[Any]) -> None:
+    def count_fill(self, event: Fill, out: list[Any], *, heard: bool, proved: bool = False) -> None:
         """Count a fill, once, to whom it belongs."""
         raise NotImplementedError
 
@@ -82,78 +98,332 @@ class Audit:
         raise NotImplementedError
 
     def on_snapshot(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Make up for what was missed, judge what remains, cancel what nobody owns."""
-        for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
-            self.on_fill(fill, out)
+        """Make up for what was missed, judge what remains, cancel what nobody owns; see `beliefs` for whom is believed."""
+        self._take_back_phantoms(event, out)
+        self._take_fills(event, out)
         for update in reconcile.missed_updates(self.ledger, event):
             self.on_update(update, out)
+        self._correct_orders(event, out)
         for order in reconcile.absent(self.ledger, event, resumed_ms=self.resumed_ms):
             self.ledger.look_up(order, self.known.now, out)
+        listed = {(f.symbol, f.trade_id) for f in event.fills}
+        for symbol in self.symbols:
+            if beliefs.position(event, symbol) == self.ledger.qty(symbol):
+                self._position_agrees(event, symbol)
+                for key in [key for key in self.unproved if key[0] == symbol and key in listed]:
+                    del self.unproved[key]  # trades and position
         # What was learnt may end a trade or complete an entry: act before judging positions.
+        self._confirm_flat(event)
         self.advance(event.at_ms, out)
+        self._confirm_flat(event)
         for bracket in self.brackets():
             self._overshoot(event, bracket, out)
+        found: dict[str, str] = {}
         gaps = {s: g for s, g in reconcile.unexplained(self.ledger, event).items() if s in self.symbols}
         for symbol, gap in gaps.items():
-            self._judge(event, symbol, gap, out)
+            why = self._judge(event, symbol, gap, out)
+            if why:
+                ours, theirs = self.ledger.qty(symbol), beliefs.position(event, symbol)
+                found[symbol] = f"{symbol}: the position read shows {theirs}, the fills {ours}; {why}"
         self.suspects = {s: known for s, known in self.suspects.items() if gaps.get(s) == known.gap}
-        self.told = {s: told for s, told in self.told.items() if told[1] > event.at_ms}
+        for symbol in sorted({fill.symbol for fill in self.claims.values()}):
+            found.setdefault(
+                symbol, f"{symbol}: a fill of an unknown order is reported and the position read denies it"
+            )
         self._cancel_orphans(event, out)
         self._verify_flat(event, out)
         if not self.strays.qty and not self.suspects:
             self.strays.leaving = False
-        if self.flat and not any(p.qty for p in event.positions if p.symbol in self.symbols):
-            difference, self.owed = self.account.sync(event.wallet), None
-            if abs(difference) > event.wallet / 1_000:
-                out.append(Alert("warning", f"wallet differed by {difference:.4f}: taken from the exchange"))
-        elif not gaps:
-            self._balance(event, out)
+        wallet = self._wallet(event, out) if not gaps and not self.claims else ""
+        if wallet:
+            found["wallet"] = wallet
+        self._contradictions(found, event.at_ms, out)
 
-    def _balance(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Take over what changed the wallet unheard while something is open, once two looks have told the same.
+    # What happened, and what did not
 
-        Funding that was settled while the bot was away or its user stream lost is such: it belongs to the trade's result.
+    def _take_fills(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Count the fills that were not heard: those of our orders at once, others when the position bears them out."""
+        claims: dict[str, list[Fill]] = {}
+        for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
+            if self.ledger.find(fill.client_id) is not None:
+                self.count_fill(fill, out, heard=False)
+            else:
+                self.claims[fill.symbol, fill.trade_id] = fill
+        listed = {(f.symbol, f.trade_id) for f in event.fills}
+        for key, fill in list(self.claims.items()):
+            if key in self.ledger.trades:
+                del self.claims[key]
+            elif key in listed or fill.trade_id < 0:
+                claims.setdefault(fill.symbol, []).append(fill)
+            elif event.at_ms - fill.at_ms >= reconcile.STALE_MS:
+                del self.claims[key]
+                out.append(
+                    Alert(
+                        "warning",
+                        f"{fill.symbol}: the user stream reported trade {fill.trade_id} of {fill.client_id}, the exchange "
+                        "does not list it: not believed",
+                    )
+                )
+        for symbol, fills in claims.items():
+            for fill in beliefs.confirmed_claims(self.ledger, event, symbol, fills):
+                del self.claims[symbol, fill.trade_id]
+                self.count_fill(fill, out, heard=False, proved=True)
+
+    def _take_back_phantoms(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Take back fills that the trades reads do not list and that the position contradicts."""
+        for fill in beliefs.prove(self.unproved, self.ledger, event):
+            del self.unproved[fill.symbol, fill.trade_id]
+            self.take_back(fill, out)
+
+    def take_back(self, fill: Fill, out: list[Any]) -> None:
+        """Undo a fill that did not happen: the position goes on as before it."""
+        symbol, signed = fill.symbol, fill.side.sign * fill.qty
+        order, bracket = self.ledger.find(fill.client_id), self.bracket(symbol)
+        self.ledger.reverse(fill)
+        if order is not None and bracket is not None and any(order is o for o in bracket.orders()):
+            if self.trade is not None:
+                self.trade.forget_fill(fill)
+            if order.role not in OPENING_ROLES:
+                bracket.restore()
+        else:
+            self.strays.add(symbol, -signed, out, why=f"trade {fill.trade_id} did not happen")
+        self.counters["fills_taken_back"] = self.counters.get("fills_taken_back", 0) + 1
+        out.append(
+            Alert(
+                "critical",
+                f"{symbol}: trade {fill.trade_id} of {fill.client_id} was reported, but the exchange does not list it and its "
+                "position is as before: taken back, the trade goes on",
+            )
+        )
+
+    def _correct_orders(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Set right what was heard of orders and the exchange's own list contradicts.
+
+        An update that promised more than the fills is corrected when the list or the position denies it. An order that was
+        heard to be over and that the list shows as working, twice, is alive.
         """
-        difference = event.wallet - self.account.wallet
-        quiet = all(reconcile.settled_enough(self.ledger, event, symbol) for symbol in self.symbols)
-        if not quiet or abs(difference) < BALANCE_CENTS:
-            self.owed = None
-        elif self.owed is None or self.owed.gap != difference:
-            self.owed = reconcile.Suspect(difference, event.at_ms)
-        elif event.at_ms - self.owed.since_ms >= reconcile.AGAIN_MS:
-            self.owed = None
-            self.account.base += difference
-            held = sum((abs(h.cost) for h in self.ledger.holdings.values()), ZERO)
-            funding = self.trade is not None and abs(difference) <= FUNDING_SHARE * held
-            if self.trade is not None and funding:
-                self.trade.funding -= difference
-            what = "funding that was not told" if funding else "not by trading"
-            out.append(Alert("info", f"the wallet changed by {difference:.4f}, {what}: taken from the exchange"))
+        reports = {report.client_id: report for report in event.orders}
+        owned = {order.client_id: order for bracket in self.brackets() for order in bracket.orders()}
+        alive: dict[str, int] = {}
+        for client_id, order in owned.items():
+            report, age_ms = reports.get(client_id), event.at_ms - order.changed_ms
+            agrees = beliefs.position(event, order.symbol) == self.ledger.qty(order.symbol)
+            if order.missing and agrees and age_ms >= reconcile.LAG_MS:
+                if report is not None and report.filled_qty == order.known:
+                    self._corrected(order, report.status, out)
+                elif report is None and age_ms >= reconcile.STALE_MS:
+                    self._corrected(order, OrderStatus.EXPIRED, out)
+            elif report is not None and not order.live and order.settled:
+                alive[client_id] = self.alive.get(client_id, event.at_ms)
+                stood_ms = min(event.at_ms - alive[client_id], age_ms)
+                if stood_ms >= reconcile.AGAIN_MS and report.filled_qty == order.known:
+                    del alive[client_id]
+                    self.ledger.revive(order, report.status, event.at_ms)
+                    self._restore_after(order)
+                    out.append(
+                        Alert("warning", f"order {client_id} was reported as over and the exchange holds it: it counts")
+                    )
+        self.alive = alive
 
-    def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> None:
-        """Take over a difference in a position once it cannot be a matter of messages under way."""
+    def _corrected(self, order: Order, status: OrderStatus, out: list[Any]) -> None:
+        out.append(
+            Alert(
+                "warning",
+                f"order {order.client_id} was reported as filled to {order.cumulative}, trades and position say {order.known}: "
+                "corrected",
+            )
+        )
+        self.ledger.correct(order, status, self.known.now)
+        self._restore_after(order)
+
+    def _restore_after(self, order: Order) -> None:
+        bracket = self.bracket(order.symbol)
+        if bracket is not None and order.role not in OPENING_ROLES and bracket.exit_cause in ("flat", order.client_id):
+            bracket.restore()
+
+    # Positions
+
+    def _position_agrees(self, event: AccountSnapshot, symbol: str) -> None:
+        """Note that the position read bears our fills out."""
+        known = self.reported.get(symbol)
+        if known is not None and known[0] != self.ledger.qty(symbol) and known[1] <= event.at_ms:
+            self.denied = (symbol, known[0])
+        if known is None or known[1] <= event.at_ms:
+            self.reported[symbol] = (self.ledger.qty(symbol), event.at_ms)
+
+    def heard(self, symbol: str) -> bool:
+        """Whether somebody besides the fills reports the position that they add up to."""
+        known = self.reported.get(symbol)
+        return self.trusting or (
+            known is not None and known[0] == self.ledger.qty(symbol) and known[1] >= self.ledger.changed_ms(symbol)
+        )
+
+    def _confirm_flat(self, event: AccountSnapshot) -> None:
+        """Let the stops of a closed position go when position read and trades read agree that it is closed."""
+        for bracket in self.brackets():
+            if not bracket.closed_ms or bracket.flat_confirmed or event.at_ms < bracket.closed_ms:
+                continue
+            symbol = bracket.symbol
+            agrees = beliefs.position(event, symbol) == self.ledger.qty(symbol)
+            if agrees and not beliefs.still_unproved(self.unproved, symbol) and bracket.exposed <= 0:
+                bracket.flat_confirmed = True
+
+    def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> str:
+        """Take over a difference in a position, or return why the position read is not believed."""
         known = self.suspects.get(symbol)
         if known is None or known.gap != gap:
             known = self.suspects[symbol] = reconcile.Suspect(gap, event.at_ms)
-        traded = self.bracket(symbol) is not None
-        if not reconcile.believable(self.ledger, event, symbol, since_ms=known.since_ms, traded=traded):
-            return
+        bracket, ours = self.bracket(symbol), self.ledger.qty(symbol)
+        if any(fill.symbol == symbol for fill in self.claims.values()) or beliefs.still_unproved(self.unproved, symbol):
+            return "" if event.at_ms - known.since_ms < reconcile.STALE_MS else "a reported fill is not proved"
+        if not reconcile.believable(self.ledger, event, symbol, since_ms=known.since_ms, traded=bracket is not None):
+            return ""
+        if beliefs.shrinks(ours, ours + gap):
+            evidence = self._evidence(symbol, bracket)
+            why = beliefs.may_shrink(
+                self.ledger, event, symbol, evidence, wallet=self.account.wallet, since_ms=known.since_ms
+            )
+            if why:
+                return why
         del self.suspects[symbol]
         report = next((p for p in event.positions if p.symbol == symbol), None)
         price = self.account.last.get(symbol) or (report.entry_price if report else ZERO)
         side = OrderSide.BUY if gap > 0 else OrderSide.SELL
         self.adopted += 1
-        self.on_fill(Fill(event.at_ms, "external", symbol, side, abs(gap), price, ZERO, False, -self.adopted), out)
+        self.alone[symbol] = self.alone.get(symbol, ZERO) + gap
+        external = Fill(event.at_ms, "external", symbol, side, abs(gap), price, ZERO, False, -self.adopted)
+        self.count_fill(external, out, heard=False, proved=True)
+        if not self.ledger.qty(symbol):
+            self.alone.pop(symbol, None)
+        return ""
+
+    def _evidence(self, symbol: str, bracket: Bracket | None) -> beliefs.Evidence:
+        known = self.reported.get(symbol)
+        current = known is not None and known[1] >= self.ledger.changed_ms(symbol)
+        guards = bracket.guards if bracket is not None else ()
+        ended = any(o.accepted_ms and o.status is OrderStatus.EXPIRED and not o.cancel_ms for o in guards)
+        refused = bracket is not None and bracket.nothing_left_ms > self.ledger.changed_ms(symbol)
+        reported = known[0] if known is not None and current and known[0] != self.ledger.qty(symbol) else None
+        return beliefs.Evidence(reported, refused, ended, self.alone.get(symbol, ZERO))
+
+    def _contradictions(self, found: dict[str, str], now: int, out: list[Any]) -> None:
+        """Keep what disagrees, report it once when it has stood for a while, and report when it agrees again."""
+        if self.denied is not None:
+            symbol, qty = self.denied
+            self.denied = None
+            out.append(
+                Alert(
+                    "warning",
+                    f"{symbol}: an account update reported {qty}, fills and position read {self.ledger.qty(symbol)}: "
+                    "not believed",
+                )
+            )
+        over = [self.contradictions.pop(key).reported and key for key in list(self.contradictions) if key not in found]
+        out += [
+            Alert("warning", f"{key}: the exchange agrees with itself again; the bot goes on") for key in over if key
+        ]
+        for key, text in found.items():
+            known = self.contradictions.setdefault(key, beliefs.Contradiction(text, now))
+            known.text = text
+            patience_ms = INCOME_LAG_MS if key == "wallet" and self.account_stands(now) else reconcile.AGAIN_MS
+            if not known.reported and now - known.since_ms >= patience_ms:
+                known.reported = True
+                out.append(
+                    Alert(
+                        "critical",
+                        f"the exchange contradicts itself: {text}. Stops stay, entries rest, it is asked again",
+                    )
+                )
+
+    # The wallet
+
+    def account_stands(self, now: int) -> bool:
+        """Whether the disputed wallet is a matter of bookings that may still come, and not of money that vanished."""
+        return self.owed is None or self.account.wallet + self.owed.gap > 0
+
+    def _wallet(self, event: AccountSnapshot, out: list[Any]) -> str:
+        """Take over what changed the wallet when the bookings explain it, or return what contradicts."""
+        if not all([reconcile.settled_enough(self.ledger, event, symbol) for symbol in self.symbols]):  # noqa: C419
+            return ""
+        difference = event.wallet - self.account.wallet
+        if abs(difference) < beliefs.CENT:
+            if self.flat:
+                self.account.sync(event.wallet)
+            self._wallet_agreed(event)
+            return ""
+        if self.owed is None or self.owed.gap != difference:
+            self.owed = reconcile.Suspect(difference, event.at_ms)
+        stood_ms = event.at_ms - self.owed.since_ms
+        first = self.agreements < 2 and stood_ms >= reconcile.AGAIN_MS  # two reads against the session's first
+        if self.accept_wallet or (first and event.wallet > 0):
+            self._take_wallet(event, difference, event.income or (), out)
+            return ""
+        if event.income is None:
+            if event.at_ms - self.income_asked_ms >= DEAF_PAUSE_MS:
+                self.income_asked_ms = event.at_ms
+                out.append(RequestSnapshot(f"the wallet differs by {difference}", max(self.agreed_ms, 1)))
+            return "" if stood_ms < reconcile.AGAIN_MS else self._disputed(event)
+        if beliefs.explained(event.income, since_ms=self.agreed_ms, wallet=event.wallet, agreed=self.agreed):
+            self._take_wallet(event, difference, event.income, out)
+            return ""
+        return self._disputed(event)
+
+    def _disputed(self, event: AccountSnapshot) -> str:
+        return (
+            f"the balance read shows a wallet of {event.wallet}, our trades say {self.account.wallet}, and no booking explains "
+            "the difference (starting the entries takes the exchange's word)"
+        )
+
+    def _wallet_agreed(self, event: AccountSnapshot) -> None:
+        self.owed, self.accept_wallet = None, False
+        self.agreed, self.agreed_ms = event.wallet, event.at_ms
+        self.agreements += 1
+        self.transfers = ZERO
+
+    def _take_wallet(
+        self, event: AccountSnapshot, difference: Decimal, income: tuple[Income, ...], out: list[Any]
+    ) -> None:
+        """Book a difference of the wallet: transfers are nobody's result, the rest belongs to the open trade."""
+        moved = sum((line.amount for line in income if line.at_ms > self.agreed_ms and line.kind in MOVES), ZERO)
+        transfers = moved - self.transfers
+        rest = difference - transfers
+        if self.flat:
+            self.account.sync(event.wallet)
+        else:
+            self.account.base += difference
+        if transfers:
+            self.limits.on_transfer(transfers)
+        if self.trade is not None and rest:
+            self.trade.funding -= rest
+        kinds = (
+            ", ".join(sorted({line.kind.lower() for line in income if line.at_ms > self.agreed_ms})) or "not by trading"
+        )
+        out.append(Alert("info", f"the wallet changed by {difference:.4f} ({kinds}): taken from the exchange"))
+        self._wallet_agreed(event)
+
+    # Orders that nobody owns
 
     def _cancel_orphans(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Cancel what nobody owns; what guards an unexplained position stays, and of strangers all but in a flatten."""
+        """Cancel what nobody owns; what may guard a position stays, and of strangers all but in a flatten.
+
+        A protective order that the book does not know (the journal was lost) is itself a sign of a position: it goes only when
+        the position read has shown none for `ORPHAN_MS`.
+        """
         orphans = reconcile.orphans(self.ledger, event, self.environment)
+        waiting: dict[str, int] = {}
         for report in orphans.ours:
-            protective = report.close_position or (report.algo and report.reduce_only)
-            if protective and (report.symbol in self.strays.qty or report.symbol in self.suspects):
-                continue
+            symbol, order = report.symbol, self.ledger.find(report.client_id)
+            if report.close_position or (report.algo and report.reduce_only):
+                held = self.ledger.qty(symbol) or beliefs.position(event, symbol) or symbol in self.suspects
+                if held or symbol in self.strays.qty or report.client_id in self.alive:
+                    continue
+                since = self.orphans.get(report.client_id, event.at_ms)
+                if order is None and event.at_ms - since < beliefs.ORPHAN_MS:
+                    waiting[report.client_id] = since
+                    continue
             out.append(CancelOrder(report.client_id, report.symbol, report.algo))
             out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
+        self.orphans = waiting
         for report in orphans.strangers if self.flatten_ms else ():
             if is_sendable(report.client_id):
                 out.append(CancelOrder(report.client_id, report.symbol, report.algo))
@@ -195,19 +465,40 @@ class Audit:
     @property
     def pause_ms(self) -> int:
         """How long to wait between two looks for the same doubts."""
-        return DEAF_PAUSE_MS if self.deaf_ms else DOUBT_PAUSE_MS
+        doubtful = self.deaf_ms or self.suspects or self.claims or self.contradictions or self.unconfirmed()
+        return DEAF_PAUSE_MS if doubtful else DOUBT_PAUSE_MS
+
+    def unconfirmed(self) -> list[Bracket]:
+        """Return the brackets whose position looks closed and whose stops wait for the exchange to confirm it."""
+        if self.trusting:
+            return []
+        return [b for b in self.brackets() if b.closed_ms and not b.flat_confirmed]
 
     def doubts(self) -> list[tuple[int, str]]:
         """Return what is not as it should be: from when on it is worth a look, and why.
 
         Kept until an order changes: it is asked for twice an event.
         """
-        key = (self.ledger.version, self.deaf_ms, self.flatten_ms, self.trade is None)
-        if self.suspects or self.told or self.owed:
+        key = (self.ledger.version, self.deaf_ms, self.flatten_ms, self.trade is None, len(self.unproved))
+        if (
+            self.suspects
+            or self.claims
+            or self.contradictions
+            or self.owed
+            or self.orphans
+            or self.alive
+            or self.unheard()
+        ):
             return self._find_doubts()
         if self.kept is None or self.kept[0] != key:
             self.kept = (key, self._find_doubts())
         return self.kept[1]
+
+    def unheard(self) -> list[str]:
+        """Return the symbols whose fills nobody else has borne out yet."""
+        if self.trusting:
+            return []
+        return [s for s, h in self.ledger.holdings.items() if h.changed_ms and s in self.symbols and not self.heard(s)]
 
     def _find_doubts(self) -> list[tuple[int, str]]:
         due = []
@@ -219,11 +510,18 @@ class Audit:
             due.append((known.since_ms + reconcile.AGAIN_MS, f"{symbol} differs by {known.gap}"))
         if self.owed is not None:
             due.append((self.owed.since_ms + reconcile.AGAIN_MS, f"the wallet differs by {self.owed.gap}"))
-        for symbol, (qty, at_ms) in self.told.items():
-            if at_ms >= self.ledger.changed_ms(symbol) and qty != self.ledger.qty(symbol):
-                due.append(
-                    (at_ms + LATE_FILL_MS, f"{symbol} is told as {qty}, the fills say {self.ledger.qty(symbol)}")
-                )
+        for (symbol, _), fill in self.claims.items():
+            due.append((fill.at_ms, f"is trade {fill.trade_id} of {symbol} listed?"))
+        due += [(known.since_ms, f"{key}: it contradicts itself") for key, known in self.contradictions.items()]
+        due += [(since + reconcile.AGAIN_MS, f"{client_id} is listed") for client_id, since in self.alive.items()]
+        for client_id, since in self.orphans.items():
+            due.append((since + DOUBT_PAUSE_MS, f"nobody knows {client_id}"))
+        due += [(b.closed_ms + DEAF_PAUSE_MS, f"is {b.symbol} flat?") for b in self.unconfirmed()]
+        for symbol in self.unheard():
+            at_ms = max(self.ledger.changed_ms(symbol), self.reported.get(symbol, (ZERO, 0))[1])
+            due.append((at_ms + LATE_FILL_MS, f"nobody else reports {symbol} as {self.ledger.qty(symbol)}"))
+        missed = [known for known in self.unproved.values() if known.missed]
+        due += [(u.missed_ms + reconcile.AGAIN_MS, f"is trade {u.fill.trade_id} listed?") for u in missed]
         for order in self.ledger.orders.values():
             status = order.status
             if not status.is_terminal and not status.is_accepted:

@@ -112,7 +112,7 @@ class Engine:
         self.limits = Limits(config.risk, venue, mode)
         self.known = Known(config)
         working = "MARK_PRICE" if config.trade.working_type == "mark" else "CONTRACT_PRICE"
-        self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working)
+        self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working, trusting=venue == "backtest")
         events = tuple(CalendarEvent(*event) for event in sorted(calendar))
         self.desk = Desk(self.known, self.portfolio.account, self.limits, self.legs, events)
         self.reconciled = venue not in REAL_VENUES  # no entry there before the account has been looked at
@@ -209,7 +209,7 @@ class Engine:
             case Fill():
                 portfolio.on_fill(event, out)
             case AccountUpdate():
-                portfolio.on_account(event)
+                portfolio.on_account(event, out)
             case AccountSnapshot():
                 portfolio.on_snapshot(event, out)
                 self.reconciled = True
@@ -268,9 +268,8 @@ class Engine:
         if not portfolio.session_ms:
             portfolio.session_ms = event.at_ms
             portfolio.stray_ids.sequence = event.at_ms // BASE_MS
-            portfolio.account.base = event.wallet
-        elif portfolio.flat:
-            portfolio.account.sync(event.wallet)
+            portfolio.account.base = portfolio.agreed = event.wallet
+            portfolio.agreed_ms = event.at_ms
         if event.at_ms > portfolio.resumed_ms:
             portfolio.ledger.forget_questions()
         portfolio.resumed_ms, portfolio.deaf_ms, self.leaving = event.at_ms, 0, ""
@@ -336,6 +335,7 @@ class Engine:
                 self.entries_off = reason
             case "start_entries":
                 self.entries_off = ""
+                self.portfolio.accept_wallet = self.portfolio.owed is not None
             case "flatten":
                 self.entries_off = reason
                 self.portfolio.flatten(reason, out)
@@ -422,6 +422,14 @@ class Engine:
         if self.portfolio.strays.qty or self.portfolio.suspects:
             named = ", ".join({**self.portfolio.strays.qty, **self.portfolio.suspects})
             denied.append(Denied("unexplained", f"position that no trade explains: {named}"))
+        denied += [Denied("contradiction", known.text) for known in self.portfolio.contradictions.values()]
+        if self.portfolio.claims:
+            denied.append(Denied("unexplained", "a fill of an unknown order waits to be borne out"))
+        if self.portfolio.orphans:
+            named = ", ".join(self.portfolio.orphans)
+            denied.append(Denied("unexplained", f"protective orders that nobody knows: {named}"))
+        if self.portfolio.owed is not None:
+            denied.append(Denied("wallet", f"the wallet differs by {self.portfolio.owed.gap} from our trades"))
         if not self.reconciled:
             denied.append(Denied("not_reconciled", "the account has not been looked at yet"))
         return denied

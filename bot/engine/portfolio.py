@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from bot.core.errors import InvariantError
+from bot.core.errors import Contradiction, InvariantError
 from bot.core.events import AccountUpdate, CancelRejected, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
 from bot.core.records import EquityPoint, TradeFill
@@ -17,7 +17,7 @@ from bot.engine.audit import Audit
 from bot.engine.decision import Order
 from bot.engine.known import Known
 from bot.hedge.hedger import Hedger
-from bot.orders import reconcile
+from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
@@ -50,13 +50,30 @@ class Portfolio(Audit):
     suspects: dict[str, reconcile.Suspect] = field(
         default_factory=dict
     )  # differences to the exchange, not yet believed
-    told: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # positions as account messages differ, and when
+    reported: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # positions by others' newest word, and when
+    denied: tuple[str, Decimal] | None = None  # an account update that a snapshot has just contradicted
+    claims: dict[tuple[str, int], Fill] = field(default_factory=dict)  # fills of unknown orders, not believed yet
+    unproved: dict[tuple[str, int], beliefs.Unproved] = field(default_factory=dict)  # booked on one witness's word
+    alone: dict[str, Decimal] = field(default_factory=dict)  # quantities that only the position read has reported
+    alive: dict[str, int] = field(
+        default_factory=dict
+    )  # orders listed as working that were heard to be over, and since when
+    orphans: dict[str, int] = field(default_factory=dict)  # protective orders that nobody knows, and since when
+    contradictions: dict[str, beliefs.Contradiction] = field(default_factory=dict)  # by symbol, or "wallet"
+    trusting: bool = False  # a back-test: its broker's word is the truth
+    left: Decimal = ZERO  # share of the entry that is still held, as last borne out
     deaf_ms: int = 0  # since when the user stream is lost
     flatten_ms: int = 0  # when everything was to be closed, until that is verified
     flatten_told_ms: int = 0
     slippage_sum: float = 0.0  # of measured taker fills, fractions of the price
     slippage_fills: int = 0
     owed: reconcile.Suspect | None = None  # how the exchange's wallet differs from ours, and since when
+    agreed: Decimal = ZERO  # the wallet that was last agreed on, and when
+    agreed_ms: int = 0
+    agreements: int = 0
+    transfers: Decimal = ZERO  # that the user stream reported since then
+    income_asked_ms: int = 0
+    accept_wallet: bool = False  # a person has said that the exchange's wallet counts
     adopted: int = 0  # differences taken over, for their trade ids
     doubt_ms: int = 0
     counters: dict[str, int] = field(default_factory=dict)
@@ -108,7 +125,11 @@ class Portfolio(Audit):
 
     def on_update(self, event: OrderUpdate, out: list[Any]) -> None:
         """Merge an order's state."""
-        order = self.ledger.update(event)
+        try:
+            order = self.ledger.update(event)
+        except Contradiction as error:
+            self._refuse_message(error, out)
+            return
         live = not event.status.is_terminal
         if order is None:
             parts = parse(event.client_id)
@@ -124,25 +145,59 @@ class Portfolio(Audit):
         if order is not None and order.live:
             out.append(RequestSnapshot(f"cancel of {event.client_id} refused: {event.code}"))
 
-    def on_account(self, event: AccountUpdate) -> None:
+    def _refuse_message(self, error: Contradiction, out: list[Any]) -> None:
+        """Pass over a message that cannot be true, report the first of its kind, and ask how things stand."""
+        self.count("contradicting_messages")
+        if self.counters["contradicting_messages"] == 1:
+            out.append(Alert("critical", f"a message of the exchange contradicts what was sent: {error}; not believed"))
+        out.append(RequestSnapshot(f"contradicting message: {error}"))
+
+    def on_account(self, event: AccountUpdate, out: list[Any]) -> None:
         """Book what changed the wallet without a trade, and compare the positions that the message tells with ours."""
         before = self.account.base
         received = self.account.update(event)
         if event.reason in TRANSFERS:
             self.limits.on_transfer(self.account.base - before)
+            self.transfers += self.account.base - before
+        if self.account.base != before:
+            out.append(RequestSnapshot(f"the wallet changed: {event.reason}", max(self.agreed_ms, 1)))
         if self.trade is not None:
             self.trade.funding -= received
         for report in event.positions:
             if report.symbol in self.symbols and event.at_ms >= self.ledger.changed_ms(report.symbol):
-                if report.qty == self.ledger.qty(report.symbol):
-                    self.told.pop(report.symbol, None)
-                else:
-                    self.told[report.symbol] = (report.qty, event.at_ms)
+                self.reported[report.symbol] = (report.qty, event.at_ms)
 
     def on_fill(self, event: Fill, out: list[Any]) -> None:
-        """Count a fill, once, to whom it belongs."""
-        if not self.ledger.fill(event):
+        """Take a fill of the user stream: one of our orders counts at once, any other when the account bears it out."""
+        key = (event.symbol, event.trade_id)
+        if self.ledger.find(event.client_id) is not None or self.trusting:
+            self.count_fill(event, out, heard=True)
+        elif event.symbol in self.symbols and key not in self.ledger.trades and key not in self.claims:
+            self.claims[key] = event
+            out.append(RequestSnapshot(f"is trade {event.trade_id} of {event.client_id} listed?"))
+
+    def count_fill(self, event: Fill, out: list[Any], *, heard: bool, proved: bool = False) -> None:
+        """Count a fill, once, to whom it belongs.
+
+        Parameters
+        ----------
+        heard
+            The user stream reported it, else the trades read.
+        proved
+            It needs no second witness.
+        """
+        try:
+            counted = self.ledger.fill(event)
+        except Contradiction as error:
+            self._refuse_message(error, out)
             return
+        key = (event.symbol, event.trade_id)
+        if not counted:
+            if heard:
+                self.unproved.pop(key, None)  # both have reported it now
+            return
+        if not proved and not self.trusting:
+            self.unproved[key] = beliefs.Unproved(event)
         self.account.last[event.symbol] = event.price
         self.known.take_price(event.symbol, event.price, event.at_ms)
         order = self.ledger.find(event.client_id)
@@ -225,6 +280,7 @@ class Portfolio(Audit):
             plan.stop,
             catastrophe=plan.catastrophe,
             entries=entry.orders,
+            trusting=self.trusting,
         )
         trade = Trade(plan, entry, bracket, config.trade, sized.uncut_qty, order.cost_r)
         trade.with_trend = (column(row, "sta_os") == 1.0) is (plan.side is Side.LONG)
@@ -232,7 +288,8 @@ class Portfolio(Audit):
             trade.notes.append(f"quantity cut by {sized.cut} from {sized.uncut_qty} to {sized.qty}")
         trade.notes.extend(f"decided without {symbol}" for symbol in order.late)
         hedge = (config.hedge, order.hedge, plan.side.opposite, self.symbols, naked, self.working_type)
-        self.trade, self.hedger = trade, Hedger(self.ledger, ids, *hedge)
+        self.trade, self.hedger = trade, Hedger(self.ledger, ids, *hedge, trusting=self.trusting)
+        self.left = ZERO
         entry.start(known.now, order.quote, out)
         webhook = {
             "symbol": f"BINANCE:{instrument.symbol}",
@@ -312,11 +369,13 @@ class Portfolio(Audit):
                 known.now,
                 out,
             )
+        if self.heard(alpha):  # one message about the trade must not close its hedge
+            self.left = trade.left
         hedger.advance(
             at_ms,
             known.now,
-            alpha_left=trade.left,
-            alpha_gone=trade.gone,
+            alpha_left=self.left if hedger.opened else trade.left,
+            alpha_gone=trade.gone and self.heard(alpha),
             prices=lambda symbol: (known.price(symbol), known.quote(symbol)),
             out=out,
         )
@@ -371,7 +430,16 @@ class Portfolio(Audit):
             due["entry"] = self.trade.entry.deadlines()
             due["trade"] = self.trade.deadlines()
             due["hedge"] = self.hedger.deadlines()
-        if self.ledger.orders or self.suspects or self.told or self.owed or self.flatten_ms or self.deaf_ms:
+        busy = (
+            self.ledger.orders
+            or self.suspects
+            or self.claims
+            or self.contradictions
+            or self.owed
+            or self.orphans
+            or self.alive
+        )
+        if busy or self.flatten_ms or self.deaf_ms:
             due["orders"] = self.ledger.deadlines()
             doubts = self.doubts()
             if doubts:

@@ -101,6 +101,7 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
         "funding": {s: str(f.rate) for s, f in sorted(known.funding.items())},
         "positions": {s: str(h.qty) for s, h in sorted(portfolio.ledger.holdings.items()) if h.qty},
         "suspects": {s: str(known.gap) for s, known in sorted(portfolio.suspects.items())},
+        "contradictions": {key: known.text for key, known in sorted(portfolio.contradictions.items())},
         "naked_now_ms": {
             b.symbol: known.now - b.naked_since for b in portfolio.brackets() if b.naked_since is not None
         },

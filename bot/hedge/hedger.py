@@ -86,6 +86,7 @@ class Hedger:
     symbols: tuple[str, ...]  # all symbols of the bot, for the index in the id
     naked_limit_ms: int
     working_type: str
+    trusting: bool = False  # a back-test, see `Position.trusting`
     legs: list[Leg] = field(default_factory=list)
     opened: bool = False
     net_beta: float = 1.0
@@ -150,6 +151,7 @@ class Hedger:
             self.naked_limit_ms,
             self.working_type,
             ZERO,
+            trusting=self.trusting,
         )
         bracket.stop = bracket.away(to_decimal(stop))
         reference = (market.quote.ask if self.side is Side.LONG else market.quote.bid) if market.quote else ZERO

@@ -13,7 +13,9 @@ whether they arrive twice, makes no difference to where it ends.
   too much is cancelled or refused. (An entry in that state is waited for: see `maker_taker`.)
 * A stop that cannot be placed because the price is already through it, and one that triggered without closing
   everything, end in a market exit. Market exits are reduce-only: they can never turn the position around.
-* When flat, everything left is cancelled; `idle` says that nothing of it is alive any more and every fill is known.
+* When flat, everything left is cancelled as soon as the exchange's position and trades confirm it (`flat_confirmed`, set by
+  whoever reads the account): one wrong fill must not strip a position. `idle` says that nothing of it is alive any more and
+  every fill is known.
 """
 
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ NOTHING_LEFT: Final = REDUCE_ONLY_REFUSED | {
     -2011,
     -2013,
 }  # how the exit of a flat position is refused, or found absent
+NOTHING_TO_CLOSE: Final = frozenset({-2022, -4509})  # the same as a witness: a reduce-only exit, a closePosition stop
 FLAT_ATTEMPTS: Final = 4  # such refusals in a row that a snapshot has time to explain
 CLOSE_POSITION_EXISTS: Final = -4130
 TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
@@ -56,10 +59,10 @@ class Bracket(Position):
         """The same for a market exit of the whole position."""
         return self.naked_limit_ms * 2 // 3
 
-    def exit(self, reason: str) -> None:
-        """Close at market; the first reason stays."""
+    def exit(self, reason: str, *, cause: str = "") -> None:
+        """Close at market; the first reason stays. `cause` is the order that brought it about, empty for a wish."""
         if not self.exit_reason:
-            self.exit_reason = reason
+            self.exit_reason, self.exit_cause = reason, cause
 
     def tighten(self, price: Decimal, kind: str) -> bool:
         """Move the stop if that brings it nearer to profit; True if it moved."""
@@ -124,6 +127,7 @@ class Bracket(Position):
             self.closed_ms,
             len(self.targets),
             self.catastrophe,
+            self.flat_confirmed,
         )
 
     def _cancels_again(self) -> list[int]:
@@ -137,6 +141,8 @@ class Bracket(Position):
             if not self.exit_reason:
                 out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
             self.exit("naked")
+        if exposed > 0 and self.closed_ms:  # it was believed flat and is not
+            self.closed_ms, self.flat_confirmed = 0, False
         if exposed > 0 and not self.exit_reason:
             self._protect(exposed, now, price, out)
             self._place_targets(exposed, now, out)
@@ -145,8 +151,10 @@ class Bracket(Position):
         if exposed <= 0 and (self.closed_ms or any(o.filled for o in self.entries)):
             if not self.closed_ms:
                 self.closed_ms = at_ms
-                self.exit(self._why())
-            for order in self._reducers():
+                self.exit(self._why(), cause="flat")
+                if not self.trusting:
+                    out.append(RequestSnapshot(f"is {self.symbol} flat?"))
+            for order in self._reducers() if self.flat_confirmed or self.trusting else ():
                 # Market orders and triggered stops do not rest: there is nothing to cancel.
                 if not (order.immediate or (order.algo and order.status in EXECUTING)):
                     self.ledger.cancel(order, now, out)
@@ -166,6 +174,12 @@ class Bracket(Position):
             due += [o.changed_ms + self.stop_patience_ms for o in self.stops if o.unheard]
             due += [o.changed_ms + self.exit_patience_ms for o in self.exits if o.unheard]
         return due
+
+    def restore(self) -> None:
+        """Go on as before an order's end that turned out not to have happened; an exit that was wished for stays wished for."""
+        self.closed_ms, self.flat_confirmed = 0, False
+        if self.exit_cause:
+            self.exit_reason = self.exit_cause = ""
 
     def _why(self) -> str:
         match self.last_reduction:
@@ -194,7 +208,7 @@ class Bracket(Position):
             refused = order.status is OrderStatus.REJECTED
             match order.role:
                 case "sl" | "cs" if order.filled or order.status is OrderStatus.FILLED:
-                    self.exit(self.kinds[order.client_id])
+                    self.exit(self.kinds[order.client_id], cause=order.client_id)
                 case "sl":
                     self._stop_failed(order, refused, now, out)
                 case "cs":
@@ -208,7 +222,7 @@ class Bracket(Position):
                         self.exit_retry.worked()
         for order in (*self.stops, *self.guards):
             if order.status in EXECUTING:
-                self.exit(self.kinds[order.client_id])
+                self.exit(self.kinds[order.client_id], cause=order.client_id)
 
     def _stop_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
         if refused and order.code in ALREADY_THROUGH:
@@ -216,16 +230,22 @@ class Bracket(Position):
         elif refused:
             self.stop_retry.failed(now)
             out.append(Alert("warning", f"{self.symbol} stop refused: {order.code} {order.reason}"))
+            if order.code in NOTHING_TO_CLOSE:
+                self.nothing_left_ms = now
             if order.code in REDUCE_ONLY_REFUSED:
                 out.append(RequestSnapshot(f"{self.symbol} stop refused: {order.code}"))
         elif not order.cancel_ms and order.accepted_ms and self.exposed > 0 and not self.closing:
             out.append(Alert("warning", f"{self.symbol} stop {order.client_id} went away: {order.status}"))
+            out.append(RequestSnapshot(f"is {order.client_id} gone?"))
 
     def _guard_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
         if refused and order.code in ALREADY_THROUGH:
             self.exit("stop_passed")
         elif refused:
             self.guard_retry.failed(now)
+            if order.code in NOTHING_TO_CLOSE:
+                self.nothing_left_ms = now
+                out.append(RequestSnapshot(f"{self.symbol} catastrophe stop refused: {order.code}"))
             if order.code == CLOSE_POSITION_EXISTS:  # one that no trade owns: the snapshot has it cancelled
                 out.append(RequestSnapshot(f"{self.symbol} already has a closePosition stop"))
             if self.guard_retry.failures == 1:
@@ -247,6 +267,8 @@ class Bracket(Position):
             return
         self.exit_retry.failed(now)
         if order.status is OrderStatus.REJECTED:
+            if order.code in NOTHING_TO_CLOSE:
+                self.nothing_left_ms = now
             # A position that went without our hearing it, as across a crash, answers so: the snapshot tells, and soon.
             perhaps_flat = order.code in NOTHING_LEFT and self.exit_retry.failures < FLAT_ATTEMPTS
             level = "warning" if perhaps_flat else "critical"

@@ -78,7 +78,11 @@ class Position:
     targets: list[Target] = field(default_factory=list)
     foreign: Decimal = ZERO  # quantity taken off by orders that are not ours
     exit_reason: str = ""  # set once the position has to go, or has gone
+    exit_cause: str = ""  # client id of the order whose end or trigger gave the reason; empty when it was wished for
     closed_ms: int = 0  # when it was first seen flat again
+    trusting: bool = False  # a back-test: the fills are the truth, nobody else is asked
+    flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may go
+    nothing_left_ms: int = 0  # when an exit or a closePosition stop was last refused because there is nothing to close
     naked_since: int | None = None
     naked_start: int = 0  # of the last naked spell
     naked_end: int = 0
@@ -180,8 +184,9 @@ class Position:
 
     @property
     def idle(self) -> bool:
-        """Flat, with nothing alive and nothing missing."""
-        return self.sums().idle
+        """Flat, with nothing alive and nothing missing, and confirmed if it ever held anything."""
+        sums = self.sums()
+        return sums.idle and (self.flat_confirmed or self.trusting or not self.closed_ms)
 
     # Naked time
 

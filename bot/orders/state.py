@@ -9,7 +9,9 @@ The ledger therefore never believes the order in which it hears things:
 * a position is the sum of its fills and nothing else. What an update promised beyond the fills is `missing`: protection
   acts on it at once, accounting waits for the fill.
 
-An event that contradicts what was sent (other side, more than was ordered) raises InvariantError and changes nothing.
+An event that contradicts what was sent (other side, more than was ordered) raises Contradiction and changes nothing: it is
+the message that is wrong. What was counted on one message and turns out not to have happened can be taken back (`reverse`,
+`correct`, `revive`); who may ask for that is the subject of `beliefs`.
 Quantities are in base units, prices and cash in quote, times in exchange ms.
 """
 
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from bot.core.errors import InvariantError
+from bot.core.errors import Contradiction, InvariantError
 from bot.core.events import Fill, OrderUpdate
 from bot.core.intents import CancelOrder, Intent, LookUp, PlaceOrder
 from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
@@ -169,6 +171,7 @@ class Ledger:
     trades: dict[tuple[str, int], None] = field(default_factory=dict)
     version: int = 0  # counts changes of any order
     booked: int = 0  # counts what changes a holding
+    since_flat: dict[str, list[Fill]] = field(default_factory=dict)  # the fills that a holding consists of
     versions: dict[str, int] = field(default_factory=dict)  # the same by symbol: sums are kept until it moves
 
     def place(
@@ -277,18 +280,18 @@ class Ledger:
 
         Raises
         ------
-        InvariantError
+        Contradiction
             Another symbol or side than was sent, or more filled than was ordered.
         """
         order = self.find(event.client_id)
         if order is None:
             return None
         if event.symbol != order.symbol or event.side is not order.side:
-            raise InvariantError(
+            raise Contradiction(
                 f"{event.client_id} was sent as {order.side} {order.symbol}, told as {event.side} {event.symbol}"
             )
         if order.qty and event.filled_qty > order.qty:
-            raise InvariantError(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
+            raise Contradiction(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
         self._changed(order.symbol)
         order.cumulative = max(order.cumulative, event.filled_qty)
         if event.status in TRANSITIONS[order.status]:
@@ -307,7 +310,7 @@ class Ledger:
 
         Raises
         ------
-        InvariantError
+        Contradiction
             Another side than was sent, more than was ordered, or a quantity that is not positive.
         """
         key = (event.symbol, event.trade_id)
@@ -315,12 +318,12 @@ class Ledger:
             return False
         order = self.find(event.client_id)
         if event.qty <= 0:
-            raise InvariantError(f"fill {event.trade_id} of {event.client_id} has quantity {event.qty}")
+            raise Contradiction(f"fill {event.trade_id} of {event.client_id} has quantity {event.qty}")
         if order is not None:
             if event.symbol != order.symbol or event.side is not order.side:
-                raise InvariantError(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
+                raise Contradiction(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
             if order.qty and order.known + event.qty > order.qty:
-                raise InvariantError(f"fills of {event.client_id} exceed its {order.qty}")
+                raise Contradiction(f"fills of {event.client_id} exceed its {order.qty}")
             self._changed(order.symbol)
             order.known += event.qty
             order.notional += event.qty * event.price
@@ -336,7 +339,48 @@ class Ledger:
         self.booked += 1
         holding.add(event.side.sign * event.qty, event.price, event.fee)
         holding.changed_ms = max(holding.changed_ms, event.at_ms)
+        self.since_flat.setdefault(event.symbol, []).append(event)
         return True
+
+    def reverse(self, event: Fill) -> None:
+        """Take back a fill that was counted and that the exchange does not know: position, money and order as before it."""
+        self.trades.pop((event.symbol, event.trade_id), None)
+        fills, holding = self.since_flat[event.symbol], self.holdings[event.symbol]
+        fills.remove(event)
+        rebuilt = Holding()
+        for fill in fills:
+            rebuilt.add(fill.side.sign * fill.qty, fill.price, fill.fee)
+        holding.qty, holding.cost = rebuilt.qty, rebuilt.cost
+        holding.cash += event.side.sign * event.qty * event.price
+        holding.fees -= event.fee
+        holding.changed_ms = max((fill.at_ms for fill in fills), default=0)
+        self.booked += 1
+        self._changed(event.symbol)
+        order = self.find(event.client_id)
+        if order is not None:
+            order.known -= event.qty
+            order.notional -= event.qty * event.price
+            order.fees -= event.fee
+            order.cumulative = order.known
+            order.status = S.PARTIALLY_FILLED if order.known else S.NEW
+            order.handled = False
+            order.looked_ms = 0
+
+    def correct(self, order: Order, status: OrderStatus, now: int) -> None:
+        """Let an order's filled quantity be what its fills add up to: an update had promised more than there is."""
+        order.cumulative = order.known
+        self._restate(order, status, now)
+
+    def revive(self, order: Order, status: OrderStatus, now: int) -> None:
+        """Count an order as alive that was heard to be over and that the exchange shows as working."""
+        self._restate(order, status, now)
+        order.code, order.reason, order.cancel_ms = 0, "", 0
+
+    def _restate(self, order: Order, status: OrderStatus, now: int) -> None:
+        order.status, order.changed_ms, order.handled = status, max(order.changed_ms, now), False
+        if order.accepted and not order.accepted_ms:
+            order.accepted_ms = now
+        self._changed(order.symbol)
 
     @staticmethod
     def _raise_status(order: Order, status: OrderStatus, at_ms: int) -> None:
@@ -366,10 +410,11 @@ class Ledger:
         """Take the cash of closed positions out of the book (gross of fees, fees subtracted) and return it."""
         gained = ZERO
         self.booked += 1
-        for holding in self.holdings.values():
+        for symbol, holding in self.holdings.items():
             if not holding.qty:
                 gained += holding.cash - holding.fees
                 holding.cash = holding.fees = ZERO
+                self.since_flat.pop(symbol, None)
         return gained
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from bot.config import Trade as TradeConfig
 from bot.core.errors import InvariantError
+from bot.core.events import Fill
 from bot.core.intents import Alert, Intent
 from bot.core.records import TradeFill, TradeRecord
 from bot.core.types import Instrument, Kline, Quote, Side, to_decimal
@@ -207,6 +208,13 @@ class Trade:
         self.fills.append(fill)
         if fill.role in ("en", "io"):
             self.first_fill_ms = min(self.first_fill_ms or fill.at_ms, fill.at_ms)
+
+    def forget_fill(self, event: Fill) -> None:
+        """Drop a fill that turned out not to have happened."""
+        for fill in reversed(self.fills):
+            if (fill.at_ms, fill.symbol, fill.qty, fill.price) == (event.at_ms, event.symbol, event.qty, event.price):
+                self.fills.remove(fill)
+                return
 
     def deadlines(self) -> list[int]:
         """Return when `advance` has something to do even if nothing happens; the entry tells its own."""

@@ -1,0 +1,199 @@
+"""What may be believed about the account, and on whose word.
+
+The exchange speaks through several mouths: the user stream (fills, order updates, account updates), the reply to a request, and
+reads (positions, open orders, trades, balance, income). Any one of them can be wrong, stale or missing. What costs money
+when it is wrong needs a second witness:
+
+| belief | witnesses | what suffices | while they contradict each other |
+| --- | --- | --- | --- |
+| a position is larger, or new | fills, the position read | any one | it is protected; a superfluous stop can only reduce |
+| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and the position read agrees. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
+| flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
+| a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back |
+| an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
+| an order of ours that nobody knows is superfluous | the open-orders read, the position read | protective ones: no position for `ORPHAN_MS` | it stays, entries rest |
+| the wallet changed | our fills and funding; the balance read; the income read | the balance read, when the bookings since the last agreement add up to it | the last agreed wallet counts, entries rest |
+
+What speaks against "gone": a live closePosition order (it ends with its position), an unchanged wallet, a newer account
+update that reports the position.
+"""  # noqa: E501  # a table's row is one line
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from bot.core.events import AccountSnapshot, Fill
+from bot.core.types import Income, OrderSide
+from bot.orders.reconcile import AGAIN_MS, LAG_MS
+from bot.orders.state import ZERO, Ledger
+
+ALONE_MS: Final = 60_000  # after so long the position read takes back what it alone had reported
+ORPHAN_MS: Final = 20_000  # a protective order that nobody knows stays for so long without a position
+REACH_MS: Final = 55_000  # how far back every trades read reaches at least (the overlap of two snapshots is a minute)
+CENT: Final = Decimal("0.01")  # a smaller difference of the wallet is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known besides the position read about a position that the read shows as smaller.
+
+    Attributes
+    ----------
+    reported : Decimal | None
+        Signed quantity of the newest account update, None if none came since our newest fill.
+    nothing_to_close : bool
+        The exchange refused a reduce-only exit or a closePosition stop because there is nothing to close.
+    guard_ended : bool
+        A closePosition stop of ours, once accepted, was ended by the exchange.
+    alone : Decimal
+        The part of the position that only the position read had ever reported, signed.
+    """
+
+    reported: Decimal | None = None
+    nothing_to_close: bool = False
+    guard_ended: bool = False
+    alone: Decimal = ZERO
+
+
+def shrinks(ours: Decimal, theirs: Decimal) -> bool:
+    """Whether `theirs` leaves less of the position `ours` than there is, or turns it around.
+
+    >>> shrinks(Decimal(2), Decimal(1)), shrinks(Decimal(-2), Decimal(1)), shrinks(Decimal(0), Decimal(1))
+    (True, True, False)
+    """
+    return ours != 0 and (theirs * ours <= 0 or abs(theirs) < abs(ours))
+
+
+def may_shrink(
+    ledger: Ledger, snapshot: AccountSnapshot, symbol: str, evidence: Evidence, *, wallet: Decimal, since_ms: int
+) -> str:
+    """Return why a position read that shows less than our fills is not believed, an empty text if it is.
+
+    Parameters
+    ----------
+    wallet
+        Our own wallet: a position that was closed has changed the exchange's.
+    since_ms
+        Since when the reads have shown this difference.
+    """
+    ours = ledger.qty(symbol)
+    theirs = next((p.qty for p in snapshot.positions if p.symbol == symbol), ZERO)
+    stood_ms = snapshot.at_ms - since_ms
+    if evidence.alone and abs(ours - theirs) <= abs(evidence.alone) and evidence.alone * ours > 0:
+        if stood_ms >= ALONE_MS:
+            return ""
+        return f"the position read alone says so, for {max(stood_ms, 0) // 1000} s"
+    if theirs * ours <= 0 and (guard := closing_stop(snapshot, symbol, OrderSide.SELL if ours > 0 else OrderSide.BUY)):
+        return f"closePosition stop {guard} is alive"
+    if abs(snapshot.wallet - wallet) < CENT:
+        return "the wallet is unchanged"
+    if evidence.reported is not None and evidence.reported != theirs:
+        return f"the newest account update reports {evidence.reported}"
+    if evidence.reported == theirs or ((evidence.nothing_to_close or evidence.guard_ended) and not theirs):
+        return ""
+    return "no trade, no account update and no refused exit explains it"
+
+
+def closing_stop(snapshot: AccountSnapshot, symbol: str, side: OrderSide) -> str:
+    """Return the client id of a live closePosition order of this side, an empty text if there is none."""
+    live = (o.client_id for o in snapshot.orders if o.symbol == symbol and o.side is side and o.close_position)
+    return next(live, "")
+
+
+def position(snapshot: AccountSnapshot, symbol: str) -> Decimal:
+    """Return the signed quantity of the position read, 0 if the symbol is not listed."""
+    return next((p.qty for p in snapshot.positions if p.symbol == symbol), ZERO)
+
+
+def confirmed_claims(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, claims: list[Fill]) -> list[Fill]:
+    """Return the fills of unknown orders that the position read bears out, oldest first.
+
+    Parameters
+    ----------
+    claims
+        Fills that the trades read lists and the ledger has not counted. All of them, or the longest run of the oldest that
+        adds up with the ledger to the position read; none while the read shows neither.
+    """
+    wanted, total = position(snapshot, symbol), ledger.qty(symbol)
+    ordered = sorted(claims, key=lambda f: (f.at_ms, f.trade_id))
+    found = 0
+    for count, fill in enumerate(ordered, start=1):
+        total += fill.side.sign * fill.qty
+        if total == wanted:
+            found = count
+    return ordered[:found]
+
+
+@dataclass(slots=True)
+class Unproved:
+    """A booked fill that only one witness has reported so far."""
+
+    fill: Fill
+    missed: int = 0  # trades reads, in a row, that should have listed it and did not
+    missed_ms: int = 0  # time of the first of them
+
+
+def prove(unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot) -> list[Fill]:
+    """Strike off what the trades read lists, and return the fills that are to be taken back, newest first.
+
+    A fill is taken back when two trades reads, `AGAIN_MS` apart, did not list it and the position read shows the position as
+    it is without it. Fills that came without a number (a liquidation's) are recognised by time, side and quantity. One that
+    the position read bears out and that is older than the trades reads reach back counts as proved.
+    """
+    listed = {(f.symbol, f.trade_id) for f in snapshot.fills}
+    same = {(f.symbol, f.at_ms, f.side, f.qty) for f in snapshot.fills}
+    doubtful: dict[str, list[Fill]] = {}
+    for key, known in list(unproved.items()):
+        fill = known.fill
+        numberless = fill.trade_id < 0 and (fill.symbol, fill.at_ms, fill.side, fill.qty) in same
+        if key in listed or numberless:
+            del unproved[key]
+            continue
+        agrees = position(snapshot, fill.symbol) == ledger.qty(fill.symbol)
+        if agrees and snapshot.at_ms - fill.at_ms >= REACH_MS:
+            del unproved[key]
+            continue
+        if snapshot.at_ms - fill.at_ms < LAG_MS:
+            continue
+        known.missed += 1
+        known.missed_ms = known.missed_ms or snapshot.at_ms
+        if known.missed >= 2 and snapshot.at_ms - known.missed_ms >= AGAIN_MS:
+            doubtful.setdefault(fill.symbol, []).append(fill)
+    taken_back: list[Fill] = []
+    for symbol, fills in doubtful.items():
+        wanted, total = position(snapshot, symbol), ledger.qty(symbol)
+        if total == wanted:
+            continue
+        for count, fill in enumerate(reversed(fills), start=1):
+            total -= fill.side.sign * fill.qty
+            if total == wanted:
+                taken_back += fills[-count:][::-1]
+                break
+    return taken_back
+
+
+def still_unproved(unproved: dict[tuple[str, int], Unproved], symbol: str) -> bool:
+    """Whether a booked fill of a symbol waits for its second witness."""
+    return any(known.fill.symbol == symbol for known in unproved.values())
+
+
+@dataclass(slots=True)
+class Contradiction:
+    """Two witnesses that disagree, since when, and whether the person knows."""
+
+    text: str
+    since_ms: int
+    reported: bool = False
+
+
+def explained(lines: tuple[Income, ...], *, since_ms: int, wallet: Decimal, agreed: Decimal) -> bool:
+    """Whether the bookings since the last agreement add up to the wallet that the balance read shows.
+
+    >>> line = Income(5, "TRANSFER", "", Decimal(100))
+    >>> explained((line,), since_ms=4, wallet=Decimal(1100), agreed=Decimal(1000))
+    True
+    >>> explained((line,), since_ms=4, wallet=Decimal(0), agreed=Decimal(1000))
+    False
+    """
+    booked = sum((line.amount for line in lines if line.at_ms > since_ms), ZERO)
+    return abs(agreed + booked - wallet) < CENT
