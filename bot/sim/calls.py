@@ -1,25 +1,17 @@
-"""One REST request as the exchange sees it, and who may make it: key, signature and timestamp.
+"""One REST request as the exchange sees it, and its reply; parameters come in the query, in the form body or in both.
 
-Parameters come in the query, in the form body or in both; the signature is HMAC-SHA256 over the raw query followed by the raw
-body, without the signature itself (Binance's totalParams). A timestamp is good within recvWindow, in wall time, of the
-exchange's clock or of the machine's, because a replay's clock is neither.
+Whatever bytes a client sends, a call is made of text that can be written again: what is not UTF-8 becomes U+FFFD.
 """
 
 import asyncio
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import orjson
 
-from bot.sim.errors import Refused
-
 VOLATILE: Final = frozenset({"timestamp", "signature", "recvWindow"})
-MAX_WINDOW_MS: Final = 60_000
-AHEAD_MS: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +31,8 @@ class Call:
 
     def __post_init__(self) -> None:
         """Merge query and body."""
+        for name in ("method", "path", "query", "body", "key"):
+            setattr(self, name, _clean(getattr(self, name)))
         pairs = parse_qsl(self.query, keep_blank_values=True) + parse_qsl(self.body, keep_blank_values=True)
         self.params = dict(pairs)
 
@@ -65,48 +59,10 @@ class Reply:
         return orjson.dumps(self.data)
 
 
-class Guard:
-    """Knows the one key pair."""
+def _clean(text: str) -> str:
+    r"""Return text that UTF-8 can write: aiohttp hands over stray bytes of the head as lone surrogates.
 
-    def __init__(self, key: str, secret: str) -> None:
-        self._key, self._secret = key, secret.encode()
-
-    def check_key(self, call: Call) -> None:
-        """Refuse a request without the right key."""
-        if not call.key:
-            raise Refused(-2014)
-        if not hmac.compare_digest(call.key, self._key):
-            raise Refused(-2015)
-
-    def check_signature(self, call: Call, *, replay_ms: int, wall_ms: int, speed: float) -> None:
-        """Refuse a request whose signature or timestamp is wrong."""
-        for name in ("timestamp", "signature"):
-            if not call.params.get(name):
-                raise Refused(-1102, name)
-        window, stamp = call.params.get("recvWindow", "5000"), call.params["timestamp"]
-        if not stamp.isdigit() or not window.isdigit() or not 0 < int(window) <= MAX_WINDOW_MS:
-            raise Refused(-1130, "timestamp" if not stamp.isdigit() else "recvWindow")
-        if not (
-            _fresh(int(stamp), wall_ms, int(window), AHEAD_MS)
-            or _fresh(int(stamp), replay_ms, round(int(window) * speed), round(AHEAD_MS * speed))
-        ):
-            raise Refused(-1021)
-        total = call.signed
-        if total is None:
-            total = _without_signature(call.query) + _without_signature(call.body)
-        expected = hmac.new(self._secret, total.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, unquote(call.params["signature"])):
-            raise Refused(-1022)
-
-
-def _fresh(stamp: int, now: int, window: int, ahead: int) -> bool:
-    return now - window <= stamp <= now + ahead
-
-
-def _without_signature(text: str) -> str:
-    """Return the raw text as it was signed.
-
-    >>> _without_signature("a=1&signature=ab&b=2")
-    'a=1&b=2'
+    >>> _clean("a\udcffb")
+    'a�b'
     """
-    return "&".join(part for part in text.split("&") if not part.startswith("signature="))
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

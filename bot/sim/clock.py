@@ -6,6 +6,8 @@ Market ticks, requests and their replies, pushes and the bot's own timers are al
 * **Stepped**: the next item goes only when nothing is under way between the exchange and the bot (`Activity`), so a replay as
   fast as the machine allows is the same on every machine. A speed paces it: replay time then never runs ahead of it.
 * **Free**: the clock runs with the wall, times a speed; items go when they are due.
+
+An item that raises is logged with its traceback and counted; the clock goes on with the next one.
 """
 
 import asyncio
@@ -49,6 +51,7 @@ class ReplayClock:
     def __init__(self, now_ms: int) -> None:
         self.time_ms = now_ms
         self.last_name = "nothing yet"
+        self.failures = 0  # items and handlers that raised
         self.wake: Callable[[], None] | None = None  # told of a new item
         self.wall: Callable[[], int] | None = None  # free running: exchange time by the wall
         self._heap: list[tuple[int, int, int, Item]] = []
@@ -85,10 +88,18 @@ class ReplayClock:
         if no_later_than is None or item.at_ms <= no_later_than:
             self.time_ms = item.at_ms
         self.last_name = item.name
-        result = item.run()
-        if result is not None:
-            await result
+        try:
+            result = item.run()
+            if result is not None:
+                await result
+        except Exception as error:
+            self.note_failure(item.name, error)
         return item.touches
+
+    def note_failure(self, what: str, error: Exception) -> None:
+        """Log an exception with its traceback, and count it."""
+        self.failures += 1
+        LOG.error("the exchange failed at %s (%d ms); its clock goes on", what, self.time_ms, exc_info=error)
 
     def drop(self, *, keep_closing: bool) -> None:
         """Forget what is left: all, or all but replies and pushes."""

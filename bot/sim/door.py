@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bot.core.errors import BotError
 from bot.sim.calls import Call, Reply
-from bot.sim.errors import Refused
+from bot.sim.errors import Refused, broken
 from bot.sim.faults import parse
 from bot.sim.wsapi import PATH, WsApi
 
@@ -56,7 +56,16 @@ class Door:
             self._runner = None
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection: a request, a stream or the WebSocket API."""
+        """Serve one connection: a request, a stream or the WebSocket API; what fails answers -1000."""
+        try:
+            return await self._serve(request)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            self._x.clock.note_failure(f"{request.method} {request.path!r}", error)
+            return _response(Reply(broken().status, broken().body()))
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await (self._api if request.path == PATH else self._x.hub).handle(request)
         body = (await request.read()).decode("utf-8", "replace")

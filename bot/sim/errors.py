@@ -141,3 +141,12 @@ class Refused(Exception):
     def body(self) -> dict[str, object]:
         """Return the reply's JSON."""
         return {"code": self.code, "msg": self.text}
+
+
+def broken() -> Refused:
+    """Return the refusal of a handler that failed: HTTP 500, for nobody knows how much of it was carried out.
+
+    >>> broken().status, str(broken())
+    (500, '-1000: An unknown error occurred while processing the request.')
+    """
+    return Refused(-1000, status=500, text="An unknown error occurred while processing the request.")

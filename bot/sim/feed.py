@@ -6,6 +6,7 @@ interval, exactly once. Liquidations (forceOrder) and changes of a symbol (contr
 all symbols begin with `!`; a name that does not exist, or is not written in small letters, stays silent.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ EVERY: Final = {
 }
 SPECIAL: Final = {"forceOrder": "!forceOrder@arr", "contractInfo": "!contractInfo"}
 DEPTHS: Final = ("depth", "depth5", "depth10", "depth20")
+NAME: Final = re.compile(r"[!@\w]+", re.ASCII)  # a stream's name goes into frames as it is
 
 
 class Feed:
@@ -112,7 +114,7 @@ class Feed:
         self._books = {symbol: [] for symbol in self._venue.rules}
         self._closes = []
         for stream in sorted(self._hub.index):
-            sockets = self._hub.listeners(stream)
+            sockets = self._hub.listeners(stream) if NAME.fullmatch(stream) else []
             if sockets and stream in EVERY:
                 for symbol in self._venue.rules:
                     self._listen(symbol, stream, EVERY[stream], sockets)

@@ -14,7 +14,8 @@ from typing import Any, Final
 from bot.core.types import Tier
 from bot.sim.errors import Refused
 
-NUMBER: Final = re.compile(r"-?\d{1,20}(\.\d{1,20})?")
+NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+WHOLE: Final = re.compile(r"[0-9]{1,18}")  # ASCII alone: "²".isdigit() is true, and int() refuses it
 
 
 def _tiers(*rows: tuple[str, int, str, str]) -> tuple[Tier, ...]:

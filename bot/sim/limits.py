@@ -8,6 +8,7 @@ and four times as long with each further ban, up to three days.
 from typing import Final
 
 from bot.sim.errors import Refused
+from bot.sim.filters import WHOLE
 
 WEIGHT_LIMIT: Final = 2_400
 ORDERS_MINUTE: Final = 1_200
@@ -79,7 +80,7 @@ def weight_of(method: str, path: str, params: dict[str, str]) -> int:
 
 def _limit(params: dict[str, str], default: int) -> int:
     text = params.get("limit", "")
-    return int(text) if text.isdigit() else default
+    return int(text) if WHOLE.fullmatch(text) else default
 
 
 class Window:

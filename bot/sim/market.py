@@ -146,10 +146,18 @@ class MarketDesk:
             row[2], row[5], row[7] = moved
             row[11] = self._bent(symbol, row[10], row[11])
         self._legs[self._symbols[row[1]]] = (row[0], row[2], row[10], row[11])
-        self.apply(row)
-        self._next_row()
+        try:
+            self.apply(row)
+        finally:
+            self._next_row()
 
     def _minute(self, at_ms: int) -> None:
+        try:
+            self._pass_minute(at_ms)
+        finally:
+            self._next_row()
+
+    def _pass_minute(self, at_ms: int) -> None:
         x = self._x
         x.venue.now_ms = at_ms
         if x.faults.on_minutes:
@@ -163,7 +171,6 @@ class MarketDesk:
         if x.keys.active and at_ms >= x.keys.until_ms:
             x.expire_key()
         self.follow_up()
-        self._next_row()
 
     def apply(self, row: Row) -> None:
         """Let one tick happen: time, number of the symbol, price and lots traded, whether the seller took, book, trades."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bot.sim import entry
 from bot.sim.errors import Refused
+from bot.sim.filters import WHOLE
 from bot.sim.funding import write_rate
 from bot.sim.limits import ORDERS_MINUTE, ORDERS_TEN, WEIGHT_LIMIT
 from bot.sim.tickers import day_row
@@ -213,7 +214,7 @@ def whole(params: Params, name: str) -> int | None:
     text = params.get(name, "")
     if text == "":
         return None
-    if not text.isdigit():
+    if not WHOLE.fullmatch(text):
         raise Refused(-1100, name)
     return int(text)
 

@@ -3,9 +3,10 @@
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from bot.sim.calls import Call, Guard, Reply
-from bot.sim.errors import MESSAGES, Refused
+from bot.sim.calls import Call, Reply
+from bot.sim.errors import MESSAGES, Refused, broken
 from bot.sim.faults import Fault
+from bot.sim.guard import Guard
 from bot.sim.limits import weight_of
 from bot.sim.private import PrivateApi
 from bot.sim.public import PublicApi
@@ -37,7 +38,14 @@ class RestDesk:
         self._keyed = private.keyed
 
     def execute(self, call: Call) -> tuple[Reply, int]:
-        """Carry a request out; return the reply and by how many ms it is late."""
+        """Carry a request out; return the reply and by how many ms it is late. A handler that fails answers -1000."""
+        try:
+            return self._execute(call)
+        except Exception as error:
+            self._x.clock.note_failure(f"{call.method} {call.path}", error)
+            return Reply(broken().status, broken().body()), 0
+
+    def _execute(self, call: Call) -> tuple[Reply, int]:
         route = f"{call.method} {call.path}"
         faults = self._x.faults
         fault = faults.of_request(call.method, call.path, write=route in self.writes, read=route in self._reads)

@@ -20,7 +20,7 @@ from bot.core.errors import BotError, ConfigError, DataMissing
 from bot.core.klines import Klines
 from bot.core.types import to_decimal
 from bot.sim import balances, payloads
-from bot.sim.calls import Guard, Reply
+from bot.sim.calls import Reply
 from bot.sim.candles import Candles
 from bot.sim.clock import FreeDriver, ReplayClock, SteppedDriver
 from bot.sim.door import Door
@@ -29,6 +29,7 @@ from bot.sim.faults import Fault, Faults
 from bot.sim.feed import Batches, Feed
 from bot.sim.filters import SymbolRules, rules_for
 from bot.sim.funding import FundingSchedule, Rates
+from bot.sim.guard import Guard
 from bot.sim.keys import ListenKeys
 from bot.sim.limits import Limits
 from bot.sim.market import MarketDesk
@@ -72,6 +73,8 @@ class Exchange:
         Typical time from request to reply (half of it on the way in) and from event to frame, exchange ms.
     spread, depth_notional : float
         Width of the book as a fraction, and typical quantity at the best price in USDT.
+    api_key, api_secret, public_key : str
+        The user's key and its secret, or the PEM of an Ed25519 or RSA public key that verifies signatures instead.
     activity : Activity, optional
         Shared with the bot in the stepped mode.
     stepped : bool
@@ -105,6 +108,7 @@ class Exchange:
         depth_notional: float = 30_000.0,
         api_key: str = "sim-key",
         api_secret: str = "sim-secret",
+        public_key: str = "",
         activity: Activity | None = None,
         speed: float | None = None,
         stepped: bool = True,
@@ -152,7 +156,7 @@ class Exchange:
         self.hub.now_ms = self.clock.now_ms
         self.traffic = Traffic(self, draws=draws, order_latency_ms=order_latency_ms, push_latency_ms=push_latency_ms)
         feed = Feed(self.venue, self.candles, self.funding, self.tapes, hub=self.hub, forming=forming_klines)
-        self.desk = RestDesk(self, Guard(api_key, api_secret))
+        self.desk = RestDesk(self, Guard(api_key, api_secret, public_key))
         self.market_faults, self.outages = MarketFaults(self), Outages(self)
         self._door = Door(self, self.serve)
         self.key_permissions: dict[str, Any] = dict(KEY_PERMISSIONS)  # what apiRestrictions tells
@@ -249,6 +253,7 @@ class Exchange:
         return {
             "clock_ms": now,
             "finished": self._over is not None and self._over.done(),
+            "failures": self.clock.failures,
             "wallet": payloads.money(venue.account.wallet),
             "positions": [balances.position_reply(venue, symbol, version=3) for symbol in shown],
             "orders": [payloads.order_reply(venue, order) for order in orders],

@@ -13,6 +13,7 @@ import orjson
 from bot.sim.calls import Call, Reply
 from bot.sim.clock import SteppedDriver
 from bot.sim.draws import Draws
+from bot.sim.errors import broken
 from bot.sim.feed import Batches
 from bot.sim.sockets import Frame, Socket
 
@@ -145,10 +146,13 @@ class Traffic:
         self._answer_at(call, reply, call.answer_ms + late_ms)
 
     def _changed(self, call: Call) -> None:
-        """Follow up on a request that may have changed a book."""
+        """Follow up on a request that may have changed a book; what fails here does not keep the reply."""
         x = self._x
         symbol = call.params.get("symbol")
-        x.market.follow_up(symbol if symbol in x.venue.books else None)
+        try:
+            x.market.follow_up(symbol if symbol in x.venue.books else None)
+        except Exception as error:
+            x.clock.note_failure(f"what follows {call.method} {call.path}", error)
 
     def _answer_at(self, call: Call, reply: Reply, at_ms: int) -> None:
         x = self._x
@@ -157,13 +161,23 @@ class Traffic:
     def _answer(self, call: Call, reply: Reply) -> None:
         x = self._x
         if reply.later is not None:
-            data = reply.later()
+            data = self._outcome(call, reply)
             waited = x.clock.time_ms - call.answer_ms
             if data is None and waited < OUTCOME_WAIT_MS and x.clock.time_ms < x.end_ms:
                 self._answer_at(call, reply, x.clock.time_ms + 25)
                 return
             reply.data = data if data is not None else reply.data
         self._give(call, reply)
+
+    def _outcome(self, call: Call, reply: Reply) -> Any:
+        """Return the body of a reply that is made when it leaves, None while there is none."""
+        assert reply.later is not None
+        try:
+            return reply.later()
+        except Exception as error:
+            self._x.clock.note_failure(f"the reply to {call.method} {call.path}", error)
+            reply.status, reply.later = broken().status, None
+            return broken().body()
 
     def refuse_parked(self, reply: Reply) -> None:
         """Give all that wait the same reply."""

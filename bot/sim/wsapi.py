@@ -7,13 +7,14 @@ refused.
 """
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from bot.sim.calls import Call, Reply
-from bot.sim.errors import Refused
+from bot.sim.errors import Refused, broken
 from bot.sim.limits import weight_of
 
 if TYPE_CHECKING:
@@ -90,13 +91,17 @@ class WsApi:
             reply = Reply(400, Refused(-1130, "request").body())
         except Refused as refused:
             reply = Reply(refused.status, refused.body())
+        except Exception as error:
+            self._x.clock.note_failure("a request of the WebSocket API", error)
+            reply = Reply(broken().status, broken().body())
         if reply.cut or ws.closed:
             return  # the reply is lost; the connection stays
         answer: dict[str, Any] = {"id": number, "status": reply.status}
         body = {"code": 0, "msg": "Bad Gateway"} if reply.text is not None else reply.data
         answer["result" if reply.status == 200 else "error"] = body
         answer["rateLimits"] = self._x.limits.rates(self._x.clock.now_ms())
-        await ws.send_str(orjson.dumps(answer).decode())
+        with contextlib.suppress(ConnectionError):  # it has gone while we worked
+            await ws.send_str(orjson.dumps(answer).decode())
 
 
 def _call(message: dict[str, Any]) -> Call:
@@ -104,7 +109,7 @@ def _call(message: dict[str, Any]) -> Call:
     name, params = message.get("method"), message.get("params") or {}
     if name in SESSION:
         raise Refused(-4056)
-    if name not in METHODS or not isinstance(params, dict):
+    if not isinstance(name, str) or name not in METHODS or not isinstance(params, dict):
         raise Refused(-1020)
     for key, value in params.items():
         if isinstance(value, float) or not isinstance(value, (str, int)):
