@@ -95,7 +95,8 @@ REFUSED = [
     ({"newOrderRespType": "FULL"}, -1130),
     ({"priceMatch": "QUEUE"}, -1106),
     ({"priceMatch": "OPPONENT_10"}, -5037),
-    ({"priceMatch": "QUEUE", "type": "MARKET"}, -5038),
+    ({"priceMatch": "QUEUE", "type": "MARKET", "timeInForce": ""}, -5038),
+    ({"type": "MARKET", "price": ""}, -1106),
 ]
 
 

@@ -1,8 +1,11 @@
 """`exchange`: the embedded exchange alone, its clock running freely, for any Binance futures client."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from bot.app.setup import configure_logging, interrupted
 from bot.config import Config
@@ -10,7 +13,8 @@ from bot.core.errors import ConfigError
 from bot.market.store import format_time
 from bot.report.progress import say
 from bot.research.replay import Market, load_market
-from bot.sim.server import Exchange
+from bot.sim.quirks import Quirks
+from bot.sim.server import SOCKET_LIFE_MS, Exchange
 
 
 def embedded_exchange(config: Config, market: Market, **more: Any) -> Exchange:
@@ -39,6 +43,7 @@ async def serve_exchange(
     to_ms: int | None,
     speed: float,
     faults: Path | None,
+    quirks: Sequence[str],
     quiet: bool,
     log_format: str,
 ) -> int:
@@ -56,7 +61,9 @@ async def serve_exchange(
         api_secret=os.environ.get("BINANCE_API_SECRET") or "sim-secret",
         speed=speed,
         stepped=False,
+        public_key=_read_public_key(os.environ.get("EXCHANGE_PUBLIC_KEY_FILE")),
         faults=_read_faults(faults),
+        quirks=_read_quirks(quirks),
     )
     try:
         bound = await exchange.listen("127.0.0.1", port)
@@ -70,11 +77,31 @@ async def serve_exchange(
         await exchange.close()
 
 
+def _read_public_key(path: str | None) -> str:
+    """Return the PEM that signatures are verified with, or nothing: then the secret does it."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"EXCHANGE_PUBLIC_KEY_FILE {path} cannot be read: {error}") from None
+
+
+def _read_quirks(given: Sequence[str]) -> Quirks:
+    """Return the switches of a free-running exchange, with what `--quirk NAME=VALUE` changes."""
+    values: dict[str, object] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            values[name.strip()] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            values[name.strip()] = value
+    return Quirks(socket_life_ms=SOCKET_LIFE_MS).changed(values)
+
+
 def _read_faults(path: Path | None) -> list:
     if path is None:
         return []
-    import orjson
-
     from bot.sim.errors import Refused
     from bot.sim.faults import parse
 

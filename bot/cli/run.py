@@ -67,8 +67,15 @@ def run(
 @range_options
 @click.option("--speed", default="1", show_default=True, metavar="X", help="Replay seconds per second, at most 60.")
 @click.option("--faults", metavar="FILE", help="JSON list of faults to begin with (docs/venue-cases.md).")
+@click.option("--quirk", "quirks", multiple=True, metavar="NAME=VALUE", help="Turn a switch (docs/venue-cases.md).")
 def exchange(
-    port: int, klines: str | None, from_ms: int | None, to_ms: int | None, speed: str, faults: str | None
+    port: int,
+    klines: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    speed: str,
+    faults: str | None,
+    quirks: tuple[str, ...],
 ) -> None:
     """Serve the embedded exchange alone, for any Binance futures client."""
     settings = settings_of()
@@ -86,6 +93,7 @@ def exchange(
         to_ms=to_ms,
         speed=factor,
         faults=Path(faults) if faults else None,
+        quirks=quirks,
         quiet=settings.quiet,
         log_format=settings.log_format,
     )

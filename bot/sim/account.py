@@ -127,6 +127,11 @@ class Account:
         self.wallet += realized - fee
         return Booking(realized, fee)
 
+    def transfer(self, amount: Decimal) -> None:
+        """Book a deposit or, negative, a withdrawal."""
+        self.deposits += booked(amount)
+        self.wallet += booked(amount)
+
     def charge(self, symbol: str, fee: Decimal) -> None:
         """Book a fee that is not a commission (liquidation)."""
         self.fees += fee

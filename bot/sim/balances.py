@@ -4,7 +4,7 @@ Version 3 leaves out what is flat and has no orders, and no longer tells leverag
 """
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bot.sim.account import ZERO, Position
 from bot.sim.events import Json, money
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
 
-def position_reply(venue: "Venue", symbol: str, *, version: int) -> Json:
-    """Return one of positionRisk v3, or v2 with its settings."""
+MONEY: Final = frozenset({"balance", "crossWalletBalance", "crossUnPnl", "availableBalance", "maxWithdrawAmount"})
+
+
+def position_reply(venue: "Venue", symbol: str, *, version: int, side: str = "BOTH") -> Json:
+    """Return one of positionRisk v3, or v2 with its settings; in hedge mode there is a line of each side, always flat here."""
     p, mark, rules = venue.account.positions[symbol], venue.mark(symbol), venue.rules[symbol]
     margin = p.initial(mark)
     reserved = venue.order_margin(symbol)
     buys, sells = venue.open_notional(symbol)
     row: Json = {
         "symbol": symbol,
-        "positionSide": "BOTH",
+        "positionSide": side,
         "positionAmt": f"{p.qty:.{rules.qty_digits}f}",
         "entryPrice": f"{p.entry.normalize():f}" if p.qty else "0.0",
         "breakEvenPrice": f"{p.entry.normalize():f}" if p.qty else "0.0",
@@ -54,13 +57,22 @@ def position_reply(venue: "Venue", symbol: str, *, version: int) -> Json:
     return row
 
 
+def balance_rows(venue: "Venue") -> list[Json]:
+    """Return balance: in credits mode the money is BNFCR and there is a line of USDT without any."""
+    row = balance_reply(venue)
+    if venue.asset == "USDT":
+        return [row]
+    empty = {name: money(ZERO) for name in MONEY & row.keys()}
+    return [row | empty | {"asset": "USDT", "updateTime": 0}, row]
+
+
 def balance_reply(venue: "Venue") -> Json:
-    """Return one of balance."""
+    """Return the line of the asset that the money is held in."""
     marks, account = venue.marks(), venue.account
     available = account.available(marks, venue.reserved())
     return {
         "accountAlias": "SgsR",
-        "asset": "USDT",
+        "asset": venue.asset,
         "balance": money(account.wallet),
         "crossWalletBalance": money(account.cross_wallet),
         "crossUnPnl": money(account.unrealized(marks, cross_only=True)),
@@ -92,9 +104,10 @@ def account_reply(venue: "Venue", *, version: int) -> Json:
     }
     reply: Json = {"total" + key[0].upper() + key[1:]: value for key, value in both.items()}
     reply |= {"availableBalance": available, "maxWithdrawAmount": available}
-    asset: Json = {"asset": "USDT", **both, "availableBalance": available, "maxWithdrawAmount": available}
+    asset: Json = {"asset": venue.asset, **both, "availableBalance": available, "maxWithdrawAmount": available}
     asset |= {"marginAvailable": True, "updateTime": venue.account_ms}
-    reply["assets"] = [asset]
+    empty = {name: money(ZERO) for name in both} | dict.fromkeys(("availableBalance", "maxWithdrawAmount"), money(ZERO))
+    reply["assets"] = [asset] if venue.asset == "USDT" else [asset | empty | {"asset": "USDT", "updateTime": 0}, asset]
     reply["positions"] = [
         _account_position(venue, symbol, p, marks[symbol], version=version)
         for symbol, p in positions.items()

@@ -24,6 +24,7 @@ def check(venue: "Venue", order: Order) -> None:
     if order.reduce_only:
         if p.sign != -order.sign:
             raise Refused(-2022)
+        _check_resting(venue, order)
         return
     touch = book.ask if order.buy else book.bid
     notional = rules.notional(order.left * (touch if market else order.price))
@@ -38,6 +39,21 @@ def check(venue: "Venue", order: Order) -> None:
             raise Refused(-2027)
 
 
+def _check_resting(venue: "Venue", order: Order, lots: int | None = None) -> None:
+    """Refuse what asks, with all that rests to reduce, for more than the position, where the exchange counts so."""
+    if not venue.quirks.reduce_only_counts_resting or order.close_position:
+        return
+    p = venue.account.positions[order.symbol]
+    resting = sum(
+        other.left
+        for other in venue.open_orders(order.symbol)
+        if other.reduce_only and not other.close_position and other.sign == order.sign and other is not order
+    )
+    wanted = order.left if lots is None else lots - order.filled
+    if wanted + resting > int(abs(p.qty) / p.rules.step):
+        raise Refused(-4118)
+
+
 def check_amendment(venue: "Venue", order: Order, params: dict[str, str]) -> tuple[int, int]:
     """Return the lots and the price in ticks that an order is to be amended to, or refuse them."""
     rules = venue.rules[order.symbol]
@@ -46,7 +62,9 @@ def check_amendment(venue: "Venue", order: Order, params: dict[str, str]) -> tup
     assert price is not None
     lots, ticks = rules.lots(quantity), rules.ticks(price)
     rules.check_band(price, venue.mark(order.symbol), buy=order.buy)
-    if not order.reduce_only:
+    if order.reduce_only:
+        _check_resting(venue, order, lots)
+    else:
         if rules.notional(lots * ticks) < rules.min_notional:
             raise Refused(-4164, f"{rules.min_notional:f}")
         before = venue.order_margin(order.symbol)

@@ -1,16 +1,15 @@
-"""The door: one port for REST, streams, the WebSocket API and the operators' side (`/sim/state`, `/sim/faults`)."""
+"""The door: one port for REST, streams, the WebSocket API and the operators' side (`/sim/…`)."""
 
 import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import orjson
 from aiohttp import web
 
 from bot.core.errors import BotError
 from bot.sim.calls import Call, Reply
-from bot.sim.errors import Refused, broken
-from bot.sim.faults import parse
+from bot.sim.errors import broken
+from bot.sim.operators import Operators
 from bot.sim.wsapi import PATH, WsApi
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Door:
 
     def __init__(self, exchange: "Exchange", handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
         self._x, self._handler = exchange, handler
-        self._api = WsApi(exchange)
+        self._api, self._operators = WsApi(exchange), Operators(exchange)
         self._runner: web.AppRunner | None = None
 
     async def open(self, host: str, port: int) -> int:
@@ -78,29 +77,14 @@ class Door:
             counted=self._x.stepped and request.headers.get("X-Stepped") == "1",
         )
         if call.path.startswith("/sim/"):
-            return _response(await self._operate(call))
+            host, kind = request.headers.get("Host", ""), request.content_type
+            return _response(await self._operators.answer(call, host=host, content_type=kind))
         reply = await self._x.traffic.serve(call)
         if reply.cut:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()  # nobody is there to read it
         return _response(reply)
-
-    async def _operate(self, call: Call) -> Reply:
-        """Answer tests and operators: at once, whatever the clock does."""
-        x = self._x
-        if (call.method, call.path) == ("GET", "/sim/state"):
-            return Reply(200, x.state(live_only=call.params.get("only") == "live"))
-        if call.path == "/sim/faults" and call.method in ("GET", "POST"):
-            if call.method == "POST":
-                try:
-                    await x.set_faults(parse(orjson.loads(call.body)))
-                except orjson.JSONDecodeError as error:
-                    return Reply(400, {"code": -1130, "msg": f"not JSON: {error}"})
-                except Refused as refused:
-                    return Reply(400, refused.body())
-            return Reply(200, {"faults": [fault.report() for fault in x.faults.active]})
-        return Reply(404, Refused(-5000, call.path, call.method).body())
 
 
 def _response(reply: Reply) -> web.Response:

@@ -141,6 +141,8 @@ def regular(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> W
         if params.get(name, "false") not in ("false", "0", ""):
             raise Refused(-4120)
     limit = kind == "LIMIT"
+    if not limit and params.get("timeInForce"):
+        raise Refused(-1106, "timeInForce")
     tif = _tif(params, needed=limit)
     quantity = number(params, "quantity", required=True)
     match = _price_match(params, limit=limit)

@@ -17,6 +17,7 @@ MESSAGES: Final[dict[int, str]] = {
     -1020: "This operation is not supported.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
+    -1023: "Start time is greater than end time.",
     -1100: "Illegal characters found in parameter '{}'.",
     -1102: "Mandatory parameter '{}' was not sent, was empty/null, or malformed.",
     -1104: "Not all sent parameters were read.",
@@ -86,8 +87,11 @@ MESSAGES: Final[dict[int, str]] = {
     -4142: "REJECT: take profit or stop order will be triggered immediately.",
     -4161: "Leverage reduction is not supported in Isolated Margin Mode with open positions.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
+    -4165: "Maximum time interval is {} days.",
     -4167: "Unable to adjust to Multi-Assets mode with symbols of USD-M Futures under isolated-margin mode.",
     -4168: "Unable to adjust to isolated-margin mode under the Multi-Assets mode.",
+    -4170: "Unable to adjust Multi-Assets Mode with open orders in USD-M Futures.",
+    -4172: "Unable to adjust Multi-Assets Mode with a negative wallet balance of margin available asset.",
     -4171: "No need to change Multi-Assets mode.",
     -4202: "The leverage of this account is limited to {}x.",
     -4400: "Futures Trading Quantitative Rules violated, only reduceOnly order is allowed, please try again later.",
@@ -134,7 +138,7 @@ class Refused(Exception):
 
     def __init__(self, code: int, *values: object, status: int | None = None, text: str | None = None) -> None:
         self.code = code
-        self.text = (MESSAGES[code] if text is None else text).format(*values)
+        self.text = MESSAGES[code].format(*values) if text is None else text
         self.status = status if status is not None else STATUSES.get(code, 400)
         super().__init__(f"{code}: {self.text}")
 

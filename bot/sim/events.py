@@ -114,7 +114,7 @@ def account_event(venue: "Venue", reason: str, *, symbols: tuple[str, ...] = (),
             }
         )
     account = venue.account
-    balance = {"a": "USDT", "wb": money(account.wallet), "cw": money(account.cross_wallet), "bc": f"{change:f}"}
+    balance = {"a": venue.asset, "wb": money(account.wallet), "cw": money(account.cross_wallet), "bc": f"{change:f}"}
     body = {"m": reason, "B": [balance], "P": positions}
     return {"e": "ACCOUNT_UPDATE", "E": venue.now_ms, "T": venue.now_ms, "a": body}
 
@@ -138,7 +138,8 @@ def margin_call(venue: "Venue", symbol: str) -> Json:
         "up": money(p.unrealized(mark)),
         "mm": money(p.maintenance(mark)),
     }
-    return {"e": "MARGIN_CALL", "E": venue.now_ms, "cw": money(venue.account.cross_wallet), "p": [row]}
+    cross = {} if p.isolated else {"cw": money(venue.account.cross_wallet)}  # of the cross wallet alone (venue notes 3)
+    return {"e": "MARGIN_CALL", "E": venue.now_ms, **cross, "p": [row]}
 
 
 def algo_event(venue: "Venue", algo: Algo) -> Json:

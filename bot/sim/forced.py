@@ -14,7 +14,7 @@ from bot.sim.orders import Order
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
-MARGIN_CALL_AT: Final = Decimal("0.8")  # maintenance over margin
+MARGIN_CALL_AT: Final = Decimal("0.8")  # maintenance over margin; Binance does not document the ratio that it warns at
 
 
 def watch_margin(venue: "Venue", symbol: str) -> None:

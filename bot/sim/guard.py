@@ -98,7 +98,9 @@ def _by_public_key(pem: str) -> Verify:
         try:
             key = ECC.import_key(text)
         except (ValueError, IndexError, TypeError):
-            raise ConfigError("the exchange's public key is not a PEM that can be read") from None
+            raise ConfigError(
+                "the exchange's public key cannot be read: it must be a PEM (openssl pkey -in FILE -pubout)"
+            ) from None
     if key.has_private():
         raise ConfigError("the exchange takes a public key, not a private one: openssl pkey -in FILE -pubout")
     if isinstance(key, RSA.RsaKey):

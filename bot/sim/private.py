@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bot.sim import balances, payloads
+from bot.sim.errors import Refused
 from bot.sim.public import whole
-from bot.sim.trading import symbols, window
+from bot.sim.trading import WEEK_MS, symbols, window, within_week
 
 if TYPE_CHECKING:
     from bot.sim.server import Exchange
@@ -54,8 +55,8 @@ class PrivateApi:
             "GET /fapi/v1/positionMargin/history": self.margin_moves,
             "GET /fapi/v2/account": lambda p: balances.account_reply(venue, version=2),
             "GET /fapi/v3/account": lambda p: balances.account_reply(venue, version=3),
-            "GET /fapi/v2/balance": lambda p: [balances.balance_reply(venue)],
-            "GET /fapi/v3/balance": lambda p: [balances.balance_reply(venue)],
+            "GET /fapi/v2/balance": lambda p: balances.balance_rows(venue),
+            "GET /fapi/v3/balance": lambda p: balances.balance_rows(venue),
             "GET /fapi/v2/positionRisk": lambda p: self.positions(p, 2),
             "GET /fapi/v3/positionRisk": lambda p: self.positions(p, 3),
             "GET /fapi/v1/positionSide/dual": lambda p: {"dualSidePosition": settings.dual},
@@ -80,14 +81,16 @@ class PrivateApi:
     def positions(self, params: Params, version: int) -> Any:
         """Tell positions: v3 only those that are open or have orders, v2 all."""
         venue = self._venue
+        sides = ("LONG", "SHORT") if venue.settings.dual else ("BOTH",)
         return [
-            balances.position_reply(venue, symbol, version=version)
+            balances.position_reply(venue, symbol, version=version, side=side)
             for symbol in symbols(self._venue, params)
+            for side in sides
             if version < 3 or venue.account.positions[symbol].qty or venue.open_orders(symbol)
         ]
 
     def user_trades(self, params: Params) -> Any:
-        """Tell fills, oldest first."""
+        """Tell fills, oldest first: from a trade on, or a week of them."""
         symbol, first, order = self._venue.symbol_of(params), whole(params, "fromId"), whole(params, "orderId")
         fills = [
             fill
@@ -98,16 +101,24 @@ class PrivateApi:
             and self._venue.now_ms - fill.at_ms <= self._venue.quirks.fill_memory_ms
         ]
         rows = [payloads.fill_reply(self._venue, fill) for fill in fills]
-        return window(rows, params, "time", ascending_from_id=first is not None)
+        if first is not None:
+            if params.get("startTime") or params.get("endTime"):
+                raise Refused(-1128)
+            return window(rows, params, "time", ascending_from_id=True)
+        return window(within_week(rows, params, "time", now_ms=self._venue.now_ms), params, "time")
 
     def income(self, params: Params) -> Any:
-        """Tell the bookings."""
-        kind, symbol = params.get("incomeType"), params.get("symbol")
+        """Tell the bookings: without a time those of the last seven days, as documented."""
+        kind, symbol, venue = params.get("incomeType"), params.get("symbol"), self._venue
         rows = [
             row
-            for row in self._venue.incomes
-            if (not kind or row["incomeType"] == kind) and (not symbol or row["symbol"] == symbol)
+            for row in venue.incomes
+            if (not kind or row["incomeType"] == kind)
+            and (not symbol or row["symbol"] == symbol)
+            and venue.now_ms - row["time"] <= venue.quirks.fill_memory_ms
         ]
+        if not params.get("startTime") and not params.get("endTime"):
+            rows = [row for row in rows if venue.now_ms - row["time"] <= WEEK_MS]
         return window(rows, params, "time", default=100)
 
     def brackets(self, params: Params) -> Any:
@@ -181,4 +192,5 @@ class PrivateApi:
 
     def permissions(self, params: Params) -> Any:
         """Tell what the key may do."""
-        return self._x.key_permissions
+        portfolio = self._venue.quirks.account == "portfolio"
+        return self._x.key_permissions | ({"enablePortfolioMarginTrading": True} if portfolio else {})

@@ -4,12 +4,13 @@ The defaults are the likeliest readings (venue notes 2.1, 2.6, 2.7 and the open 
 be safe under each of them, so tests turn them one by one; what the test network shows becomes the default.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
 from bot.core.errors import ConfigError
 
 DAY_MS: Final = 86_400_000
+ACCOUNTS: Final = ("standard", "multi", "credits", "portfolio", "hedge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,18 @@ class Quirks:
         Whether a post-only order that would take is accepted and EXPIRES, as it used to, or refused (-5022).
     trade_lite : bool
         Whether TRADE_LITE comes before ORDER_TRADE_UPDATE.
+    reduce_only_counts_resting : bool
+        Whether a reduce-only order is refused (-4118) when it and the reduce-only orders that rest on its side ask for more
+        than the position. Binance's FAQ exempts an order of the position's full size; a report of August 2026 from a live
+        (portfolio margin) account has one refused beside a resting target (xLydianSoftware/Qubx#386). It holds for a
+        triggered stop as well, which is then REJECTED; an order with `closePosition` closes whatever rests.
+    refused_trigger_expires : bool
+        Whether a triggered stop that is refused so becomes an order that EXPIRES at once (er 4), the conditional one FINISHED
+        without a fill, instead of REJECTED.
+    account : str
+        What kind of account the user has: `standard` (one-way, single-asset), `multi` (multi-assets mode is on), `credits`
+        (it is on and cannot be switched off, the money is BNFCR: accounts of the EEA), `portfolio` (portfolio margin:
+        futures calls are refused) or `hedge` (hedge mode is on).
     max_leverage : int
         The most that this account may use (20 on new accounts); 0 = what the symbol allows.
     socket_life_ms : int
@@ -44,6 +57,9 @@ class Quirks:
     countdown_cancels_algos: bool = False
     post_only_expires: bool = False
     trade_lite: bool = True
+    reduce_only_counts_resting: bool = False
+    refused_trigger_expires: bool = False
+    account: str = "standard"
     max_leverage: int = 0
     socket_life_ms: int = 0
     order_memory_ms: int = 3 * DAY_MS
@@ -59,4 +75,10 @@ class Quirks:
                 raise ConfigError(f"unknown quirk {name!r}: known are {', '.join(sorted(types))}")
             if type(value) is not types[name]:
                 raise ConfigError(f"quirk {name} must be of type {types[name].__name__}, not {value!r}")
+            if name == "account" and value not in ACCOUNTS:
+                raise ConfigError(f"quirk account must be one of {', '.join(ACCOUNTS)}, not {value!r}")
         return replace(self, **data)
+
+    def report(self) -> dict[str, object]:
+        """Return them as JSON."""
+        return asdict(self)

@@ -144,17 +144,24 @@ class RestDesk:
             return handler(call.params)
         if route in self._keyed:
             self._guard.check_key(call)
+            self._check_account(call)
             return self._keyed[route](call.params)
         action = self.writes.get(route) or self._reads.get(route)
         if action is None:
             raise Refused(-5000, call.path, call.method)
         self._guard.check_key(call)
+        self._check_account(call)
         now, drift = x.clock.now_ms(), x.drift_ms
         self._guard.check_signature(call, replay_ms=now + drift, wall_ms=x.wall_ms() + drift, speed=x.wall_speed)
         if lag_ms and route in self._reads:
             then = x.past.at(now - lag_ms, x.venue)
             action = (TradingApi(x, then).reads | PrivateApi(x, then).reads)[route]
         return action(call.params)
+
+    def _check_account(self, call: Call) -> None:
+        """Refuse futures calls of a portfolio margin account: it trades elsewhere (JKorf/Binance.Net#1485)."""
+        if self._x.venue.quirks.account == "portfolio" and call.path.startswith("/fapi/"):
+            raise Refused(-2015)
 
 
 def _exempt(call: Call) -> bool:

@@ -146,6 +146,8 @@ class Exchange:
         self.clock = ReplayClock(self.start_ms)
         money = {"wallet": wallet, "maker_fee": maker_fee, "taker_fee": taker_fee}
         self.venue = Venue(known, **{name: to_decimal(value) for name, value in money.items()}, quirks=quirks)
+        if wallet:
+            self.venue.account_ms = self.start_ms  # a funded asset has been updated: ccxt takes 0 for no asset at all
         self.funding = {symbol: FundingSchedule((funding or {}).get(symbol)) for symbol in known}
         self.tapes = {symbol: Tape(rules) for symbol, rules in known.items()}
         self.limits, self.keys, self.past = Limits(), ListenKeys(self.clock.now_ms, seed), Past()

@@ -1,12 +1,14 @@
 """The account's settings: leverage, margin type, position mode, asset mode, and margin moved by hand (venue notes 2.7).
 
 Position mode can be switched to hedge mode, so that a client can meet an account that is set up wrongly; orders are then
-refused (-4061), for trading here is one-way only. Multi-asset mode is a flag: there is only one asset.
+refused (-4061), for trading here is one-way only. Multi-asset mode is a flag: there is only one asset. An account in credits
+mode is in multi-assets mode for good (`quirks.account`).
 """
 
 from typing import TYPE_CHECKING, Any
 
 from bot.sim import entry, events
+from bot.sim.account import ZERO
 from bot.sim.errors import Refused
 from bot.sim.filters import number
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 Params = dict[str, str]
 DONE = {"code": 200, "msg": "success"}
+# The code is what clients of such accounts have seen; its documented text is about negative balances, this one is a guess.
+FORCED = "Not allowed to change the asset mode in your region."
 
 
 class Settings:
@@ -22,10 +26,20 @@ class Settings:
 
     def __init__(self, venue: "Venue") -> None:
         self._venue = venue
+        self.account = "standard"
         self.dual = False
         self.multi_assets = False
         self.fee_burn = False
         self.margin_moves: list[dict[str, Any]] = []
+
+    def become(self, account: str) -> None:
+        """Set the modes that a kind of account begins with; under multi-assets mode nothing is isolated."""
+        self.account = account
+        self.dual = account == "hedge"
+        self.multi_assets = account in ("multi", "credits")
+        if self.multi_assets:
+            for p in self._venue.account.positions.values():
+                p.isolated, p.isolated_wallet = False, ZERO
 
     def check_mode(self, params: Params) -> None:
         """Refuse an order that does not fit the position mode."""
@@ -89,7 +103,7 @@ class Settings:
                 "type": int(kind),
                 "deltaType": "USER_ADJUST",
                 "amount": f"{amount:f}",
-                "asset": "USDT",
+                "asset": venue.asset,
                 "time": venue.now_ms,
                 "positionSide": "BOTH",
             }
@@ -113,6 +127,10 @@ class Settings:
         venue = self._venue
         if wanted == self.multi_assets:
             raise Refused(-4171)
+        if self.account == "credits":
+            raise Refused(-4172, text=FORCED)
+        if any(venue.open_orders(symbol) or venue.algos.live[symbol] for symbol in venue.rules):
+            raise Refused(-4170)
         if wanted and any(p.isolated for p in venue.account.positions.values()):
             raise Refused(-4167)
         self.multi_assets = wanted

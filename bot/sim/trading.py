@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Params = dict[str, str]
 MAX_BATCH: Final = 5
+WEEK_MS: Final = 7 * 86_400_000
 
 
 class TradingApi:
@@ -175,7 +176,7 @@ class TradingApi:
             if o.symbol == symbol and o.order_id >= (first or 0) and not venue.forgotten(o)
         ]
         rows = [payloads.order_reply(self._venue, o) for o in orders]
-        return window(rows, params, "time", ascending_from_id=first is not None)
+        return self._history(rows, params, "time", first)
 
     # -- conditional orders -----------------------------------------------------------------------------------------
 
@@ -205,7 +206,33 @@ class TradingApi:
         symbol, first = self._venue.symbol_of(params), whole(params, "algoId")
         algos = [a for a in self._venue.algos.by_id.values() if a.symbol == symbol and a.algo_id >= (first or 0)]
         rows = [payloads.algo_reply(self._venue, a) for a in algos]
-        return window(rows, params, "createTime", ascending_from_id=first is not None)
+        return self._history(rows, params, "createTime", first)
+
+    def _history(self, rows: list[dict[str, Any]], params: Params, key: str, first: int | None) -> list[dict[str, Any]]:
+        """Return orders from one on, or a week of them."""
+        if first is None or params.get("startTime") or params.get("endTime"):
+            rows = within_week(rows, params, key, now_ms=self._venue.now_ms)
+        return window(rows, params, key, ascending_from_id=first is not None)
+
+
+def within_week(rows: list[dict[str, Any]], params: Params, key: str, *, now_ms: int) -> list[dict[str, Any]]:
+    """Return the rows of the at most seven days that a request asks for, or refuse a longer span (-4165).
+
+    Documented of userTrades, allOrders and allAlgoOrders: seven days at most, the last seven by default. With one of the two
+    times the other is seven days away, without a word: a client that asks for a month from its beginning gets its first week
+    (measured by others on allAlgoOrders in August 2026; taken for all three).
+    """
+    start, end = whole(params, "startTime"), whole(params, "endTime")
+    if start is not None and end is not None:
+        if start > end:
+            raise Refused(-1023)
+        if end - start > WEEK_MS:
+            raise Refused(-4165, 7)
+        return rows
+    if start is not None:
+        return [row for row in rows if row[key] <= start + WEEK_MS]
+    last = now_ms if end is None else end
+    return [row for row in rows if row[key] >= last - WEEK_MS]
 
 
 def window(
@@ -216,6 +243,8 @@ def window(
     if not 1 <= limit <= 1000:
         raise Refused(-1130, "limit")
     rows = [row for row in rows if (start is None or row[key] >= start) and (end is None or row[key] <= end)]
+    if page := whole(params, "page"):
+        return rows[(page - 1) * limit : page * limit]
     return rows[:limit] if start is not None or ascending_from_id else rows[-limit:]
 
 

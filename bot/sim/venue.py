@@ -53,8 +53,6 @@ class Venue:
         self.maker_fee, self.taker_fee = maker_fee, taker_fee
         self.account = Account(wallet, {symbol: Position(r) for symbol, r in rules.items()})
         self.books = {symbol: Book(self._room, self.report) for symbol in rules}
-        for book in self.books.values():
-            book.post_only_expires = self.quirks.post_only_expires
         self.now_ms = 0
         self.account_ms = 0
         self.outbox: list[Json] = []
@@ -74,6 +72,20 @@ class Venue:
         self._countdowns: dict[str, int] = {}
         self.algos = AlgoDesk(self)
         self.settings = Settings(self)
+        self.turn(self.quirks)
+
+    def turn(self, quirks: Quirks) -> None:
+        """Turn to these readings from now on; another kind of account begins as such accounts do."""
+        if quirks.account != self.settings.account:
+            self.settings.become(quirks.account)
+        self.quirks = quirks
+        for book in self.books.values():
+            book.post_only_expires = quirks.post_only_expires
+
+    @property
+    def asset(self) -> str:
+        """What the money is held in."""
+        return "BNFCR" if self.quirks.account == "credits" else "USDT"
 
     # -- the market -------------------------------------------------------------------------------------------------
 
@@ -312,15 +324,16 @@ class Venue:
         self.naked[symbol].update(self.now_ms, naked=naked)
 
     def book_income(self, symbol: str, kind: str, amount: Decimal, *, info: str) -> None:
+        """Note a booking as `GET income` gives it."""
         self.incomes.append(
             {
                 "symbol": symbol,
                 "incomeType": kind,
                 "income": f"{amount:f}",
-                "asset": "USDT",
+                "asset": self.asset,
                 "info": info,
                 "time": self.now_ms,
                 "tranId": 9_000_000_000 + len(self.incomes),
-                "tradeId": info if kind != "FUNDING_FEE" else "",
+                "tradeId": "" if kind in ("FUNDING_FEE", "TRANSFER") else info,
             }
         )

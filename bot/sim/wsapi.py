@@ -2,8 +2,7 @@
 
 Every method is a REST endpoint in other clothes, with the same limits, faults and refusals. What is its own: DECIMAL
 parameters are JSON strings and INT parameters JSON integers; the signature is over all parameters, `apiKey` and
-`timestamp` included, sorted by name; replies carry the rate limits; `session.logon` takes Ed25519 keys only, so here it is
-refused.
+`timestamp` included, sorted by name; replies carry the rate limits; `session.logon` is refused.
 """
 
 import asyncio
