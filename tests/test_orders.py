@@ -391,6 +391,35 @@ def test_a_post_only_refusal_is_repriced_once_at_the_new_best_price_and_then_tak
     assert len(h.placed("io")) == 1
 
 
+@pytest.mark.parametrize("side", Side)
+def test_a_post_only_order_is_not_repriced_at_or_beyond_its_own_stop(side):
+    h = started(side)
+    h.price[BTC] = h.at(40)
+    h.behave["en"] = [-5022]
+    h.bar(signal_row(side))
+    h.price[BTC] = h.at(-106)  # through the stop at 105
+
+    h.run(30)
+    h.quotes()
+    h.run(1_500)
+
+    assert len(h.placed("en")) == 1
+    assert h.placed("io") == []
+    assert h.record.exit_reason == "beyond_stop"
+    assert h.position[BTC] == 0
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_fill_far_beyond_the_block_is_measured_by_the_smallest_distance_that_the_plan_allows(side):
+    h = started(side)
+    h.signal()
+    h.run(100)
+    h.fill("en", price=h.at(-104))  # one away from the stop
+    h.run(300)
+
+    assert h.engine.trade.risk_unit == D(45)  # 0.75 ATR14 beyond the block's edge
+
+
 def test_the_older_form_of_the_refusal_is_repriced_too():
     h = started(Side.LONG)
     h.signal()

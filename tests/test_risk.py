@@ -154,10 +154,10 @@ def test_spread_and_price_beyond_the_stop_are_denied():
 
     assert vetoes.spread(quote, 0.0002).code == "spread"
     assert vetoes.spread(quote, 0.00021) is None
-    assert vetoes.beyond_stop(Side.LONG, quote, D("60012.1")).code == "beyond_stop"
-    assert vetoes.beyond_stop(Side.LONG, quote, D(60_012)) is None
-    assert vetoes.beyond_stop(Side.SHORT, quote, D(60_000)).code == "beyond_stop"
-    assert vetoes.beyond_stop(Side.SHORT, quote, D("60000.1")) is None
+    assert vetoes.beyond_stop(Side.LONG, quote, D(60_000)).code == "beyond_stop"
+    assert vetoes.beyond_stop(Side.LONG, quote, D("59999.9")) is None
+    assert vetoes.beyond_stop(Side.SHORT, quote, D("60012.1")).code == "beyond_stop"
+    assert vetoes.beyond_stop(Side.SHORT, quote, D("60012.2")) is None
 
 
 @pytest.mark.parametrize(("side", "catastrophe", "gap"), [(Side.LONG, D(57_281), True), (Side.LONG, D(57_282), False)])

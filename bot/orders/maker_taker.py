@@ -1,7 +1,8 @@
 """From plan to position: first as a maker, then take what is left, never with more risk than planned (strategy 5).
 
 1. MAKER: a post-only (GTX) limit at the plan's entry or the best bid, whichever is lower (short: higher), so that it rests.
-   Rejected with -5022 because it would have taken: re-priced once at the new best bid, then the way of 2.
+   Rejected with -5022 because it would have taken: re-priced once at the new best bid, then the way of 2. A price at or beyond
+   the trade's own stop is void: such a fill would be stopped out at once.
 2. After `maker_timeout_ms` it is cancelled; only when the outcome of the cancel is known (CANCELLING) is the rest sent as an
    immediate-or-cancel limit at ask * (1 + max_slippage) (TAKER). The price has usually run by then, so the quantity is
    cut to what the planned risk still allows at that limit.
@@ -147,6 +148,10 @@ class Entry:
             self._finish("maker_refused", f"{order.code} {order.reason}")
         elif self._would_have_taken(order) and self.reprices < self.config.post_only_retries:
             if quote is not None:
+                price = maker_price(self.side, self.entry, quote, self.instrument)
+                if self.side.sign * (price - self.stop) <= 0:
+                    self._finish("beyond_stop", f"{price} is at or beyond the stop {self.stop}")
+                    return
                 self.reprices += 1
                 self._maker(now, quote, out)
             elif now >= self.deadline_ms:

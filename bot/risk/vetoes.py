@@ -47,10 +47,10 @@ def spread(quote: Quote, limit: float) -> Denied | None:
 
 
 def beyond_stop(side: Side, quote: Quote, stop: Decimal) -> Denied | None:
-    """Refuse when the price that would be paid lies at or beyond the stop."""
-    far = quote.ask if side is Side.LONG else quote.bid
-    if side.sign * (far - stop) <= 0:
-        return Denied("beyond_stop", f"price {far} is at or beyond the stop {stop}")
+    """Refuse when the best price of the entry's own side lies at or beyond the stop: a post-only order rests there."""
+    near = quote.bid if side is Side.LONG else quote.ask
+    if side.sign * (near - stop) <= 0:
+        return Denied("beyond_stop", f"price {near} is at or beyond the stop {stop}")
     return None
 
 

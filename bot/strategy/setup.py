@@ -50,6 +50,12 @@ class TradePlan:
         """R: |entry - stop| of one unit, in quote."""
         return abs(self.entry - self.stop)
 
+    @property
+    def least_risk_per_unit(self) -> Decimal:
+        """The smallest R: from the block's far edge to the stop; a fill beyond that edge makes no result larger in R."""
+        edge = self.block_bottom if self.side is Side.LONG else self.block_top
+        return abs(edge - self.stop)
+
 
 def stop_distance(bottom: float, top: float, atr: float, config: TradeConfig) -> float:
     """Return how far beyond the block's far edge the stop lies.

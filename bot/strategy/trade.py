@@ -293,7 +293,7 @@ class Trade:
         if not qty:
             return
         self._to(Stage.OPEN)
-        self.risk_unit = abs(average - self.plan.stop) or self.plan.risk_per_unit
+        self.risk_unit = max(abs(average - self.plan.stop), self.plan.least_risk_per_unit) or self.plan.risk_per_unit
         self.tp1, self.tp2 = targets(self.side, average, self.plan.stop, instrument, self.config)
         if bracket.closing:
             return
