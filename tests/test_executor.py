@@ -404,12 +404,26 @@ async def test_a_cancel_that_overtakes_its_order_waits_for_it_and_then_cancels()
         await s.perform(BUY, advance_ms=700)
         await s.perform(CANCEL, advance_ms=1_000)
         early = list(s.events)
+        s.venue.default["GET", "order"] = Answer(CANCELED)
         held.set()
         await asyncio.sleep(0.05)
         await s.b.clock.advance(60_000)
 
         assert early == []
         assert s.told == [NEW, OrderStatus.CANCELED]
+
+
+async def test_an_entry_whose_cancel_was_confirmed_by_nobody_but_the_reply_still_counts_as_working():
+    async with shell() as s:
+        s.venue.will("POST", "order", Answer(ACK))
+        s.venue.will("DELETE", "order", Answer(CANCELED), Answer(CANCELED))
+        s.venue.will("GET", "order", Answer(ACK))
+        s.venue.default["GET", "order"] = Answer(CANCELED)
+
+        await s.perform(BUY, advance_ms=100)
+        await s.perform(CANCEL, advance_ms=5_000)
+
+        assert s.told == [NEW, NEW, OrderStatus.CANCELED]
 
 
 async def test_a_stop_that_has_triggered_is_cancelled_as_the_order_it_became():

@@ -2,8 +2,9 @@
 
 A cancel may be repeated freely, and is: by one loop for an order, which goes on at once when it is asked for again (a loop for
 each asking had become 50 for one order while an exchange was away). `CancelRejected` says that the exchange knows no such
-order. A cancel that overtakes its order waits for that order's fate; one for a stop that has triggered goes on to the order that
-it became.
+order. The end of an order that opens is believed on two witnesses, the reply and the user stream (or a query when that is
+silent): on the word of one wrong reply the rest would be sent again while the order still works. A cancel that overtakes its
+order waits for that order's fate; one for a stop that has triggered goes on to the order that it became.
 """
 
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from bot.core.events import CancelRejected, Event, OrderUpdate
 from bot.core.intents import CancelOrder
+from bot.execution import wire
 from bot.execution.gateway import Gateway, is_absent
 from bot.execution.limits import Lane
 from bot.execution.outcomes import NO_SUCH_ORDER, UNKNOWN_ORDER, Accepted, Outcome, Rejected
@@ -18,6 +20,8 @@ from bot.execution.submission import POLL_AT_MS, POLL_ON_MS, Submission
 from bot.execution.tasks import Latch, Tasks
 
 log = logging.getLogger(__name__)
+
+HEARD_MS = 300  # how long the user stream may be behind the reply to a cancel
 
 
 class Cancellation:
@@ -59,8 +63,12 @@ class Cancellation:
         waits = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10))
         while True:
             await self.gateway.limits.allowed(Lane.EXIT)
-            outcome = await self.gateway.cancel(intent, known=self._submission.placed.get(intent.client_id))
-            if isinstance(outcome, Accepted):
+            known = self._submission.placed.get(intent.client_id)
+            outcome = await self.gateway.cancel(intent, known=known)
+            if isinstance(outcome, Accepted) and known is not None and not wire.is_exit(known):
+                if await self._settle_opening(intent, outcome):
+                    return
+            elif isinstance(outcome, Accepted):
                 assert outcome.update is not None
                 self._emit(outcome.update)
                 if outcome.update.status.is_terminal:
@@ -79,6 +87,19 @@ class Cancellation:
                 self._emit(self._cancel_rejected(intent, 0, "the cancel's outcome stays unknown"))
                 return
             await self._pause(intent, delay_ms)
+
+    async def _settle_opening(self, intent: CancelOrder, outcome: Accepted) -> bool:
+        """Report the end of an order that opens once a second witness bears it out; False when it may still work."""
+        assert outcome.update is not None
+        if not outcome.update.status.is_terminal:
+            self._emit(outcome.update)
+            return False
+        if await self._submission.end_heard(intent.client_id, HEARD_MS):
+            self._emit(outcome.update)
+            self._submission.placed.pop(intent.client_id, None)
+            return True
+        found = await self._look(intent)
+        return isinstance(found, OrderUpdate) and found.status.is_terminal
 
     async def _settle_refused_cancel(self, intent: CancelOrder, refusal: Rejected) -> bool:
         """Find out what a refused cancel means; return False when the cancel should be sent again."""

@@ -23,7 +23,7 @@ from bot.execution import wire
 from bot.execution.gateway import Gateway, is_absent
 from bot.execution.limits import Lane
 from bot.execution.outcomes import NO_SUCH_ORDER, Accepted, Outcome, Rejected, Unknown
-from bot.execution.tasks import Tasks
+from bot.execution.tasks import Latch, Tasks
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ ACCEPTED_PROOF_MS = 10_000  # an order that was there once vanishes from reads o
 BUSY_RETRIES_MS = (200, 400, 800)
 LIMITED_RETRIES_MS = (200, 400, 800, 1_600, 3_200, 6_400)  # an exit goes on until the 10 s window of orders has rolled
 DUPLICATE_ID = -4116
+ENDS_KEPT = 1_000
 
 
 class Placing:
@@ -86,6 +87,8 @@ class Submission:
         self.placing: dict[str, Placing] = {}
         self.placed: dict[str, PlaceOrder] = {}
         self._looking: set[str] = set()
+        self._ended: dict[str, None] = {}  # orders whose end the user stream has reported
+        self._ends: dict[str, Latch] = {}  # of those that somebody waits to hear of
         self._emit = emit
         self._on_alert = on_alert
 
@@ -111,12 +114,28 @@ class Submission:
 
     def observe(self, event: OrderUpdate) -> None:
         """Hear what the user stream says about an order: it may end the search for it."""
+        if event.status.is_terminal:
+            self._ended[event.client_id] = None
+            while len(self._ended) > ENDS_KEPT:
+                del self._ended[next(iter(self._ended))]
+            if (latch := self._ends.pop(event.client_id, None)) is not None:
+                latch.set()
         placing = self.placing.get(event.client_id)
         self._looking.discard(event.client_id)
         if placing is not None and not placing.absent:
             self._known(placing, event.status)
         elif event.status.is_terminal:
             self.placed.pop(event.client_id, None)
+
+    async def end_heard(self, client_id: str, timeout_ms: int) -> bool:
+        """Wait until the user stream has reported an order's end, `timeout_ms` at most; return whether it has."""
+        if client_id in self._ended:
+            return True
+        latch = self._ends.setdefault(client_id, self.tasks.latch())
+        heard = await latch.wait(timeout_ms)
+        if not heard:
+            self._ends.pop(client_id, None)
+        return heard
 
     @property
     def waiting(self) -> int:
