@@ -58,6 +58,10 @@ class ManualClock:
                 await asyncio.sleep(0.0005)
         raise AssertionError(f"not quiet: {self._activity.under_way} under way")
 
+    def leap(self, now_ms: float) -> None:
+        """Be at a later time, without calling what falls due on the way before the next `advance`."""
+        self._now = max(self._now, now_ms)
+
     async def advance(self, delay_ms: float) -> None:
         """Move time on, calling what falls due one by one."""
         await self.settle()
@@ -70,6 +74,16 @@ class ManualClock:
             entry.callback()
             await self.settle()
         self._now = end
+
+
+def stream_of(payload: Any) -> str:
+    """Return the name of the stream that a frame belongs to."""
+    kinds = {"bookTicker": "bookTicker", "markPriceUpdate": "markPrice@1s", "aggTrade": "aggTrade"}
+    if not isinstance(payload, dict):
+        return "btcusdt@kline_3m"
+    bar = payload.get("k")
+    kind = kinds.get(payload.get("e"), f"kline_{bar['i'] if isinstance(bar, dict) and 'i' in bar else '3m'}")
+    return f"{str(payload.get('s', 'BTCUSDT')).lower()}@{kind}"
 
 
 class _Entry:
@@ -201,7 +215,7 @@ class Venue:
 
     @staticmethod
     def _wrap(feed: str, payload: Any, stream: str | None) -> Any:
-        return payload if feed == "private" else {"stream": stream or "x", "data": payload}
+        return payload if feed == "private" else {"stream": stream or stream_of(payload), "data": payload}
 
     async def cut(self, feed: str) -> None:
         """Close the sockets of a feed from the exchange's side."""

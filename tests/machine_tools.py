@@ -162,7 +162,9 @@ class Client(LocalClient):
 
     def __init__(self, exchange: Exchange, tasks: Tasks, limits: Limits) -> None:
         self._line = Session(exchange, limits)
-        super().__init__(KEY, SECRET, rest_url="http://in", stream_url="ws://in", tasks=tasks, limits=limits)
+        super().__init__(
+            KEY, SECRET, rest_url="http://127.0.0.1", stream_url="ws://127.0.0.1", tasks=tasks, limits=limits
+        )
 
     def _init_session(self) -> Any:
         return self._line

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.core.errors import InvariantError, WireError
-from bot.core.events import AccountUpdate, FeedLost, Fill, Funding, KlineClosed, LeverageSet, OrderUpdate, Quotes
+from bot.core.events import (
+    AccountUpdate,
+    FeedLost,
+    Fill,
+    Funding,
+    KlineClosed,
+    LeverageSet,
+    MarginCall,
+    MarginTypeSet,
+    OrderUpdate,
+    Quotes,
+)
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import Kline, OrderSide, OrderStatus, OrderType, PositionReport, Quote, Tier, TimeInForce
 from bot.execution import replies, wire
@@ -55,9 +66,8 @@ def test_best_prices_and_funding_keep_every_digit():
     assert events("mark_price_without_funding") == ()
 
 
-@pytest.mark.parametrize("name", ["trade_lite", "margin_call"])
-def test_messages_that_repeat_what_others_say_are_no_events(name):
-    assert events(name) == ()
+def test_messages_that_repeat_what_others_say_are_no_events():
+    assert events("trade_lite") == ()
 
 
 def test_an_expired_listen_key_is_a_lost_user_feed():
@@ -161,6 +171,25 @@ def test_an_account_update_tells_the_wallet_in_quote_and_signed_positions():
     assert events("account_leverage") == (LeverageSet(1789478000001, "BTCUSDT", 20),)
 
 
+def test_a_margin_call_names_the_positions_whose_margin_runs_out():
+    assert events("margin_call") == (MarginCall(1789481900000, ("BTCUSDT",)),)
+
+
+@pytest.mark.parametrize(("margin", "isolated"), [("isolated", True), ("ISOLATED", True), ("cross", False)])
+def test_a_changed_margin_type_is_an_event_for_our_symbols_alone(margin, isolated):
+    position = PUSHES["account_order"]["a"]["P"][0]
+    changed_to = {**PUSHES["account_order"], "a": {
+        "m": "MARGIN_TYPE_CHANGE", "B": [], "P": [{**position, "mt": margin}, {**position, "s": "DOGEUSDT", "mt": margin}],
+    }}  # fmt: skip
+
+    assert wire.events_of(changed_to, symbols=("BTCUSDT",)) == (MarginTypeSet(1789478280326, "BTCUSDT", isolated),)
+    assert [e.symbol for e in wire.events_of(changed_to)] == ["BTCUSDT", "DOGEUSDT"]
+
+
+def test_an_account_update_for_another_reason_says_nothing_about_margin_types():
+    assert not any(isinstance(event, MarginTypeSet) for event in events("account_order"))
+
+
 # What cannot be read --------------------------------------------------------------------------------------------------
 
 
@@ -193,7 +222,7 @@ def test_a_key_that_is_missing_is_named(name, key):
 
 @pytest.mark.parametrize("inner", [{"h": "1"}, {"c": "NaN"}, {"v": "-1"}, {"l": "0"}])
 def test_a_bar_that_no_market_can_make_is_refused(inner):
-    with pytest.raises(WireError, match="impossible"):
+    with pytest.raises(WireError, match=r"impossible|'c'"):
         wire.events_of(changed("kline_closed", **inner))
 
 
@@ -229,11 +258,12 @@ def test_a_mutilated_message_is_read_or_refused_but_never_another_error(name, da
 
 
 def test_an_instrument_comes_from_filters_brackets_and_commissions():
-    commissions = dict.fromkeys(("BTCUSDT", "SOLUSDT"), REPLIES["commission_rate"])
+    symbols = ("BTCUSDT", "SOLUSDT")
+    listing = replies.listing(REPLIES["exchange_info"], symbols)
+    tiers = replies.tiers_of(REPLIES["leverage_bracket"], symbols)
+    fees = replies.commission(REPLIES["commission_rate"], "BTCUSDT")
 
-    btc, sol = replies.instruments(
-        REPLIES["exchange_info"], REPLIES["leverage_bracket"], commissions, symbols=("BTCUSDT", "SOLUSDT")
-    )
+    btc, sol = (replies.instrument(listing.symbols[s], tiers[s], fees) for s in symbols)
 
     assert (btc.tick, btc.lot, btc.min_qty, btc.market_max_qty, btc.min_notional) == (
         D("0.1"), D("0.001"), D("0.001"), D(120), D(50),
@@ -247,8 +277,9 @@ def test_an_instrument_comes_from_filters_brackets_and_commissions():
 def test_replies_become_states_reports_and_fills():
     ack, ioc = replies.order_update(REPLIES["order_ack"]), replies.order_update(REPLIES["order_ioc_result"])
     algo = replies.algo_order_update(REPLIES["algo_triggered"])
-    report = replies.order_report(REPLIES["open_order"])
-    stop = replies.algo_report(REPLIES["algo_created"])
+    (order,) = replies.orders([REPLIES["open_order"]], "BTCUSDT")
+    report = replies.order_report(order)
+    (stop,) = replies.algo_reports([REPLIES["algo_created"]], "BTCUSDT")
 
     assert (ack.status, ack.order_id, ack.at_ms) == (OrderStatus.NEW, "8886774", 1789478280150)
     assert (ioc.status, ioc.filled_qty, ioc.average_price) == (OrderStatus.EXPIRED, D("0.003"), D("76960.00"))
@@ -257,18 +288,20 @@ def test_replies_become_states_reports_and_fills():
     assert (stop.price, stop.close_position, stop.algo, stop.order_type) == (
         D("76500.00"), True, True, OrderType.STOP_MARKET,
     )  # fmt: skip
-    assert replies.algo_report({**REPLIES["algo_created"], "orderType": "TAKE_PROFIT_MARKET"}) is None
-    assert replies.position_report(REPLIES["position"]).qty == D("-0.005")
+    assert replies.algo_reports([{**REPLIES["algo_created"], "orderType": "TAKE_PROFIT_MARKET"}], "BTCUSDT") == []
+    assert replies.positions([REPLIES["position"]])[0].qty == D("-0.005")
     assert replies.wallet_balance(REPLIES["balance"]) == D(1000)
-    assert replies.fill(REPLIES["user_trade"], "x").fee == D("0.07694000")
+    (trade,) = replies.trades([REPLIES["user_trade"]], "BTCUSDT")
+    assert replies.fill(trade, "x").fee == D("0.07694000")
     assert replies.funding_hours(REPLIES["funding_info"]) == {"BTCUSDT": 4}
-    assert replies.funding(REPLIES["premium_index"], hours=8).rate == D("0.00010000")
-    assert replies.kline(REPLIES["kline_row"], "BTCUSDT", interval_ms=60_000).taker_buy_volume == 15.19
+    assert replies.funding(REPLIES["premium_index"], "BTCUSDT", hours=8).rate == D("0.00010000")
+    (bar,) = replies.klines([REPLIES["kline_row"]], "BTCUSDT", interval_ms=60_000)
+    assert (bar.open_ms, bar.open, bar.taker_buy_volume) == (1789478160000, 76936.2, 15.19)
 
 
 def test_hedge_mode_is_refused():
     with pytest.raises(WireError, match="hedge mode"):
-        replies.position_report({**REPLIES["position"], "positionSide": "LONG"})
+        replies.positions([{**REPLIES["position"], "positionSide": "LONG"}])
 
 
 # Intents --------------------------------------------------------------------------------------------------------------

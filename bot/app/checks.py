@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bot.app.connection import Connection
 from bot.config import Config
 from bot.core import words
 from bot.core.events import SessionStarted
-from bot.execution import wire
+from bot.execution import replies
 from bot.execution.clock import DAY_MS
 from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe, translate
 from bot.journal import Journal
@@ -193,7 +193,7 @@ async def keys(bench: Bench) -> Check:
         account = await bench.line.gateway.account_config()
     except ReadFailed as error:
         return failed("keys", str(error), hint)
-    if not wire.truth(account, "canTrade"):
+    if not account.can_trade:
         return failed("keys", "the account may not trade", "enable futures for the key, or ask the exchange why")
     return ok("keys", "accepted; the account may trade")
 
@@ -206,20 +206,20 @@ async def permissions(bench: Bench) -> Check:
         return warn(name, "this venue does not tell what the key may do", page)
     line.client.MARGIN_API_URL = f"{line.addresses.permissions_url.rstrip('/')}/sapi"
     try:
-        told: dict[str, Any] = await line.client.get_account_api_permissions()
+        told = replies.permissions(await line.client.get_account_api_permissions())
     except Exception as error:
         outcome = translate(error)
         if isinstance(outcome, Rejected) and outcome.code in NOT_PERMITTED:
             return failed(name, describe(error), "check the key and its address list")
         return warn(name, f"the exchange does not tell what the key may do: {describe(error)}", page)
-    if not told.get("enableFutures", False):
+    if not told.futures:
         return failed(name, "the key may not trade futures", "enable futures for the key on the exchange's API page")
     doubts = []
-    if told.get("enableWithdrawals"):
+    if told.withdrawals:
         doubts.append("the key may withdraw money")
-    if told.get("enableInternalTransfer") or told.get("permitsUniversalTransfer"):
+    if told.internal_transfer or told.universal_transfer:
         doubts.append("the key may move money to other accounts")
-    if not told.get("ipRestrict"):
+    if not told.listed_addresses_only:
         doubts.append("the key works from any address")
     if doubts:
         return warn(
@@ -231,11 +231,8 @@ async def permissions(bench: Bench) -> Check:
 async def position_mode(bench: Bench) -> Check:
     """Read one-way or hedge mode, single- or multi-assets mode."""
     account = await bench.line.gateway.account_config()
-    wrong = [
-        words
-        for field_name, words in (("dualSidePosition", "hedge mode"), ("multiAssetsMargin", "multi-assets mode"))
-        if wire.truth(account, field_name)
-    ]
+    modes = ((account.is_hedged, "hedge mode"), (account.is_multi_assets, "multi-assets mode"))
+    wrong = [mode for is_on, mode in modes if is_on]
     if wrong:
         text = f"the account is in {' and '.join(wrong)}"
         return warn(
@@ -260,12 +257,9 @@ async def fees(bench: Bench) -> Check:
 async def margins(bench: Bench) -> Check:
     """Read margin type and leverage of each symbol."""
     found = {symbol: await bench.line.gateway.symbol_config(symbol) for symbol in bench.symbols}
-    text = ", ".join(
-        f"{symbol} {str(wire.need(c, 'marginType')).lower()} {wire.integer(c, 'leverage')}x"
-        for symbol, c in found.items()
-    )
-    crossed = [s for s, c in found.items() if not str(wire.need(c, "marginType")).upper().startswith("ISOLATED")]
-    other = [s for s, c in found.items() if wire.integer(c, "leverage") != bench.leverage]
+    text = ", ".join(f"{symbol} {c.margin_type.lower()} {c.leverage}x" for symbol, c in found.items())
+    crossed = [s for s, c in found.items() if not c.is_isolated]
+    other = [s for s, c in found.items() if c.leverage != bench.leverage]
     if crossed or other:
         change = f"`run` sets isolated margin and {bench.leverage}x at its start; that needs {', '.join(crossed or other)} flat"
         return warn("margin and leverage", text, change)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from bot.app.setup import secrets_for
-from bot.config import Config
+from bot.config import Config, VenueLive, VenueTestnet
+from bot.core.addresses import require_encrypted
 from bot.core.errors import ConfigError
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
@@ -44,12 +45,18 @@ class Connection:
 def addresses(config: Config, venue: str) -> Addresses:
     """Return the addresses of a venue that exists without us."""
     if venue == "testnet":
-        place = config.venue.testnet
-        return Addresses(place.rest_url, place.stream_url, place.permissions_url)
+        return _encrypted(config.venue.testnet, venue)
     if venue == "live":
-        live = config.venue.live
-        return Addresses(live.rest_url, live.stream_url, live.permissions_url)
+        return _encrypted(config.venue.live, venue)
     raise ConfigError(f"--venue {venue} has no address of its own: it lives inside `run`")
+
+
+def _encrypted(place: VenueTestnet | VenueLive, venue: str) -> Addresses:
+    """Return a venue's addresses, none of which may carry a key in the clear."""
+    for name in ("rest_url", "stream_url", "permissions_url"):
+        if url := getattr(place, name):
+            require_encrypted(url, f"venue.{venue}.{name}")
+    return Addresses(place.rest_url, place.stream_url, place.permissions_url)
 
 
 @asynccontextmanager

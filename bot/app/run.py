@@ -400,8 +400,8 @@ class Bot(Showing, Recovery):
         self.loop.cross_check(bar)
 
     def _unreadable(self, error: WireError) -> None:
-        log.error("the exchange said what cannot be read: entries stop", error=str(error))
-        self._command("stop_entries", {"reason": str(error)})
+        """Report a kind of frame that is refused: it counts for nothing, and trading goes on."""
+        self._own_alert(Alert("warning", str(error)))
 
     def _failed(self, error: BaseException) -> None:
         self.failure = error

@@ -20,7 +20,6 @@ from bot.core.intents import Alert
 from bot.core.redact import redact
 from bot.core.types import Instrument
 from bot.engine import BASE_MS
-from bot.execution import wire
 
 AGAIN_MS: Final = 30_000
 BAR_LATE_MS: Final = 60_000  # beyond the base interval
@@ -114,9 +113,9 @@ class Sentinel:
     async def _account(self, bench: Bench) -> Check:
         account = await self._line.gateway.account_config()
         wrong = []
-        if not wire.truth(account, "canTrade"):
+        if not account.can_trade:
             wrong.append("the account may not trade")
-        if wire.truth(account, "dualSidePosition"):
+        if account.is_hedged:
             wrong.append("somebody has switched the account to hedge mode")
         if wrong:
             return failed("account", "; ".join(wrong), "put it back on the exchange's page, then start entries again")
@@ -126,11 +125,10 @@ class Sentinel:
         state, wrong = self._state(), []
         for symbol in self._config.data.symbols:
             found = await self._line.gateway.symbol_config(symbol)
-            if not str(wire.need(found, "marginType")).upper().startswith("ISOLATED"):
+            if not found.is_isolated:
                 wrong.append(f"{symbol} is on cross margin")
-            leverage = wire.integer(found, "leverage")
-            if leverage != state.leverage and state.flat:
-                wrong.append(f"{symbol} is at {leverage}x in place of {state.leverage}x")
+            if found.leverage != state.leverage and state.flat:
+                wrong.append(f"{symbol} is at {found.leverage}x in place of {state.leverage}x")
         if wrong:
             return failed("margins", "; ".join(wrong), "restart the bot while flat: it sets both")
         return ok("margins", f"isolated, {state.leverage}x")

@@ -12,10 +12,13 @@ from decimal import Decimal
 from typing import Any, Final, Self
 
 from bot.app.checks import OK, Bench, Check, failed, ok, warn
+from bot.core.errors import WireError
+from bot.core.events import KlineClosed, OrderUpdate
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import OrderSide, OrderStatus, OrderType, Round
+from bot.execution import wire
 from bot.execution.outcomes import Accepted, Rejected, describe
-from bot.execution.sockets import NOTES, HardenedSocket
+from bot.execution.sockets import HardenedSocket, Note
 
 FRAME_WAIT_S: Final = 15.0
 FAR: Final = Decimal("0.8")  # of the price: where the stop is tried
@@ -29,7 +32,7 @@ class Listening:
     bench: Bench
     frames: dict[str, int] = field(default_factory=dict)
     opened: dict[str, str] = field(default_factory=dict)  # feed -> why it did not open
-    user: list[dict[str, Any]] = field(default_factory=list)
+    stops: set[str] = field(default_factory=set)  # client ids of the conditional orders that the private stream told of
     closed_bar: tuple[int, int] | None = None  # told after its end, received after being told, ms
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -63,16 +66,20 @@ class Listening:
     async def _read(self, feed: str, socket: HardenedSocket) -> None:
         while True:
             message = await socket.recv()
-            if message.get("e") in NOTES:
+            if isinstance(message, Note):
                 continue
             payload = message["data"] if "stream" in message and "data" in message else message
+            try:
+                events = wire.events_of(payload)
+            except WireError:
+                continue  # a stream that sends nothing better is silent
             self.frames[feed] = self.frames.get(feed, 0) + 1
-            bar = payload.get("k") or {}
-            if feed == "user":
-                self.user.append(payload)
-            elif payload.get("e") == "kline" and bar.get("x"):
-                told = int(payload["E"]) - int(bar["T"]) - 1
-                self.closed_bar = (told, round(self.bench.line.clock.now_ms() - int(payload["E"])))
+            for event in events:
+                if isinstance(event, OrderUpdate) and event.algo:
+                    self.stops.add(event.client_id)
+                elif isinstance(event, KlineClosed):
+                    told = event.at_ms - event.kline.close_ms
+                    self.closed_bar = (told, self.bench.line.clock.now_ms() - event.at_ms)
             self._news.set()
 
     async def until(self, ready: Any, seconds: float) -> bool:
@@ -155,10 +162,7 @@ async def _user_stream(ears: Listening, own_id: str) -> Check:
             "user stream", f"cannot be opened: {ears.opened['user']}", "check the key and the venue's stream_url"
         )
 
-    def told() -> bool:
-        return any(e.get("e") == "ALGO_UPDATE" and e.get("o", {}).get("caid") == own_id for e in ears.user)
-
-    if not await ears.until(told, FRAME_WAIT_S):
+    if not await ears.until(lambda: own_id in ears.stops, FRAME_WAIT_S):
         hint = "the bot would not hear of its fills: check stream_url, and that no other program ends the listen key"
         return failed("user stream", "did not tell of the stop order that was placed", hint)
     return ok("user stream", "delivers (told of the stop order)")

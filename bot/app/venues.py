@@ -13,13 +13,14 @@ import structlog
 from bot.app.account_lock import account_lock
 from bot.app.options import RunOptions
 from bot.app.setup import secrets_for
-from bot.config import Config, VenueLive, VenueTestnet
+from bot.config import Config, VenueLive, VenuePaper, VenueTestnet
 from bot.core.activity import Activity
+from bot.core.addresses import is_loopback, require_encrypted
 from bot.core.clock import Clock
-from bot.core.errors import BotError, ConfigError
+from bot.core.errors import BotError, ConfigError, WireError
 from bot.core.types import REAL_VENUES
-from bot.execution.client import is_loopback
 from bot.execution.clock import DAY_MS, WallClock, machine_ms
+from bot.execution.replies import server_time
 from bot.execution.streams import StreamSettings
 from bot.report.progress import say
 
@@ -169,12 +170,13 @@ async def _speed(rest_url: str) -> float:
     """
     readings: list[tuple[float, int]] = []
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        timeout, outside = aiohttp.ClientTimeout(total=10), not is_loopback(rest_url)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=outside) as session:
             for pause in (0.0, 0.5):
                 await asyncio.sleep(pause)
-                async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time") as reply:
-                    readings.append((machine_ms(), int((await reply.json())["serverTime"])))
-    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+                async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time", allow_redirects=False) as reply:
+                    readings.append((machine_ms(), server_time(await reply.json())))
+    except (aiohttp.ClientError, TimeoutError, ValueError, WireError) as error:
         raise BotError(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
     (wall, exchange), (later_wall, later_exchange) = readings
     if abs(exchange - wall) < DAY_MS:
@@ -196,6 +198,15 @@ def preflight(config: Config, venue: str) -> None:
         )
     if venue in REAL_VENUES:
         secrets_for(venue)
+        _require_encrypted(config.venue.live if venue == "live" else config.venue.testnet, venue)
+    if venue == "paper":
+        _require_encrypted(config.venue.paper, venue)
+
+
+def _require_encrypted(place: VenueTestnet | VenueLive | VenuePaper, venue: str) -> None:
+    """Refuse addresses over which keys or prices would travel in the clear."""
+    require_encrypted(place.rest_url, f"venue.{venue}.rest_url")
+    require_encrypted(place.stream_url, f"venue.{venue}.stream_url")
 
 
 async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperExchange", tuple[str, str]]:

@@ -4,21 +4,29 @@ The library has neither environment variables nor arguments for its addresses; t
 every venue, so that live, test network and embedded exchange take the same code path (venue notes 1). The installed
 package stays as it is. Build the client inside the running event loop, and close it in a `finally`.
 
+What leaves this machine: addresses are encrypted (but for an exchange on this machine), redirects are refused, the key goes only
+with calls that need one. What comes in: a body of more than 8 MB, packed or unpacked, and a frame of more than 1 MB are not
+read to their end.
+
 Counting: `LocalClient` counts a request from its start until its reply's body has been read or it has failed. A
 stepped exchange takes the count over while it holds the request (header `X-Stepped: 1`) and gives it back with the reply.
 """
 
-import ipaddress
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
+import orjson
 from aiohttp import BytesPayload, ClientRequest
 from binance import AsyncClient, BinanceSocketManager
+from binance.exceptions import BinanceAPIException
 
+from bot.core.addresses import host_of, is_loopback, require_encrypted
+from bot.core.errors import WireError
 from bot.execution.limits import Limits
+from bot.execution.outcomes import Redirected
 from bot.execution.sockets import HardenedSocket, HardenedUserSocket
 from bot.execution.stamps import SENDING, Decisions
 from bot.execution.tasks import Tasks
@@ -30,22 +38,12 @@ KEPT_OPEN_S = (
     75.0  # an unused connection: longer than reconciliation pauses, so that an order never waits for a handshake
 )
 FORM = "application/x-www-form-urlencoded"
+KEY_HEADER = "X-MBX-APIKEY"
+KEYED_PATHS = ("/listenKey",)  # besides all that is signed
+ENCODING = {"Accept-Encoding": "gzip"}
+MOST_BODY = 8 << 20  # of a reply, packed or unpacked: exchangeInfo, the largest, has one and a half MB
+MOST_FRAME = 1 << 20
 PLAIN = re.compile(r"[A-Za-z0-9_.~&=-]+")  # what a form's encoding leaves as it is
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine.
-
-    >>> is_loopback("ws://127.0.0.1:8080"), is_loopback("wss://fstream.binance.com")
-    (True, False)
-    """
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
@@ -59,6 +57,11 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         Told when an order's bytes have been handed to the socket.
     headers
         Sent with every request; an exchange in the same process wants `X-Stepped: 1`.
+
+    Raises
+    ------
+    ConfigError
+        An address is neither encrypted nor on this machine.
     """
 
     REQUEST_RECVWINDOW = RECV_WINDOW_MS
@@ -76,7 +79,8 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         headers: Mapping[str, str] | None = None,
         decisions: Decisions | None = None,
     ) -> None:
-        rest, stream = rest_url.rstrip("/"), stream_url.rstrip("/")
+        rest = require_encrypted(rest_url, "rest_url").rstrip("/")
+        stream = require_encrypted(stream_url, "stream_url").rstrip("/")
         self.API_URL = f"{rest}/api"
         self.MARGIN_API_URL = f"{rest}/sapi"
         self.FUTURES_URL = f"{rest}/fapi"
@@ -88,7 +92,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         self._limits = limits
         self._decisions = decisions
         self._extra_headers = dict(headers or {})
-        super().__init__(api_key, api_secret)
+        super().__init__(api_key, api_secret, requests_params={"allow_redirects": False})
 
     def _init_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -96,19 +100,35 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
             # A request that was given up keeps its connection until REQUEST_TIMEOUT: four rounds of a snapshot's dozen
             # reads must not leave an order without one.
             connector=aiohttp.TCPConnector(limit=200, keepalive_timeout=KEPT_OPEN_S),
-            headers=self._get_headers() | self._extra_headers,
+            # The key is not among them: `_request` adds it where the exchange asks for one.
+            headers={k: v for k, v in self._get_headers().items() if k != KEY_HEADER} | self._extra_headers | ENCODING,
+            auto_decompress=False,  # `bounded_body` does it, and stops in time
+            trust_env=not is_loopback(self.rest_url),  # HTTPS_PROXY and NO_PROXY; this machine is asked directly
             cookie_jar=aiohttp.DummyCookieJar(),  # the exchange's interface has none
         )
 
     async def _handle_response(self, response: aiohttp.ClientResponse) -> Any:
         """Read the budget from each reply by itself: the library's `client.response` is shared by all requests."""
         self._limits.observe(response.headers)
-        return await super()._handle_response(response)
+        if 300 <= response.status < 400:
+            place = host_of(response.headers.get("Location", ""))
+            raise Redirected(response.status, f"the exchange redirects to {place} (HTTP {response.status}): refused")
+        body = await bounded_body(response)
+        if not 200 <= response.status < 300:
+            raise BinanceAPIException(response, response.status, body.decode(errors="replace"))
+        if not body.strip():
+            raise WireError("the reply is empty")
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise WireError(f"the reply is no JSON (HTTP {response.status})") from None
 
-    async def _request(self, *args: Any, **kwargs: Any) -> Any:
+    async def _request(self, method: str, uri: str, signed: bool, force_params: bool = False, **kwargs: Any) -> Any:
+        if self.API_KEY and (signed or uri.endswith(KEYED_PATHS)):
+            kwargs["data"] = {**kwargs.get("data", {}), "headers": {KEY_HEADER: self.API_KEY}}
         self._activity.begin()
         try:
-            return await super()._request(*args, **kwargs)
+            return await super()._request(method, uri, signed, force_params, **kwargs)
         finally:
             self._activity.end()
 
@@ -116,6 +136,38 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         """Close everything that the library opens, its unused websocket API included."""
         await super().close_connection()
         await self.ws_future.close()
+
+
+async def bounded_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return a reply's body, unpacked; one that is too large, packed or unpacked, is not read to its end.
+
+    Raises
+    ------
+    WireError
+        It is too large, or packed in a way that was not asked for.
+    """
+    if (response.content_length or 0) > MOST_BODY:
+        response.close()
+        raise WireError(f"the reply is too large: {response.content_length} bytes of at most {MOST_BODY}")
+    encoding = response.headers.get("Content-Encoding", "").lower()
+    if encoding not in ("", "identity", "gzip"):
+        response.close()
+        raise WireError(f"the reply is packed as {encoding[:20]!r}, which was not asked for")
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    body, packed = bytearray(), 0
+    async for chunk in response.content.iter_any():
+        packed += len(chunk)
+        try:
+            body += chunk if unpack is None else unpack.decompress(chunk, MOST_BODY + 1 - len(body))
+        except zlib.error:
+            response.close()
+            raise WireError("the reply cannot be unpacked") from None
+        if max(packed, len(body)) > MOST_BODY:
+            response.close()  # the rest is not worth a connection
+            raise WireError(f"the reply is too large: more than {MOST_BODY} bytes")
+    if unpack is not None and not unpack.eof:
+        raise WireError("the reply ends in the middle")
+    return bytes(body)
 
 
 def _request_class(decisions: Decisions | None) -> type[ClientRequest]:
@@ -164,7 +216,15 @@ class HardenedBSM(BinanceSocketManager):  # type: ignore[misc]  # the library is
         self.FSTREAM_URL = f"{client.stream_url}/"
         super().__init__(client, user_timeout=keep_alive_s, max_queue_size=QUEUE_SIZE)
         self._tasks = tasks
-        self.ws_kwargs = {"compression": None, "max_queue": None, "ping_interval": 15, "ping_timeout": 10}
+        # A larger frame than `max_size` ends the connection. Proxies are the environment's, as for REST.
+        self.ws_kwargs = {
+            "compression": None,
+            "max_queue": None,
+            "max_size": MOST_FRAME,
+            "ping_interval": 15,
+            "ping_timeout": 10,
+            "proxy": True,
+        }
         if is_loopback(client.stream_url):
             # The other end is on this machine: no proxy is wanted, and a dead peer is noticed without pings, which a
             # long step of this same process could let time out.

@@ -4,21 +4,39 @@ The offset is the median over some readings of the exchange's `/time`, each take
 clock never goes backwards and never lags behind a time that the exchange itself has told (`observe`): an event of
 12:00:00.100 cannot be handled at 12:00:00.050.
 
+What is believed of the exchange's time:
+
+| what says so | believed |
+|---|---|
+| a frame or reply up to 30 s ahead of this clock | yes: the clock follows |
+| a frame or reply further ahead | never: the message is refused (`latest_ms`), and `/time` is asked at once |
+| a reading of `/time` within 30 s of this clock, or of the machine's clock plus the last offset | yes |
+| a first reading that contradicts the machine's clock (a replay, no time service) | when a second one, a second later, agrees |
+| a later reading that contradicts both | when one at least 30 s after it agrees; until then the clock stays as it was |
+| a later reading a day or more away from the machine's clock, from an exchange that was live | never |
+
+There are two predictions because each has its own way of failing: the steady clock stands still while a machine sleeps, and
+the machine's time may be set by hand. A lying `/time` fails against both.
+
 An exchange whose time is more than a day away from the machine's replays history. Its clock may also run at another
-speed; between events `WallClock` then goes on at the speed of the wall, and delays are wall delays. Requests to a replay
-are signed with the machine's time, because an offset that ages at 60 times the speed of the wall would be outside the
-receiving window after a second; the embedded exchange accepts either.
+speed, up to 60 times as fast; between events `WallClock` then goes on at the speed of the wall, and delays are wall delays: 30 s
+ahead are 30 minutes there. Requests to a replay are signed with the machine's time, because an offset that ages at 60 times
+the speed of the wall would be outside the receiving window after a second; the embedded exchange accepts either.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
+from enum import Enum
+from typing import Final
 
-from bot.core.clock import Cancellable
+from bot.core.clock import Cancellable, Clock
 
-DAY_MS = 86_400_000
-LEAP_MS = 60_000  # a live event further in the future than this is a broken frame, not a reason to set the clock
+DAY_MS: Final = 86_400_000
+AHEAD_MS: Final = 30_000  # no message of the exchange can be further ahead of its clock as we keep it
+FASTEST_REPLAY: Final = 60
+SURE_MS: Final = 30_000  # between two readings that agree with each other and contradict our clock
+AGREE_MS: Final = 1_000
 
 
 class Reading:
@@ -42,13 +60,29 @@ def machine_ms() -> float:
     return time.time() * 1000
 
 
-def offset_of(readings: Sequence[Reading]) -> float:
-    """Return the median offset in ms.
+def middle_of(readings: Sequence[Reading]) -> Reading:
+    """Return the reading with the median offset.
 
-    >>> offset_of([Reading(100, 120, 1110), Reading(200, 300, 1290), Reading(300, 320, 1311)])
+    >>> middle_of([Reading(100, 120, 1110), Reading(200, 300, 1251), Reading(300, 320, 9999)]).offset_ms
     1001.0
     """
-    return float(median(reading.offset_ms for reading in readings))
+    return sorted(readings, key=lambda reading: reading.offset_ms)[len(readings) // 2]
+
+
+class Verdict(Enum):
+    """What becomes of a reading of the exchange's time."""
+
+    BELIEVED = "believed"
+    CONFIRM = "confirm"  # believed when the next one, a second later, agrees
+    REFUSED = "refused"
+
+
+def _agree(first: Reading, second: Reading) -> bool:
+    """Whether two readings are of one clock; that of a replay may stand still or run fast."""
+    wall, exchange = second.sent_ms - first.sent_ms, second.exchange_ms - first.exchange_ms
+    if abs(second.offset_ms) > DAY_MS:
+        return -AGREE_MS <= exchange <= FASTEST_REPLAY * (wall + AGREE_MS)
+    return abs(exchange - wall) <= AGREE_MS
 
 
 class WallClock:
@@ -57,6 +91,8 @@ class WallClock:
     def __init__(self) -> None:
         self._base_ms = machine_ms() - self._monotonic_ms()
         self._floor_ms = 0
+        self._set_offset_ms: float | None = None  # of the last synchronisation, against the machine's clock
+        self._doubtful: Reading | None = None  # contradicts our clock and waits for another one that agrees
         self.replay = False
 
     @staticmethod
@@ -79,22 +115,50 @@ class WallClock:
         """Run `callback` in the event loop after `delay_ms` of wall time."""
         return asyncio.get_running_loop().call_later(max(delay_ms, 0.0) / 1000, callback)
 
+    def judge(self, reading: Reading) -> Verdict:
+        """Return whether a reading may set the clock; one that may not yet is remembered."""
+        known = self._set_offset_ms
+        predicted = (0.0,) if known is None else (known, self.offset_ms)
+        doubtful, self._doubtful = self._doubtful, None
+        if any(abs(reading.offset_ms - offset) <= self.ahead_ms for offset in predicted):
+            return Verdict.BELIEVED
+        running = known is not None and not self.replay
+        if running and abs(reading.offset_ms) > DAY_MS:
+            return Verdict.REFUSED
+        self._doubtful = reading
+        if doubtful is None or not _agree(doubtful, reading):
+            return Verdict.REFUSED if running else Verdict.CONFIRM
+        if running and reading.sent_ms - doubtful.sent_ms < SURE_MS:
+            self._doubtful = doubtful
+            return Verdict.REFUSED
+        self._doubtful = None
+        return Verdict.BELIEVED
+
+    @property
+    def ahead_ms(self) -> int:
+        """How far ahead of this clock a true message of the exchange may be."""
+        return AHEAD_MS * FASTEST_REPLAY if self.replay else AHEAD_MS
+
     def synchronise(self, offset_ms: float) -> float:
         """Set the clock to machine time plus `offset_ms`; return the offset to sign requests with (0 in a replay)."""
         was_replay = self.replay
         self.replay = abs(offset_ms) > DAY_MS
         self._base_ms = machine_ms() + offset_ms - self._monotonic_ms()
+        self._set_offset_ms = offset_ms
         if self.replay and not was_replay:
             self._floor_ms = 0  # from now on it is another time altogether
         return 0.0 if self.replay else offset_ms
 
     def observe(self, exchange_ms: int) -> None:
-        """Note a time that the exchange told: the clock does not lag behind it."""
+        """Note a time that the exchange told: the clock does not lag behind it, unless it cannot be."""
         lead = exchange_ms - self.now_ms()
-        if lead <= 0:
+        if not 0 < lead <= self.ahead_ms:
             return
         if self.replay:
             self._base_ms += lead  # a replay runs faster than the wall: follow it
-            self._floor_ms = exchange_ms
-        elif lead <= LEAP_MS:
-            self._floor_ms = exchange_ms
+        self._floor_ms = exchange_ms
+
+
+def latest_ms(clock: Clock) -> int:
+    """Return the latest time that a message of the exchange can carry now."""
+    return clock.now_ms() + (clock.ahead_ms if isinstance(clock, WallClock) else AHEAD_MS)

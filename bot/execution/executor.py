@@ -25,7 +25,6 @@ from bot.core.intents import (
     SetTimer,
 )
 from bot.core.types import OrderStatus
-from bot.execution import wire
 from bot.execution.cancellation import Cancellation
 from bot.execution.gateway import Gateway
 from bot.execution.outcomes import Accepted, Rejected
@@ -147,11 +146,11 @@ class Executor:
         """Set the leverage; when that is refused, tell the engine which one holds."""
         outcome = await self.gateway.set_leverage(intent.symbol, intent.leverage)
         if isinstance(outcome, Accepted):
-            holds = wire.integer(outcome.payload, "leverage")
+            holds = int(outcome.payload)
         else:
             why = outcome.message if isinstance(outcome, Rejected) else outcome.reason
             try:
-                holds = wire.integer(await self.gateway.symbol_config(intent.symbol), "leverage")
+                holds = (await self.gateway.symbol_config(intent.symbol)).leverage
             except BotError as error:
                 self._on_alert(
                     Alert("warning", f"leverage {intent.leverage} of {intent.symbol} not set: {why}; {error}")

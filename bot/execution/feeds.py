@@ -5,6 +5,10 @@ lives. Each feed has to deliver within its silence limit, and each stream on it 
 `FeedLost`, and the socket is opened anew. The user feed may rightly be silent: whoever compares the account tells (`distrust`)
 when it has kept something back.
 
+A frame that does not fit its model (`models_push.py`) is refused: counted by kind, reported once, and of no consequence for the
+feed, which has to deliver others to count as alive. Only on the user feed it may have hidden a fill, so the account is then
+compared with the venue as after a loss.
+
 A socket is replaced by opening the new one first; what the old one still holds is delivered, and repetitions are recognised by
 whoever takes the events. That is also done before the exchange's 24 hours are over. Failed attempts grow apart, and are told
 at the first, second, fourth, eighth ... failure.
@@ -18,14 +22,18 @@ from typing import Any
 from bot.core.clock import Cancellable
 from bot.core.errors import BotError, WireError
 from bot.core.events import Event, FeedLost, FeedRestored
+from bot.core.redact import redact
+from bot.execution.models import Untimely
 from bot.execution.outcomes import describe
-from bot.execution.sockets import ENDED, NOTES, RECONNECTED, UNREADABLE, Frame, HardenedSocket, SocketFactory
+from bot.execution.refusals import Refusals
+from bot.execution.sockets import ENDED, RECONNECTED, UNREADABLE, Frame, HardenedSocket, Note, SocketFactory
 from bot.execution.stamps import Lag
 from bot.execution.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 MARKET, PUBLIC, USER = "market", "public", "user"
+DOUBT_PAUSES_MS = (1_000, 60_000)  # the shortest and the longest between two comparisons of the account
 REOPEN_MS = (0, 1_000, 2_000, 5_000, 10_000, 30_000)
 
 
@@ -58,6 +66,8 @@ class Feed:
         self.reopening = False
         self.reopened = 0
         self.timers: dict[str, Cancellable] = {}
+        self.doubted_ms = 0  # when the account was last compared because of a frame that could not be read
+        self.doubt_pause_ms = DOUBT_PAUSES_MS[0]
 
     def cancel(self) -> None:
         """Stop watching and rotating."""
@@ -80,7 +90,7 @@ class Feeds:
     rotate_ms
         Age at which a socket is replaced; None for never.
     on_error
-        Takes what could not be read.
+        Told of a kind of frame that is refused, at its first, tenth, hundredth ... occurrence.
     """
 
     def __init__(
@@ -99,6 +109,7 @@ class Feeds:
         self._rotate_ms = rotate_ms
         self._on_error = on_error
         self._closing = False
+        self.refused = Refusals()  # by feed and kind of frame
         self._consumers: set[asyncio.Task[None]] = set()
 
     # Life --------------------------------------------------------------------------------------------------------------
@@ -154,26 +165,70 @@ class Feeds:
         """Take frames and notes off one socket until it ends."""
         while True:
             message = await socket.recv()
-            kind = message.get("e")
+            note = str(message.get("e")) if isinstance(message, Note) else ""
             try:
-                if kind in NOTES:
-                    self._on_note(feed, socket, kind, str(message.get("m", "")))
+                if note:
+                    self._on_note(feed, socket, note, str(message.get("m", "")))
                 else:
                     self._on_frame(feed, message)
             except WireError as error:
-                log.error("%s", error)
-                if self._on_error is not None:
-                    self._on_error(error)
+                self._refuse(feed, message, error)
+            except Exception as error:  # our own bug must not end the stream, whatever frame it was that showed it
+                log.exception("a frame of the %s stream could not be handled", feed.name)
+                self._refuse(feed, message, WireError(f"{type(error).__name__}: {error}"))
             finally:
                 self._tasks.activity.end()
-            if kind == ENDED:
+            if note == ENDED:
                 return
+
+    # Refusals ----------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, feed: Feed, frame: Frame, error: WireError) -> None:
+        """Count a frame that does not fit, and report its kind once; on the user stream it may have hidden a fill."""
+        kind = self._kind(frame)
+        if count := self.refused.take(f"{feed.name} {kind}"):
+            often = f" ({count} by now)" if count > 1 else ""
+            refusal = WireError(redact(f"a {kind} of the {feed.name} stream is refused{often}: {error}"))
+            log.warning("%s", refusal)
+            if self._on_error is not None:
+                self._on_error(refusal)
+        if isinstance(error, Untimely):
+            self._on_untimely()
+        if feed.name == USER:
+            self._doubt(feed)
+
+    def _doubt(self, feed: Feed) -> None:
+        """Have the account compared with the venue: at once, and less and less often while the doubts go on."""
+        if feed.lost or self._closing or "doubt" in feed.timers:
+            return
+        clock = self._tasks.clock
+        since_ms = clock.now_ms() - feed.doubted_ms
+        if since_ms < feed.doubt_pause_ms:
+
+            def again() -> None:
+                del feed.timers["doubt"]
+                self._doubt(feed)
+
+            feed.timers["doubt"] = clock.call_later(feed.doubt_pause_ms - since_ms, again)
+            return
+        quiet = since_ms > DOUBT_PAUSES_MS[-1]
+        feed.doubt_pause_ms = DOUBT_PAUSES_MS[0] if quiet else min(2 * feed.doubt_pause_ms, DOUBT_PAUSES_MS[-1])
+        feed.doubted_ms = clock.now_ms()
+        self._lose(feed, "it sent what cannot be read")
+        self._restore(feed)
 
     # What a subclass says ----------------------------------------------------------------------------------------------
 
     def _on_frame(self, feed: Feed, frame: Frame) -> None:
         """Take one frame."""
         raise NotImplementedError
+
+    def _kind(self, frame: Frame) -> str:
+        """Return the kind of a frame that is refused, one of a few."""
+        return "frame"
+
+    def _on_untimely(self) -> None:
+        """Take note that a frame carried a time that the exchange's clock cannot have reached."""
 
     def _interrupted(self, feed: Feed) -> None:
         """Take note that frames of a feed may have been missed."""
@@ -184,7 +239,7 @@ class Feeds:
         if self._closing or socket is not feed.socket:
             return
         if kind == UNREADABLE:
-            raise WireError(f"the {feed.name} stream sent a frame that is no JSON object: {text}")
+            raise WireError(f"it is no JSON object: {text}")
         if kind == RECONNECTED:
             feed.since_ms = self._tasks.clock.now_ms()
             self._interrupted(feed)
@@ -294,6 +349,7 @@ class Feeds:
         return {
             feed.name: {
                 "lost": feed.lost,
+                "refused": sum(n for kind, n in self.refused.counts.items() if kind.startswith(f"{feed.name} ")),
                 "reopened": feed.reopened + (feed.socket.reconnections if feed.socket is not None else 0),
                 "streams": {
                     name: {**stream.lag.summary(), "age_ms": now - stream.heard_ms if stream.heard_ms else None}

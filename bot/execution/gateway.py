@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from bot.core.errors import BotError
+from bot.core.errors import BotError, WireError
 from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import interval_ms
-from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
+from bot.core.types import Income, Instrument, Kline, OrderReport, PositionReport, Quote, Tier
 from bot.execution import replies, wire
 from bot.execution.client import LocalClient
 from bot.execution.limits import Lane, Limits
+from bot.execution.models_rest import AccountConfig, Listed, Order, SymbolConfig, Trade
 from bot.execution.outcomes import (
     NO_SUCH_ORDER,
     NOT_PERMITTED,
@@ -22,7 +23,6 @@ from bot.execution.outcomes import (
     ReadFailed,
     Rejected,
     Unknown,
-    translate,
 )
 from bot.execution.rest import LONG_PATIENCE_MS, PATIENCE_MS, Call, Rest
 from bot.execution.stamps import SENDING
@@ -55,28 +55,46 @@ class Gateway(Rest):
 
     async def load_session(self, symbols: Sequence[str], *, venue: str) -> SessionStarted:
         """Read what the venue is and allows: filters, maintenance tiers, fees, wallet, request limits."""
-        info = await self._read("the instruments", self.client.futures_exchange_info, LONG_PATIENCE_MS)
-        brackets = await self._read("the leverage brackets", self.client.futures_leverage_bracket, LONG_PATIENCE_MS)
-        commissions = {}
-        for symbol in symbols:
-            name = f"the commission of {symbol}"
-            commissions[symbol] = await self._read(name, self.client.futures_commission_rate, symbol=symbol)
-        listed = {str(wire.need(line, "symbol")) for line in wire.need(info, "symbols")}
-        if missing := [symbol for symbol in symbols if symbol not in listed]:
-            raise ReadFailed(f"the exchange does not list {', '.join(missing)}: check data.symbols")
-        instruments = replies.instruments(info, brackets, commissions, symbols=symbols)
-        self.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
-        for name, value in replies.rate_limits(info).items():
-            setattr(self.limits, f"{name}_limit", value)
-        self.funding_hours = replies.funding_hours(
-            await self._read("the funding intervals", self.client.futures_v1_get_funding_info, LONG_PATIENCE_MS)
+        client = self.client
+        info = await self._read(
+            "the instruments",
+            client.futures_exchange_info,
+            LONG_PATIENCE_MS,
+            parse=lambda payload: replies.listing(payload, symbols),
         )
+        if missing := [symbol for symbol in symbols if symbol not in info.symbols]:
+            raise ReadFailed(f"the exchange does not list {', '.join(missing)}: check data.symbols")
+        tiers = await self._read(
+            "the leverage brackets",
+            client.futures_leverage_bracket,
+            LONG_PATIENCE_MS,
+            parse=lambda payload: replies.tiers_of(payload, symbols),
+        )
+        instruments = tuple([await self._instrument(info.symbols[s], tiers[s]) for s in symbols])
+        self.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
+        for name, value in info.limits.items():
+            setattr(self.limits, f"{name}_limit", value)
+        await self._load_funding_hours()
         wallet = await self.wallet()
         return SessionStarted(self.tasks.clock.now_ms(), venue, wallet, instruments)
 
+    async def _instrument(self, info: Listed, tiers: tuple[Tier, ...]) -> Instrument:
+        symbol = info.symbol
+        return await self._read(
+            f"the commission of {symbol}",
+            self.client.futures_commission_rate,
+            parse=lambda payload: replies.instrument(info, tiers, replies.commission(payload, symbol)),
+            symbol=symbol,
+        )
+
+    async def _load_funding_hours(self) -> None:
+        call = self.client.futures_v1_get_funding_info
+        name = "the funding intervals"
+        self.funding_hours = await self._read(name, call, LONG_PATIENCE_MS, parse=replies.funding_hours)
+
     async def wallet(self) -> Decimal:
         """Return the wallet balance in quote."""
-        return replies.wallet_balance(await self._read("the balance", self.client.futures_account_balance))
+        return await self._read("the balance", self.client.futures_account_balance, parse=replies.wallet_balance)
 
     async def prepare(self, symbols: Iterable[str], leverage: int) -> Prepared:
         """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what holds.
@@ -100,16 +118,16 @@ class Gateway(Rest):
             call = self.client.futures_change_leverage
             await self._set(name, 0, warnings, call, symbol=symbol, leverage=str(leverage))
         account = await self.account_config()
-        if wire.truth(account, "dualSidePosition"):
+        if account.is_hedged:
             raise BotError(
                 "the account is in hedge mode and could not be switched: close its positions and orders first"
             )
         found: dict[str, int] = {}
         for symbol in symbols:
             config = await self.symbol_config(symbol)
-            if str(wire.need(config, "marginType")).upper() not in ("ISOLATED", "ISOLATED_MARGIN"):
+            if not config.is_isolated:
                 raise BotError(f"{symbol} is on cross margin and could not be switched: close its position first")
-            found[symbol] = wire.integer(config, "leverage")
+            found[symbol] = config.leverage
         return Prepared(found, tuple(warnings))
 
     async def _set(self, what: str, fine: int, warnings: list[str], call: Call, **params: Any) -> None:
@@ -127,24 +145,23 @@ class Gateway(Rest):
         log.warning("%s", warning)
         warnings.append(warning)
 
-    async def account_config(self) -> wire.Payload:
+    async def account_config(self) -> AccountConfig:
         """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""
-        reply: wire.Payload = await self._read("the account's settings", self.client.futures_account_config)
-        return reply
+        call = self.client.futures_account_config
+        return await self._read("the account's settings", call, parse=replies.account_config)
 
     async def fees_in_bnb(self) -> bool:
         """Return whether the account pays its fees in BNB as long as it has any."""
-        reply: wire.Payload = await self._read("how fees are paid", self.client.futures_v1_get_fee_burn)
-        return wire.truth(reply, "feeBurn")
+        return await self._read("how fees are paid", self.client.futures_v1_get_fee_burn, parse=replies.fees_in_bnb)
 
-    async def symbol_config(self, symbol: str) -> wire.Payload:
+    async def symbol_config(self, symbol: str) -> SymbolConfig:
         """Return symbolConfig of one symbol: margin type and leverage."""
-        reply = await self._read(f"the settings of {symbol}", self.client.futures_symbol_config, symbol=symbol)
-        for line in reply:
-            if wire.need(line, "symbol") == symbol:
-                found: wire.Payload = line
-                return found
-        raise ReadFailed(f"the exchange tells no settings for {symbol}")
+        return await self._read(
+            f"the settings of {symbol}",
+            self.client.futures_symbol_config,
+            parse=lambda payload: replies.symbol_config(payload, symbol),
+            symbol=symbol,
+        )
 
     # Market ------------------------------------------------------------------------------------------------------------
 
@@ -165,9 +182,14 @@ class Gateway(Rest):
             params = {"symbol": symbol, "interval": interval, "startTime": str(start_ms), "endTime": str(last_open)}
             patience = PATIENCE_MS if limit == 99 else LONG_PATIENCE_MS
             name, call = f"klines of {symbol}", self.client.futures_klines
-            rows = await self._read(name, call, patience, **params, limit=str(limit))
-            page = [replies.kline(row, symbol, interval_ms=step) for row in rows]
-            page = [bar for bar in page if start_ms <= bar.open_ms <= last_open]
+
+            def parse(payload: Any) -> list[Kline]:
+                rows = replies.klines(payload, symbol, interval_ms=step)
+                self._in_time(bar.open_ms for bar in rows)
+                return rows
+
+            rows = await self._read(name, call, patience, parse=parse, **params, limit=str(limit))
+            page = [bar for bar in rows if start_ms <= bar.open_ms <= last_open]
             if not page:
                 return result
             result.extend(page)
@@ -176,74 +198,100 @@ class Gateway(Rest):
     async def funding(self, symbol: str) -> Funding:
         """Return the current funding of one symbol."""
         if not self.funding_hours:
-            call = self.client.futures_v1_get_funding_info
-            reply = await self._read("the funding intervals", call, LONG_PATIENCE_MS)
-            self.funding_hours = replies.funding_hours(reply)
-        reply = await self._read(f"the funding of {symbol}", self.client.futures_mark_price, symbol=symbol)
-        return replies.funding(reply, hours=self.funding_hours.get(symbol, 8))
+            await self._load_funding_hours()
+
+        def parse(payload: Any) -> Funding:
+            found = replies.funding(payload, symbol, hours=self.funding_hours.get(symbol, 8))
+            self._in_time((found.at_ms,))
+            return found
+
+        return await self._read(f"the funding of {symbol}", self.client.futures_mark_price, parse=parse, symbol=symbol)
 
     async def quote(self, symbol: str) -> Quote:
         """Return best bid and ask of one symbol."""
-        book = await self._read(f"the book of {symbol}", self.client.futures_orderbook_ticker, symbol=symbol)
-        names = ("bidPrice", "bidQty", "askPrice", "askQty")
-        bid, bid_qty, ask, ask_qty = (wire.number(book, name) for name in names)
-        return Quote(bid, bid_qty, ask, ask_qty)
+        return await self._read(
+            f"the book of {symbol}",
+            self.client.futures_orderbook_ticker,
+            parse=lambda payload: replies.quote(payload, symbol),
+            symbol=symbol,
+        )
 
     # Account -----------------------------------------------------------------------------------------------------------
 
     async def positions(self, symbols: Sequence[str] = ()) -> tuple[PositionReport, ...]:
         """Return the positions that are not flat (of `symbols`, or all)."""
-        lines = await self._read("the positions", self.client.futures_position_information)
-        reports = [replies.position_report(line) for line in lines]
+
+        def parse(payload: Any) -> list[PositionReport]:
+            found = replies.positions(payload)
+            self._in_time(report.update_ms for report in found)
+            return found
+
+        reports = await self._read("the positions", self.client.futures_position_information, parse=parse)
         return tuple(r for r in reports if r.qty != 0 and (not symbols or r.symbol in symbols))
 
     async def open_orders(self, symbols: Sequence[str]) -> tuple[OrderReport, ...]:
         """Return the working orders of `symbols`, regular and algo."""
 
-        async def regular(symbol: str) -> list[OrderReport | None]:
-            lines = await self._read(f"orders of {symbol}", self.client.futures_get_open_orders, symbol=symbol)
-            for line in lines:
-                self._remember(line)
-            return [replies.order_report(line) for line in lines]
+        async def regular(symbol: str) -> list[OrderReport]:
+            def parse(payload: Any) -> list[Order]:
+                found = replies.orders(payload, symbol)
+                self._in_time(order.update_ms for order in found)
+                return found
 
-        async def algo(symbol: str) -> list[OrderReport | None]:
-            lines = await self._read(f"stops of {symbol}", self.client.futures_get_open_algo_orders, symbol=symbol)
-            return [replies.algo_report(line) for line in lines]
+            call = self.client.futures_get_open_orders
+            found = await self._read(f"orders of {symbol}", call, parse=parse, symbol=symbol)
+            for order in found:
+                self._remember(order.symbol, order.order_id, order.client_id)
+            return [report for order in found if (report := replies.order_report(order)) is not None]
+
+        async def algo(symbol: str) -> list[OrderReport]:
+            def parse(payload: Any) -> list[OrderReport]:
+                found = replies.algo_reports(payload, symbol)
+                self._in_time(report.update_ms for report in found)
+                return found
+
+            call = self.client.futures_get_open_algo_orders
+            return await self._read(f"stops of {symbol}", call, parse=parse, symbol=symbol)
 
         parts = await self.tasks.together(*(read(s) for s in symbols for read in (regular, algo)))
-        return tuple(report for part in parts for report in part if report is not None)
+        return tuple(report for part in parts for report in part)
 
     async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
         """Return our trades of one symbol since a time, with the client ids of their orders."""
+
+        def parse(payload: Any) -> list[Trade]:
+            found = replies.trades(payload, symbol)
+            self._in_time(trade.at_ms for trade in found)
+            return found
+
         now = self.tasks.clock.now_ms()
-        start, seen = min(since_ms, now), dict[int, wire.Payload]()
+        start, seen = min(since_ms, now), dict[int, Trade]()
         while start <= now:
             end = start + TRADES_WINDOW_MS
             lines = await self._read(
                 f"trades of {symbol}",
                 self.client.futures_account_trades,
+                parse=parse,
                 symbol=symbol,
                 startTime=str(start),
                 endTime=str(end),
                 limit=str(TRADES_LIMIT),
             )
-            fresh = [line for line in lines if wire.integer(line, "id") not in seen]
-            seen.update((wire.integer(line, "id"), line) for line in fresh)
+            fresh = [line for line in lines if line.trade_id not in seen]
+            seen.update((line.trade_id, line) for line in fresh)
             full = len(lines) >= TRADES_LIMIT and bool(fresh)
-            start = max(wire.integer(line, "time") for line in fresh) if full else end + 1
-        trades = sorted(seen.values(), key=lambda line: (wire.integer(line, "time"), wire.integer(line, "id")))
+            start = max(start + 1, *(line.at_ms for line in fresh)) if full else end + 1
         result = []
-        for line in trades:
-            client_id = line.get("clientOrderId") or await self._client_id(symbol, str(wire.need(line, "orderId")))
-            result.append(replies.fill(line, client_id, rates=self.fee_rates))
+        for trade in sorted(seen.values(), key=lambda line: (line.at_ms, line.trade_id)):
+            client_id = trade.client_id or await self._client_id(symbol, trade.order_id)
+            result.append(replies.fill(trade, client_id, rates=self.fee_rates))
         return result
 
-    def _remember(self, order: wire.Payload) -> None:
+    def _remember(self, symbol: str, order_id: str, client_id: str) -> None:
         if len(self._client_ids) > 20_000:
             for key in list(self._client_ids)[:10_000]:
                 del self._client_ids[key]
-        if order.get("orderId") and order.get("clientOrderId"):
-            self._client_ids[(str(order.get("symbol")), str(order["orderId"]))] = str(order["clientOrderId"])
+        self._client_ids[symbol, order_id] = client_id
 
     def know_orders(self, orders: Iterable[tuple[str, str, str]]) -> None:
         """Take symbol, number and client id of orders, so that trades of theirs need no question."""
@@ -252,24 +300,33 @@ class Gateway(Rest):
     async def _client_id(self, symbol: str, order_id: str) -> str:
         key = (symbol, order_id)
         if key not in self._client_ids:
-            call = self.client.futures_get_order
-            order = await self._read(f"order {order_id} of {symbol}", call, symbol=symbol, orderId=order_id)
-            self._client_ids[key] = str(wire.need(order, "clientOrderId"))
+            self._client_ids[key] = await self._read(
+                f"order {order_id} of {symbol}",
+                self.client.futures_get_order,
+                parse=lambda payload: replies.client_id(payload, symbol, order_id),
+                symbol=symbol,
+                orderId=order_id,
+            )
         return self._client_ids[key]
 
     async def income(self, since_ms: int) -> tuple[Income, ...]:
         """Return the account's bookings in quote since a time, oldest first."""
+
+        def parse(payload: Any) -> tuple[int, list[Income]]:
+            count, entries = replies.incomes(payload)
+            self._in_time(entry.at_ms for entry in entries)
+            return count, entries
+
         found: dict[tuple[str, int], Income] = {}
         start = since_ms
         while True:
             call, name = self.client.futures_income_history, "the account's bookings"
-            lines = await self._read(name, call, startTime=str(start), limit=str(TRADES_LIMIT))
-            page = [entry for line in lines if (entry := replies.income(line)) is not None]
+            count, page = await self._read(name, call, parse=parse, startTime=str(start), limit=str(TRADES_LIMIT))
             fresh = [entry for entry in page if (entry.kind, entry.number) not in found]
             found.update(((entry.kind, entry.number), entry) for entry in fresh)
-            if len(lines) < TRADES_LIMIT or not fresh:
+            if count < TRADES_LIMIT or not fresh:
                 return tuple(sorted(found.values(), key=lambda entry: (entry.at_ms, entry.number)))
-            start = max(entry.at_ms for entry in fresh)
+            start = max(start + 1, *(entry.at_ms for entry in fresh))
 
     async def snapshot(self, symbols: Sequence[str], since_ms: int, *, income_since_ms: int = 0) -> AccountSnapshot:
         """Return positions, wallet, working orders and the fills since a time, as of one instant.
@@ -303,21 +360,21 @@ class Gateway(Rest):
         SENDING.set(intent.client_id)  # for this task and those that it starts
         outcome = await self._write(lane, call, wire.place_params(intent))
         SENDING.set("")
-        return self._with_update(outcome, algo=intent.algo)
+        return self._with_update(outcome, intent.client_id, intent.symbol, algo=intent.algo)
 
     async def cancel(self, intent: CancelOrder, *, known: PlaceOrder | None = None) -> Outcome:
         """Cancel one order; `known` is the order as it was placed, for a stop's reply tells nothing of it."""
         call = self.client.futures_cancel_algo_order if intent.algo else self.client.futures_cancel_order
         outcome = await self._write(Lane.EXIT, call, wire.cancel_params(intent), PATIENCE_MS)
         if not intent.algo or not isinstance(outcome, Accepted):
-            return self._with_update(outcome, algo=False)
+            return self._with_update(outcome, intent.client_id, intent.symbol, algo=False)
         if known is None:
             return await self.query(intent.client_id, intent.symbol, algo=True)
         now = self.tasks.clock.now_ms()
         try:
-            update = replies.canceled(outcome.payload, side=known.side, qty=known.qty, at_ms=now, symbol=known.symbol)
-        except Exception as error:
-            return translate(error)
+            update = replies.canceled(outcome.payload, known, at_ms=now)
+        except WireError as error:
+            return self._unfit("cancel", error)
         return Accepted(outcome.payload, update)
 
     async def query(self, client_id: str, symbol: str, *, algo: bool = False) -> Outcome:
@@ -328,11 +385,12 @@ class Gateway(Rest):
         await self.limits.clearance(Lane.QUERY)
         call = self.client.futures_get_algo_order if algo else self.client.futures_get_order
         params = self._lookup(client_id, symbol, algo=algo)
-        outcome = self._with_update(await self._send(call, params, PATIENCE_MS), algo=algo)
+        outcome = self._with_update(await self._send(call, params, PATIENCE_MS), client_id, symbol, algo=algo)
         if algo and isinstance(outcome, Accepted) and replies.has_triggered(outcome.payload):
             params = self._lookup(client_id, symbol, algo=False)
             call = self.client.futures_get_order
-            regular = self._with_update(await self._send(call, params, PATIENCE_MS), algo=False)
+            reply = await self._send(call, params, PATIENCE_MS)
+            regular = self._with_update(reply, client_id, symbol, algo=False)
             if isinstance(regular, Accepted):
                 return regular
         return outcome
@@ -341,16 +399,20 @@ class Gateway(Rest):
     def _lookup(client_id: str, symbol: str, *, algo: bool) -> dict[str, Any]:
         return dict(wire.lookup_params(client_id, symbol, algo=algo))
 
-    def _with_update(self, outcome: Outcome, *, algo: bool) -> Outcome:
-        """Read the order's state from an accepted reply; one that cannot be read leaves the outcome unknown."""
+    def _with_update(self, outcome: Outcome, client_id: str, symbol: str, *, algo: bool) -> Outcome:
+        """Read the order's state from an accepted reply; one that does not fit leaves the outcome unknown."""
         if not isinstance(outcome, Accepted):
             return outcome
         try:
             update = (replies.algo_order_update if algo else replies.order_update)(outcome.payload)
-        except Exception as error:
-            return translate(error)
+            if update.client_id != client_id:
+                raise WireError(f"the exchange answered about order {update.client_id} when {client_id} was asked for")
+            replies.about(symbol, update.symbol)
+            self._in_time((update.at_ms,))
+        except WireError as error:
+            return self._unfit("order", error)
         if not algo:
-            self._remember(outcome.payload)
+            self._remember(symbol, update.order_id, client_id)
         return Accepted(outcome.payload, update)
 
     async def find_trades(self, client_id: str, symbol: str, since_ms: int) -> OrderUpdate | None:
@@ -364,9 +426,15 @@ class Gateway(Rest):
         return None
 
     async def set_leverage(self, symbol: str, leverage: int) -> Outcome:
-        """Set one symbol's leverage."""
+        """Set one symbol's leverage; accepted with the leverage that holds as its payload."""
         call = self.client.futures_change_leverage
-        return await self._write(Lane.EXIT, call, {"symbol": symbol, "leverage": str(leverage)})
+        outcome = await self._write(Lane.EXIT, call, {"symbol": symbol, "leverage": str(leverage)})
+        if not isinstance(outcome, Accepted):
+            return outcome
+        try:
+            return Accepted(replies.leverage(outcome.payload, symbol))
+        except WireError as error:
+            return self._unfit("leverage", error)
 
     async def cancel_all(self, symbol: str) -> list[Outcome]:
         """Cancel every order of one symbol, regular and algo (`flatten` without a running bot)."""

@@ -20,6 +20,9 @@ from bot.execution.tasks import Latch, Tasks
 WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 ORDERS_10S_HEADER = "X-MBX-ORDER-COUNT-10S"
 ORDERS_1M_HEADER = "X-MBX-ORDER-COUNT-1M"
+NUMBER = re.compile(r"[0-9]{1,9}")
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+LONGEST_BAN_MS = 3 * 86_400_000  # Binance's own: a header that says more is wrong
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
@@ -95,22 +98,23 @@ class Limits:
         now = self._tasks.clock.now_ms()
         for header, window in self._windows.items():
             value = headers.get(header, "")
-            if value.isdigit():
+            if NUMBER.fullmatch(value):
                 self._used[header] = (now // window, int(value))
 
     def observe_refusal(self, status: int, headers: Mapping[str, str], message: str) -> None:
         """Note an HTTP 429 or 418 and pause for as long as it says (seconds; else a minute, or two for a ban)."""
         if status not in (418, 429):
             return
-        try:
-            delay_ms = float(headers.get("Retry-After", "")) * 1000
-        except ValueError:
+        told = headers.get("Retry-After", "")
+        if SECONDS.fullmatch(told):
+            delay_ms = float(told) * 1000
+        else:
             until = BANNED_UNTIL.search(message)
             if until:
                 delay_ms = int(until.group(1)) - self._tasks.clock.now_ms()
             else:
                 delay_ms = 60_000 if status == 429 else 120_000
-        self.pause(delay_ms, banned=status == 418)
+        self.pause(min(delay_ms, LONGEST_BAN_MS), banned=status == 418)
 
     def pause(self, delay_ms: float, *, banned: bool = False) -> None:
         """Be silent for `delay_ms`; a later call may lengthen it, and a ban stays one."""

@@ -18,6 +18,8 @@ from bot.core.redact import redact
 NO_SUCH_ORDER = -2013
 UNKNOWN_ORDER = -2011
 TOO_MANY_ORDERS = -1015
+LARGEST_CODE = 100_000
+LONGEST_MESSAGE = 500
 BANNED = 418  # the HTTP status
 CLOCK_ERRORS = frozenset({-1021, -5028})  # outside the receiving window: certainly not done
 NOT_PERMITTED = frozenset({-1002, -1022, -2014, -2015, -2017})
@@ -63,14 +65,22 @@ class ReadFailed(BotError):
         self.code = code
 
 
+class Redirected(BotError):
+    """The exchange points to another address: whoever is there, nothing was done here."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 def translate(error: Exception) -> Rejected | Unknown:
     """Return what an exception of the library or of the connection means for the request that raised it."""
     if isinstance(error, BinanceAPIException):
         return _translate_answer(error)
+    if isinstance(error, Redirected):
+        return Rejected(-error.status, str(error))
     if isinstance(error, BinanceRequestException):
         return Unknown(f"unreadable reply: {redact(str(error.message)[:200])}")
-    if isinstance(error, aiohttp.ContentTypeError):
-        return Unknown(f"the reply is no JSON (HTTP {error.status})")
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         return Rejected(0, f"cannot connect: {redact(str(error))}", busy=True)  # nothing was sent
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
@@ -78,7 +88,7 @@ def translate(error: Exception) -> Rejected | Unknown:
     if isinstance(error, (aiohttp.ClientError, OSError)):
         return Unknown(redact(f"connection lost: {type(error).__name__} {error}".rstrip()))
     if isinstance(error, WireError):
-        return Unknown(str(error))
+        return Unknown(redact(str(error)))
     # What else the library may raise while reading a reply (a JSON list as an error body, for one): the request was sent.
     return Unknown(redact(f"{type(error).__name__}: {error}"))
 
@@ -91,9 +101,9 @@ def describe(error: Exception) -> str:
 
 def _translate_answer(error: BinanceAPIException) -> Rejected | Unknown:
     status = int(error.status_code)
-    code = error.code if isinstance(error.code, int) else 0
+    code = error.code if isinstance(error.code, int) and abs(error.code) < LARGEST_CODE else 0
     readable = isinstance(error.message, str) and not error.message.startswith("Invalid JSON error message")
-    message = redact(error.message) if readable else f"HTTP {status} without a readable body"
+    message = redact(error.message[:LONGEST_MESSAGE]) if readable else f"HTTP {status} without a readable body"
     if status in (418, 429) or code == -1003:
         return Rejected(code or -1003, message, limited=True)
     if code == TOO_MANY_ORDERS:

@@ -1,291 +1,116 @@
-"""What Binance answers over REST, turned into events, reports and instruments: pure functions of a reply's JSON."""
+"""What Binance answers over REST, turned into events, reports and instruments: pure functions of a reply's JSON.
 
-from collections.abc import Iterable, Mapping
+What a reply may hold is said by its model (`models_rest.py`). One that does not fit, or that is about another symbol than was
+asked for, is a `WireError`; `rest.py` treats it like a reply that never came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from bot.core.errors import WireError
 from bot.core.events import Fill, Funding, OrderUpdate
+from bot.core.intents import PlaceOrder
 from bot.core.types import (
     Income,
     Instrument,
     Kline,
     OrderReport,
-    OrderSide,
     OrderStatus,
     OrderType,
     PositionReport,
+    Quote,
     Tier,
 )
+from bot.execution import models_rest as models
+from bot.execution.models import shortened
+from bot.execution.models_rest import AccountConfig, AlgoOrder, Order, Permissions, SymbolConfig, Trade
 from bot.execution.wire import (
     CONDITIONAL,
+    ORDER_STATUS,
     QUOTE_ASSET,
     FeeRates,
-    Payload,
     algo_status,
     fee_in_quote,
-    integer,
-    need,
-    number,
-    number_or_zero,
-    shortened,
-    side_of,
+    settlement,
     sound,
-    status_of,
-    truth,
 )
 
 
-def order_update(payload: Payload) -> OrderUpdate:
-    """Return a regular order's state from the reply to its placing, cancelling or query."""
-    status = status_of(payload, "status")
-    if status is OrderStatus.NEW and str(payload.get("origType")) in CONDITIONAL:
-        status = OrderStatus.TRIGGERED
-    return OrderUpdate(
-        at_ms=integer(payload, "updateTime"),
-        client_id=str(need(payload, "clientOrderId")),
-        symbol=str(need(payload, "symbol")),
-        status=status,
-        side=side_of(payload, "side"),
-        qty=number(payload, "origQty"),
-        filled_qty=number(payload, "executedQty"),
-        average_price=number_or_zero(payload, "avgPrice"),
-        order_id=str(need(payload, "orderId")),
-    )
+def about(symbol: str, told: str) -> str:
+    """Return the symbol that was asked for if the reply is about it."""
+    if told != symbol:
+        raise WireError(f"the exchange answered about {told} when {symbol} was asked for")
+    return symbol
 
 
-def algo_order_update(payload: Payload) -> OrderUpdate:
-    """Return an algo order's state from the reply to its placing or query."""
-    qty, filled = number_or_zero(payload, "quantity"), number_or_zero(payload, "actualQty")
-    return OrderUpdate(
-        at_ms=_algo_time(payload),
-        client_id=str(need(payload, "clientAlgoId")),
-        symbol=str(need(payload, "symbol")),
-        status=algo_status(need(payload, "algoStatus"), qty=qty, filled=filled, payload=payload),
-        side=side_of(payload, "side"),
-        qty=qty,
-        filled_qty=filled,
-        average_price=number_or_zero(payload, "actualPrice"),
-        order_id=str(payload.get("actualOrderId") or need(payload, "algoId")),
-        algo=True,
-    )
+# Session --------------------------------------------------------------------------------------------------------------
 
 
-def _algo_time(payload: Payload) -> int:
-    return integer(payload, "updateTime" if payload.get("updateTime") else "createTime")
+def server_time(payload: Any) -> int:
+    """Return the exchange's time."""
+    return models.ServerTime.of(payload).server_ms
 
 
-def has_triggered(payload: Payload) -> bool:
-    """Whether an algo order's reply says that a regular order has taken over."""
-    return need(payload, "algoStatus") in ("TRIGGERING", "TRIGGERED", "FINISHED")
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What exchangeInfo says about the symbols that were asked for, and the venue's limits by their names in `Limits`."""
+
+    symbols: dict[str, models.Listed]
+    limits: dict[str, int]
 
 
-def order_report(payload: Payload) -> OrderReport | None:
-    """Return a line of openOrders; None for a kind of order that the bot does not use (somebody else's)."""
-    name = str(need(payload, "type"))
-    if name not in OrderType.__members__:
-        return None
-    return OrderReport(
-        client_id=str(need(payload, "clientOrderId")),
-        symbol=str(need(payload, "symbol")),
-        side=side_of(payload, "side"),
-        order_type=OrderType(name),
-        status=status_of(payload, "status"),
-        qty=number(payload, "origQty"),
-        filled_qty=number(payload, "executedQty"),
-        average_price=number_or_zero(payload, "avgPrice"),
-        price=number_or_zero(payload, "price"),
-        reduce_only=truth(payload, "reduceOnly"),
-        close_position=truth(payload, "closePosition"),
-        algo=False,
-        update_ms=integer(payload, "updateTime"),
-    )
-
-
-def algo_report(payload: Payload) -> OrderReport | None:
-    """Return a line of openAlgoOrders; None for a kind of order that the bot does not use."""
-    name = str(need(payload, "orderType"))
-    if name not in OrderType.__members__:
-        return None
-    update = algo_order_update(payload)
-    return OrderReport(
-        client_id=update.client_id,
-        symbol=update.symbol,
-        side=update.side,
-        order_type=OrderType(name),
-        status=update.status,
-        qty=update.qty,
-        filled_qty=update.filled_qty,
-        average_price=update.average_price,
-        price=number(payload, "triggerPrice"),
-        reduce_only=truth(payload, "reduceOnly"),
-        close_position=truth(payload, "closePosition"),
-        algo=True,
-        update_ms=update.at_ms,
-    )
-
-
-def position_report(payload: Payload) -> PositionReport:
-    """Return a line of positionRisk (v2 or v3)."""
-    if payload.get("positionSide", "BOTH") != "BOTH":
-        raise WireError("the account is in hedge mode: switch it to one-way mode while flat")
-    return PositionReport(
-        symbol=str(need(payload, "symbol")),
-        qty=number(payload, "positionAmt"),
-        entry_price=number(payload, "entryPrice"),
-        isolated_wallet=number_or_zero(payload, "isolatedWallet"),
-        unrealized=number_or_zero(payload, "unRealizedProfit"),
-        update_ms=integer(payload, "updateTime") if payload.get("updateTime") else 0,
-    )
-
-
-def wallet_balance(payload: Iterable[Payload]) -> Decimal:
-    """Return the quote balance from `GET balance`."""
-    for line in payload:
-        if need(line, "asset") == QUOTE_ASSET:
-            return number(line, "balance")
-    return Decimal(0)
-
-
-def income(payload: Payload) -> Income | None:
-    """Return a line of `GET income`; None for one that is not in quote."""
-    if need(payload, "asset") != QUOTE_ASSET:
-        return None
-    return Income(
-        at_ms=integer(payload, "time"),
-        kind=str(need(payload, "incomeType")),
-        symbol=str(payload.get("symbol") or ""),
-        amount=number(payload, "income"),
-        number=integer(payload, "tranId"),
-    )
-
-
-def fill(payload: Payload, client_id: str, *, rates: FeeRates | None = None) -> Fill:
-    """Return a line of userTrades; the order's client id is not part of it and comes from elsewhere."""
-    qty, price, maker = number(payload, "qty"), number(payload, "price"), truth(payload, "maker")
-    symbol = str(need(payload, "symbol"))
-    return Fill(
-        at_ms=integer(payload, "time"),
-        client_id=client_id,
-        symbol=symbol,
-        side=side_of(payload, "side"),
-        qty=qty,
-        price=price,
-        fee=fee_in_quote(
-            number_or_zero(payload, "commission"),
-            payload.get("commissionAsset"),
-            notional=qty * price,
-            symbol=symbol,
-            maker=maker,
-            rates=rates,
-        ),
-        maker=maker,
-        trade_id=integer(payload, "id"),
-        realized=number_or_zero(payload, "realizedPnl"),
-    )
-
-
-def kline(row: Any, symbol: str, *, interval_ms: int) -> Kline:
-    """Return a row of `GET klines` (the last one is still forming: the caller looks at the clock)."""
-    try:
-        result = Kline(
-            symbol=symbol,
-            interval_ms=interval_ms,
-            open_ms=int(row[0]),
-            open=float(row[1]),
-            high=float(row[2]),
-            low=float(row[3]),
-            close=float(row[4]),
-            volume=float(row[5]),
-            taker_buy_volume=float(row[9]),
-        )
-    except (IndexError, TypeError, ValueError, KeyError):
-        raise WireError(f"cannot read a kline row of {symbol}: {shortened(row)}") from None
-    return sound(result)
-
-
-def funding(payload: Payload, *, hours: int) -> Funding:
-    """Return `GET premiumIndex` of one symbol as its current funding."""
-    return Funding(
-        at_ms=integer(payload, "time"),
-        symbol=str(need(payload, "symbol")),
-        mark=number(payload, "markPrice"),
-        rate=number_or_zero(payload, "lastFundingRate"),
-        next_funding_ms=integer(payload, "nextFundingTime"),
-        interval_hours=hours,
-    )
-
-
-def funding_hours(payload: Iterable[Payload]) -> dict[str, int]:
-    """Return the funding interval of the symbols that `GET fundingInfo` lists; all others have 8 hours."""
-    return {
-        str(line["symbol"]): integer(line, "fundingIntervalHours")
-        for line in payload
-        if "symbol" in line and "fundingIntervalHours" in line
-    }
-
-
-def rate_limits(exchange_info: Payload) -> dict[str, int]:
-    """Return the venue's limits by the names that `limits.Limits` takes."""
+def listing(payload: Any, symbols: Sequence[str]) -> Listing:
+    """Return exchangeInfo; a symbol that it does not list is missing from the result."""
+    info = models.ExchangeInfo.of(payload)
+    found = models.lines(info.symbols, "symbol", lambda symbol: symbol in symbols, models.Listed)
+    if len({line.symbol for line in found}) != len(found):
+        raise WireError(f"the exchange lists a symbol twice: {shortened(found)}")
     names = {
         ("REQUEST_WEIGHT", "MINUTE"): "weight",
         ("ORDERS", "SECOND"): "orders_10s",
         ("ORDERS", "MINUTE"): "orders_1m",
     }
-    found: dict[str, int] = {}
-    for line in exchange_info.get("rateLimits", ()):
-        name = names.get((line.get("rateLimitType"), line.get("interval")))
-        if name is not None:
-            found[name] = integer(line, "limit")
+    limits = {name: line.limit for line in info.rate_limits if (name := names.get((line.kind, line.interval)))}
+    return Listing({line.symbol: line for line in found}, limits)
+
+
+def tiers_of(brackets: Any, symbols: Sequence[str]) -> dict[str, tuple[Tier, ...]]:
+    """Return the maintenance tiers of `symbols`, smallest first."""
+    found = models.lines(brackets, "symbol", lambda symbol: symbol in symbols, models.Brackets)
+    result = {}
+    for symbol in symbols:
+        line = models.one([each for each in found if each.symbol == symbol], f"brackets of {symbol}", brackets)
+        ordered = sorted(line.brackets, key=lambda tier: tier.cap)
+        result[symbol] = tuple(Tier(cap=t.cap, max_leverage=t.max_leverage, rate=t.rate, cum=t.cum) for t in ordered)
+    return result
+
+
+def commission(payload: Any, symbol: str) -> models.Commission:
+    """Return commissionRate of one symbol."""
+    found = models.Commission.of(payload)
+    about(symbol, found.symbol)
     return found
 
 
-def instruments(
-    exchange_info: Payload,
-    brackets: Iterable[Payload],
-    commissions: Mapping[str, Payload],
-    *,
-    symbols: Iterable[str],
-) -> tuple[Instrument, ...]:
-    """Return the instruments of `symbols` from exchangeInfo, leverageBracket and commissionRate."""
-    listed = {str(need(line, "symbol")): line for line in need(exchange_info, "symbols")}
-    tiers = {str(need(line, "symbol")): line for line in brackets}
-    result = []
-    for symbol in symbols:
-        if symbol not in listed:
-            raise WireError(f"the exchange does not list {symbol}")
-        if symbol not in tiers:
-            raise WireError(f"the exchange tells no leverage brackets for {symbol}")
-        result.append(instrument(listed[symbol], tiers[symbol], commissions[symbol]))
-    return tuple(result)
-
-
-def instrument(info: Payload, bracket: Payload, commission: Payload) -> Instrument:
+def instrument(info: models.Listed, tiers: tuple[Tier, ...], fees: models.Commission) -> Instrument:
     """Return one instrument; filters count, `pricePrecision` and `quantityPrecision` do not."""
-    filters = {str(need(f, "filterType")): f for f in need(info, "filters")}
-    price, lot = need(filters, "PRICE_FILTER"), need(filters, "LOT_SIZE")
-    market_lot = filters.get("MARKET_LOT_SIZE", lot)
-    tiers = tuple(
-        Tier(
-            cap=number(line, "notionalCap"),
-            max_leverage=integer(line, "initialLeverage"),
-            rate=number(line, "maintMarginRatio"),
-            cum=number(line, "cum"),
-        )
-        for line in sorted(need(bracket, "brackets"), key=lambda line: number(line, "notionalCap"))
-    )
+    filters = {str(line.get("filterType")): line for line in info.filters}
+    price, lot = models.PriceFilter.of(filters.get("PRICE_FILTER")), models.LotFilter.of(filters.get("LOT_SIZE"))
+    market = filters.get("MARKET_LOT_SIZE")
     return Instrument(
-        symbol=str(need(info, "symbol")),
-        tick=_plain(number(price, "tickSize")),
-        lot=_plain(number(lot, "stepSize")),
-        min_qty=_plain(number(lot, "minQty")),
-        max_qty=_plain(number(lot, "maxQty")),
-        market_max_qty=_plain(number(market_lot, "maxQty")),
-        min_notional=_plain(number(need(filters, "MIN_NOTIONAL"), "notional")),
+        symbol=info.symbol,
+        tick=_plain(price.tick),
+        lot=_plain(lot.step),
+        min_qty=_plain(lot.min_qty),
+        max_qty=_plain(lot.max_qty),
+        market_max_qty=_plain(lot.max_qty if market is None else models.MarketLotFilter.of(market).max_qty),
+        min_notional=_plain(models.NotionalFilter.of(filters.get("MIN_NOTIONAL")).notional),
         tiers=tiers,
-        maker_fee=number(commission, "makerCommissionRate"),
-        taker_fee=number(commission, "takerCommissionRate"),
-        trading=need(info, "status") == "TRADING",
+        maker_fee=fees.maker,
+        taker_fee=fees.taker,
+        trading=info.status == "TRADING",
     )
 
 
@@ -300,20 +125,282 @@ def _plain(value: Decimal) -> Decimal:
     return short.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else short
 
 
-def canceled(payload: Payload, *, side: OrderSide, qty: Decimal, at_ms: int, symbol: str) -> OrderUpdate:
+def funding_hours(payload: Any) -> dict[str, int]:
+    """Return the funding interval of the symbols that `GET fundingInfo` lists; all others have 8 hours."""
+    return {line.symbol: line.hours for line in models.lines(payload, "symbol", lambda _: True, models.FundingHours)}
+
+
+# The account's settings -----------------------------------------------------------------------------------------------
+
+
+def account_config(payload: Any) -> AccountConfig:
+    """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""
+    return AccountConfig.of(payload)
+
+
+def symbol_config(payload: Any, symbol: str) -> SymbolConfig:
+    """Return symbolConfig of one symbol: margin type and leverage."""
+    found = models.lines(payload, "symbol", lambda name: name == symbol, SymbolConfig)
+    return models.one(found, f"settings of {symbol}", payload)
+
+
+def leverage(payload: Any, symbol: str) -> int:
+    """Return which leverage `POST leverage` set."""
+    found = models.LeverageReply.of(payload)
+    about(symbol, found.symbol)
+    return found.leverage
+
+
+def fees_in_bnb(payload: Any) -> bool:
+    """Return whether the account pays its fees in BNB as long as it has any."""
+    return models.FeeBurn.of(payload).in_bnb
+
+
+def permissions(payload: Any) -> Permissions:
+    """Return what the key may do."""
+    return Permissions.of(payload)
+
+
+# Market ---------------------------------------------------------------------------------------------------------------
+
+
+def klines(payload: Any, symbol: str, *, interval_ms: int) -> list[Kline]:
+    """Return the rows of `GET klines` (the last one may still be forming: the caller looks at the clock)."""
+    result: list[Kline] = []
+    for row in models.kline_rows(payload):
+        open_ms = row[0]
+        if open_ms % interval_ms or (result and open_ms <= result[-1].open_ms):
+            raise WireError(f"the exchange's kline of {symbol} at {open_ms} is off the grid or out of order")
+        result.append(sound(Kline(symbol, interval_ms, open_ms, row[1], row[2], row[3], row[4], row[5], row[9])))
+    return result
+
+
+def funding(payload: Any, symbol: str, *, hours: int) -> Funding:
+    """Return `GET premiumIndex` of one symbol as its current funding."""
+    found = models.PremiumIndex.of(payload)
+    return Funding(
+        at_ms=found.at_ms,
+        symbol=about(symbol, found.symbol),
+        mark=found.mark,
+        rate=found.rate,
+        next_funding_ms=settlement(found.next_funding_ms, found.at_ms),
+        interval_hours=hours,
+    )
+
+
+def quote(payload: Any, symbol: str) -> Quote:
+    """Return best bid and ask of one symbol."""
+    found = models.BookTicker.of(payload)
+    about(symbol, found.symbol)
+    return Quote(found.bid, found.bid_qty, found.ask, found.ask_qty)
+
+
+# Orders ---------------------------------------------------------------------------------------------------------------
+
+
+def order_update(payload: Any) -> OrderUpdate:
+    """Return a regular order's state from the reply to its placing, cancelling or query."""
+    order = Order.of(payload)
+    return OrderUpdate(
+        at_ms=order.update_ms,
+        client_id=order.client_id,
+        symbol=order.symbol,
+        status=_status(order),
+        side=order.side,
+        qty=order.qty,
+        filled_qty=order.filled_qty,
+        average_price=order.average_price,
+        order_id=order.order_id,
+    )
+
+
+def _status(order: Order) -> OrderStatus:
+    status = ORDER_STATUS[order.state]
+    return OrderStatus.TRIGGERED if status is OrderStatus.NEW and order.original_kind in CONDITIONAL else status
+
+
+def algo_order_update(payload: Any) -> OrderUpdate:
+    """Return an algo order's state from the reply to its placing or query."""
+    return _algo_update(AlgoOrder.of(payload))
+
+
+def _algo_update(order: AlgoOrder) -> OrderUpdate:
+    return OrderUpdate(
+        at_ms=order.update_ms,
+        client_id=order.client_id,
+        symbol=order.symbol,
+        status=algo_status(order.state, qty=order.qty, filled=order.filled_qty),
+        side=order.side,
+        qty=order.qty,
+        filled_qty=order.filled_qty,
+        average_price=order.average_price,
+        order_id=order.order_id or order.algo_id,
+        algo=True,
+    )
+
+
+def has_triggered(payload: Any) -> bool:
+    """Whether an algo order's reply says that a regular order has taken over."""
+    return AlgoOrder.of(payload).state in ("TRIGGERING", "TRIGGERED", "FINISHED")
+
+
+def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
     """Return the state that a successful `DELETE algoOrder` implies: its reply only repeats the ids.
 
     Only an order that has not triggered can be cancelled there, so nothing of it has been filled.
     """
+    found = models.AlgoCanceled.of(payload)
+    if found.client_id != known.client_id:
+        raise WireError(f"the exchange answered about order {found.client_id} when {known.client_id} was asked for")
     return OrderUpdate(
         at_ms=at_ms,
-        client_id=str(need(payload, "clientAlgoId")),
-        symbol=symbol,
+        client_id=known.client_id,
+        symbol=known.symbol,
         status=OrderStatus.CANCELED,
-        side=side,
-        qty=qty,
+        side=known.side,
+        qty=known.qty,
         filled_qty=Decimal(0),
         average_price=Decimal(0),
-        order_id=str(need(payload, "algoId")),
+        order_id=found.algo_id,
         algo=True,
+    )
+
+
+def client_id(payload: Any, symbol: str, order_id: str) -> str:
+    """Return the client id of the order that was asked for by its number."""
+    order = Order.of(payload)
+    about(symbol, order.symbol)
+    if order.order_id != order_id:
+        raise WireError(f"the exchange answered about order {order.order_id} when {order_id} was asked for")
+    return order.client_id
+
+
+def orders(payload: Any, symbol: str) -> list[Order]:
+    """Return the lines of `GET openOrders` of one symbol."""
+    found = models.orders(payload)
+    for order in found:
+        about(symbol, order.symbol)
+    return found
+
+
+def order_report(order: Order) -> OrderReport | None:
+    """Return a working order; None for a kind of order that the bot does not use (somebody else's)."""
+    if order.kind not in OrderType.__members__:
+        return None
+    return OrderReport(
+        client_id=order.client_id,
+        symbol=order.symbol,
+        side=order.side,
+        order_type=OrderType(order.kind),
+        status=ORDER_STATUS[order.state],
+        qty=order.qty,
+        filled_qty=order.filled_qty,
+        average_price=order.average_price,
+        price=order.price,
+        reduce_only=order.reduce_only,
+        close_position=order.close_position,
+        algo=False,
+        update_ms=order.update_ms,
+    )
+
+
+def algo_reports(payload: Any, symbol: str) -> list[OrderReport]:
+    """Return the stops of `GET openAlgoOrders` of one symbol, without the kinds that the bot does not use."""
+    found = models.algo_orders(payload)
+    for order in found:
+        about(symbol, order.symbol)
+    return [report for order in found if (report := algo_report(order)) is not None]
+
+
+def algo_report(order: AlgoOrder) -> OrderReport | None:
+    """Return a working stop; None for a kind of order that the bot does not use."""
+    if order.kind not in OrderType.__members__:
+        return None
+    update = _algo_update(order)
+    return OrderReport(
+        client_id=update.client_id,
+        symbol=update.symbol,
+        side=update.side,
+        order_type=OrderType(order.kind),
+        status=update.status,
+        qty=update.qty,
+        filled_qty=update.filled_qty,
+        average_price=update.average_price,
+        price=order.trigger_price,
+        reduce_only=order.reduce_only,
+        close_position=order.close_position,
+        algo=True,
+        update_ms=update.at_ms,
+    )
+
+
+# Account --------------------------------------------------------------------------------------------------------------
+
+
+def positions(payload: Any) -> list[PositionReport]:
+    """Return positionRisk (v2 or v3), each symbol once; hedge mode shows in its lines too and is refused."""
+    found = [position_report(line) for line in models.positions(payload)]
+    if len({report.symbol for report in found}) != len(found):
+        raise WireError(f"the exchange's reply holds a position twice: {shortened(payload)}")
+    return found
+
+
+def position_report(line: models.Position) -> PositionReport:
+    """Return one position."""
+    if line.position_side not in ("BOTH", ""):
+        raise WireError("the account is in hedge mode: switch it to one-way mode while flat")
+    return PositionReport(
+        symbol=line.symbol,
+        qty=line.qty,
+        entry_price=line.entry_price,
+        isolated_wallet=line.isolated_wallet,
+        unrealized=line.unrealized,
+        update_ms=line.update_ms,
+    )
+
+
+def wallet_balance(payload: Any) -> Decimal:
+    """Return the quote balance from `GET balance`; an account that never held any has no line of it."""
+    found = models.lines(payload, "asset", lambda asset: asset == QUOTE_ASSET, models.Balance)
+    return models.one(found, QUOTE_ASSET, payload).balance if found else Decimal(0)
+
+
+def incomes(payload: Any) -> tuple[int, list[Income]]:
+    """Return how many bookings `GET income` holds, and those of them that are in quote."""
+    found = models.incomes(payload)
+    return len(found), [
+        Income(at_ms=line.at_ms, kind=line.kind, symbol=line.symbol, amount=line.amount, number=line.number)
+        for line in found
+        if line.asset == QUOTE_ASSET
+    ]
+
+
+def trades(payload: Any, symbol: str) -> list[Trade]:
+    """Return the lines of `GET userTrades` of one symbol."""
+    found = models.trades(payload)
+    for trade in found:
+        about(symbol, trade.symbol)
+    return found
+
+
+def fill(trade: Trade, client_id: str, *, rates: FeeRates | None = None) -> Fill:
+    """Return a trade of ours; the order's client id is not always part of it and comes from elsewhere."""
+    return Fill(
+        at_ms=trade.at_ms,
+        client_id=client_id,
+        symbol=trade.symbol,
+        side=trade.side,
+        qty=trade.qty,
+        price=trade.price,
+        fee=fee_in_quote(
+            trade.fee,
+            trade.fee_asset,
+            notional=trade.qty * trade.price,
+            symbol=trade.symbol,
+            maker=trade.maker,
+            rates=rates,
+        ),
+        maker=trade.maker,
+        trade_id=trade.trade_id,
+        realized=trade.realized,
     )

@@ -3,19 +3,23 @@
 Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
 which certainly did nothing, is answered by setting the clock and sending once more. Reads are given up after 2.5 s (large
 ones after 10) and repeated after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one
-sentence. The request budget is asked before each call.
+sentence. A reply that does not fit its model (`models_rest.py`) is a failed read like one that never came: it is counted,
+reported once, and asked again. The request budget is asked before each call.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from binance.exceptions import BinanceAPIException
 
-from bot.execution import wire
+from bot.core.errors import WireError
+from bot.core.redact import redact
+from bot.execution import replies, wire
 from bot.execution.client import LocalClient
-from bot.execution.clock import Reading, WallClock, machine_ms, offset_of
+from bot.execution.clock import Reading, Verdict, WallClock, latest_ms, machine_ms, middle_of
 from bot.execution.limits import Lane, Limits
+from bot.execution.models import Untimely
 from bot.execution.outcomes import (
     BANNED,
     CLOCK_ERRORS,
@@ -28,6 +32,7 @@ from bot.execution.outcomes import (
     Unknown,
     translate,
 )
+from bot.execution.refusals import Refusals
 from bot.execution.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -37,7 +42,11 @@ READ_RETRIES_MS = (200, 400, 800, 1_600)
 # for is asked again early, large replies on a slow line are given the library's whole time.
 PATIENCE_MS = 2_500
 LONG_PATIENCE_MS = 10_000
+CONFIRM_MS = 1_000  # between a reading that contradicts this machine's clock at the start, and the one that confirms it
+CONFIRMATIONS = 3
+DOUBT_EVERY_MS = 5_000
 Call = Callable[..., Awaitable[Any]]
+T = TypeVar("T")
 
 
 class Rest:
@@ -57,6 +66,8 @@ class Rest:
         self.client = client
         self.tasks = tasks
         self.limits = limits
+        self.refused = Refusals()  # replies that did not fit, by the library's name of the call
+        self._doubted_ms = 0.0
 
     # Sending -----------------------------------------------------------------------------------------------------------
 
@@ -103,14 +114,19 @@ class Rest:
             return Rejected(refusal[0], refusal[1], limited=True)
         return await self._send(call, dict(params), patience_ms)
 
-    async def _read(self, what: str, call: Call, patience_ms: int = PATIENCE_MS, **params: Any) -> Any:
-        """Read, and again when it was in vain."""
+    async def _read(
+        self, what: str, call: Call, patience_ms: int = PATIENCE_MS, *, parse: Callable[[Any], T], **params: Any
+    ) -> T:
+        """Read, and again when it was in vain; a reply that does not fit its model is no better than none."""
         outcome: Outcome = Unknown("not sent")
         for delay_ms in (*READ_RETRIES_MS, None):
             await self.limits.clearance(Lane.READ)
             outcome = await self._send(call, dict(params), patience_ms)
             if isinstance(outcome, Accepted):
-                return outcome.payload
+                try:
+                    return parse(outcome.payload)
+                except WireError as error:
+                    outcome = self._unfit(_name(call), error)
             if isinstance(outcome, Rejected) and not (outcome.busy or outcome.limited):
                 break
             if delay_ms is not None:
@@ -121,24 +137,80 @@ class Rest:
         assert isinstance(outcome, Unknown)
         raise ReadFailed(f"cannot read {what}: {outcome.reason}")
 
+    def _unfit(self, name: str, error: WireError) -> Unknown:
+        """Count a reply that does not fit, report it once, and return what it means: nothing is known."""
+        if count := self.refused.take(name):
+            log.warning("the reply of %s is refused%s: %s", name, f" ({count} by now)" if count > 1 else "", error)
+        if isinstance(error, Untimely):
+            self.doubt_clock()
+        return Unknown(redact(str(error)))
+
+    def _in_time(self, stamps: Iterable[int]) -> None:
+        """Raise `Untimely` when one of these times is beyond what the exchange's clock can have reached."""
+        wire.in_time(max(stamps, default=0), latest_ms(self.tasks.clock))
+
     # Clock -------------------------------------------------------------------------------------------------------------
 
     async def synchronise(self, samples: int = 5) -> float:
-        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none."""
+        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none.
+
+        What is believed stands in `clock.py`.
+
+        Raises
+        ------
+        ReadFailed
+            The exchange does not answer, or its time jumped and nothing confirms it yet: the clock stays as it was.
+        """
         clock = self.tasks.clock
         if not isinstance(clock, WallClock):
             self.client.timestamp_offset = 0
             return 0.0
-        readings, why = [], "no answer"
+        reading = await self._exchange_time(samples)
+        verdict = clock.judge(reading)
+        for _ in range(CONFIRMATIONS):
+            if verdict is Verdict.CONFIRM:
+                await self.tasks.sleep(CONFIRM_MS)
+                reading = await self._exchange_time(max(samples, 3))
+                verdict = clock.judge(reading)
+        if verdict is not Verdict.BELIEVED:
+            jump = reading.exchange_ms - clock.now_ms()
+            raise ReadFailed(
+                f"the exchange's time jumped by {jump} ms: not believed before another reading confirms it"
+            )
+        self.client.timestamp_offset = round(clock.synchronise(reading.offset_ms))
+        return reading.offset_ms
+
+    async def _exchange_time(self, samples: int) -> Reading:
+        """Return the middle one of some readings."""
+        readings, why = list[Reading](), "no answer"
         for _ in range(samples):
             sent = machine_ms()
             outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
             if isinstance(outcome, Accepted):
-                readings.append(Reading(sent, machine_ms(), wire.integer(outcome.payload, "serverTime")))
-            else:
-                why = outcome.message if isinstance(outcome, Rejected) else outcome.reason
+                try:
+                    readings.append(Reading(sent, machine_ms(), replies.server_time(outcome.payload)))
+                    continue
+                except WireError as error:
+                    outcome = self._unfit("time", error)
+            why = outcome.message if isinstance(outcome, Rejected) else outcome.reason
         if not readings:
             raise ReadFailed(f"cannot read the exchange's time: {why}")
-        offset = offset_of(readings)
-        self.client.timestamp_offset = round(clock.synchronise(offset))
-        return offset
+        return middle_of(readings)
+
+    def doubt_clock(self) -> None:
+        """Read the exchange's time anew because of a message from the future: ours may be wrong (a suspended machine)."""
+        clock = self.tasks.clock
+        if not isinstance(clock, WallClock) or machine_ms() - self._doubted_ms < DOUBT_EVERY_MS:
+            return
+        self._doubted_ms = machine_ms()
+        self.tasks.spawn(self._check_clock(), name="clock doubted")
+
+    async def _check_clock(self) -> None:
+        try:
+            await self.synchronise(samples=3)
+        except ReadFailed as error:
+            log.warning("%s", error)
+
+
+def _name(call: Call) -> str:
+    return str(getattr(call, "__name__", "reply")).removeprefix("futures_")

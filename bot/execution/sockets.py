@@ -9,6 +9,8 @@ What the library's sockets lack (venue notes 4) and what is done about it here:
 * Closing takes up to their timeout or hangs while they reconnect: closing the connection ends the reading at once; frames
   that had already arrived are still delivered (P15).
 * They print every message into a debug text that nobody reads: a `Frame` prints as one word (P24).
+* They follow redirects, and take frames of any kind as long as they are small: these refuse to be sent elsewhere, and whatever
+  the exchange sends cannot pass for one of their own notes (`Note`).
 * The user socket prolongs its listen key by the wall: here by the bot's clock, and a reconnect asks for the key again,
   because the old one may have expired in between (P18).
 """
@@ -23,12 +25,14 @@ from binance.ws.constants import WSListenerState
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.frames import Frame as WireFrame
 from websockets.frames import Opcode
 from websockets.protocol import Event, State
 
+from bot.core.addresses import host_of
 from bot.execution.clock import WallClock
+from bot.execution.models import shortened
 from bot.execution.outcomes import describe
 from bot.execution.stamps import now_ns
 from bot.execution.tasks import Hold, Tasks
@@ -46,7 +50,6 @@ HANDSHAKE_COUNTS_S = (
     0.25  # wall; an exchange that lets nobody in for a while would otherwise wait for us, and we for it
 )
 REPLAY_KEEP_ALIVE_S = 20.0
-NOTES = frozenset({RECONNECTED, ENDED, UNREADABLE, ERROR})
 
 
 class Frame(dict[str, Any]):
@@ -58,6 +61,12 @@ class Frame(dict[str, Any]):
     def __format__(self, spec: str) -> str:
         """Return one word: the library formats every message for its debug log."""
         return "frame"
+
+
+class Note(Frame):
+    """What a socket writes to itself: a frame of the exchange with the same words is none."""
+
+    __slots__ = ()
 
 
 class Connection(ClientConnection):
@@ -72,6 +81,17 @@ class Connection(ClientConnection):
         self._tell_closed: Callable[[], None] | None = closed
         self._read_ns = 0
         self.stamps: deque[int] = deque()  # when each message that nobody has taken yet was read
+
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        """Open the connection here or nowhere: the library would follow an exchange that points elsewhere."""
+        try:
+            await super().handshake(*args, **kwargs)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            if 300 <= status < 400:
+                place = host_of(error.response.headers.get("Location", ""))
+                raise InvalidHandshake(f"the exchange redirects to {place} (HTTP {status}): refused") from None
+            raise
 
     def process_event(self, event: Event) -> None:
         """Note when a message began, on its way to whoever takes it."""
@@ -148,17 +168,17 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         try:
             message = self.json_loads(evt)
         except ValueError as error:
-            frame = Frame(e=UNREADABLE, m=f"{error}: {str(evt)[:200]}")
+            frame: Frame = Note(e=UNREADABLE, m=f"{error}: {str(evt)[:200]}")
         else:
             readable = isinstance(message, dict) and message
-            frame = Frame(message) if readable else Frame(e=UNREADABLE, m=str(message)[:200])
+            frame = Frame(message) if readable else Note(e=UNREADABLE, m=shortened(message))
         stamps = getattr(connection, "stamps", None)
         frame.received_ns = stamps.popleft() if stamps else 0
         return frame
 
     def _note(self, kind: str, text: str = "") -> None:
         self._tasks.activity.begin()
-        note = Frame(e=kind, m=text)
+        note = Note(e=kind, m=text)
         note.received_ns = 0
         self._queue.put_nowait(note)
 

@@ -6,9 +6,10 @@
 | public | best bid and ask | the next quote restores it |
 | user | orders, fills, wallet, positions | restored by a new connection; the app then compares with the venue |
 
-How sockets are kept alive stands in `feeds.py`, how bars are put in order in `bars.py`, how early bars are made in
-`trades.py`. Repetitions are recognised: bars by their time, quotes by their number, fills and orders by the engine. Each
-stream's lag is measured from the exchange's event time to the receipt, and that of a closed bar from its end.
+How sockets are kept alive and what becomes of a frame that does not fit stands in `feeds.py`, how bars are put in order in
+`bars.py`, how early bars are made in `trades.py`. Repetitions are recognised: bars by their time, quotes by their number, fills
+and orders by the engine. Each stream's lag is measured from the exchange's event time to the receipt, and that of a closed
+bar from its end.
 
 For the counting of frames see `tasks.py`.
 """
@@ -16,23 +17,36 @@ For the counting of frames see `tasks.py`.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from bot.core.errors import WireError
-from bot.core.events import AccountSnapshot, Event, FeedLost, Fill, Funding, KlineClosed, Quotes
+from bot.core.events import AccountSnapshot, Event, FeedLost, Fill, Funding, KlineClosed
 from bot.core.types import Kline
 from bot.execution import wire
 from bot.execution.bars import Bars
 from bot.execution.client import HardenedBSM
-from bot.execution.clock import WallClock
+from bot.execution.clock import WallClock, latest_ms
 from bot.execution.feeds import MARKET, PUBLIC, USER, Feed, Feeds
 from bot.execution.gateway import Gateway
+from bot.execution.models import shortened
+from bot.execution.models_push import AggTradePush, BookTickerPush, KlinePush, MarketPush, MarkPricePush
 from bot.execution.sockets import Frame
 from bot.execution.stamps import Decisions, Lag
 from bot.execution.tasks import Tasks
 from bot.execution.trades import TradeBars
 
 __all__ = ["MARKET", "PUBLIC", "USER", "StreamSettings", "Streams"]
+MARKET_KINDS: Final = frozenset({"kline", "bookTicker", "markPriceUpdate", "aggTrade"})
+ACCOUNT_KINDS: Final = frozenset(
+    {
+        "ORDER_TRADE_UPDATE",
+        "ACCOUNT_UPDATE",
+        "ALGO_UPDATE",
+        "ACCOUNT_CONFIG_UPDATE",
+        "MARGIN_CALL",
+        "listenKeyExpired",
+    }
+)
 SEEN_FILLS = 4_096
 DEAF_AFTER_MS = 3_000  # a fill that the user stream has not told by then is not coming
 
@@ -77,7 +91,7 @@ class Streams(Feeds):
     on_cross_check
         Takes each closed bar of the check interval.
     on_error
-        Takes what could not be read (`WireError`): stop trading, keep the stops.
+        Told of a kind of frame that is refused, at its first, tenth, hundredth ... occurrence.
     decisions
         Told when the frame of each closed bar was read.
     """
@@ -115,7 +129,8 @@ class Streams(Feeds):
         self._seen: set[tuple[str, int]] = set()
         self._seen_order: deque[tuple[str, int]] = deque()
         self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their end
-        self._forming: dict[tuple[Any, Any], wire.Payload] = {}  # unfinished bars by symbol and interval
+        self._forming: dict[str, Kline] = {}  # the unfinished bar of each symbol
+        self._closed: dict[tuple[str, int], Kline] = {}  # the newest closed bar by symbol and interval
         self.bars = Bars(
             symbols,
             settings.base_interval,
@@ -197,44 +212,95 @@ class Streams(Feeds):
 
     def _on_frame(self, feed: Feed, frame: Frame) -> None:
         wrapped = "stream" in frame and "data" in frame
-        payload: wire.Payload = frame["data"] if wrapped else frame
+        payload = frame["data"] if wrapped else frame
+        if feed.name == USER:
+            self._on_account(feed, payload)
+            return
+        name = frame["stream"] if wrapped else ""
+        if not isinstance(name, str) or name not in feed.streams:
+            raise WireError(f"the {feed.name} stream sent what was not subscribed to: {shortened(frame)}")
+        latest = latest_ms(self._tasks.clock)
+        match wire.kind_of(payload):
+            case "kline":
+                bar_push = wire.timely(KlinePush.of(payload), latest)
+                bar = wire.pushed_kline(bar_push)
+                wire.in_time(bar.open_ms, latest)
+                self._refuse_other_values(bar_push, bar)
+                self._heard(feed, name, bar_push, f"kline_{bar_push.bar.interval}")
+                self._on_kline(bar_push, bar, frame.received_ns)
+            case "bookTicker":
+                best = wire.timely(BookTickerPush.of(payload), latest)
+                self._heard(feed, name, best, "bookTicker")
+                if best.number > self._book_ids.get(best.symbol, -1):
+                    self._book_ids[best.symbol] = best.number
+                    self._emit(wire.quotes(best))
+            case "markPriceUpdate":
+                mark = wire.timely(MarkPricePush.of(payload), latest)
+                event = wire.funding(mark, hours=self._gateway.funding_hours.get(mark.symbol, 8))
+                self._heard(feed, name, mark, "markPrice@1s")
+                if event is not None:
+                    self._on_funding(event)
+            case "aggTrade":
+                trade = wire.timely(AggTradePush.of(payload), latest)
+                wire.in_time(trade.trade_ms, latest)
+                self._heard(feed, name, trade, "aggTrade")
+                if self.trade_bars is not None:
+                    self.trade_bars.push(trade)
+            case _:
+                raise WireError(f"the {feed.name} stream sent what was not subscribed to: {shortened(payload)}")
+
+    def _on_account(self, feed: Feed, payload: Any) -> None:
+        """Take a frame of the user stream."""
+        if wire.kind_of(payload) in MARKET_KINDS:
+            raise WireError(f"the user stream sent what belongs on another one: {shortened(payload)}")
+        events = wire.events_of(
+            payload,
+            rates=self._gateway.fee_rates,
+            symbols=self.symbols,
+            latest_ms=latest_ms(self._tasks.clock),
+        )
         feed.frames += 1
-        self._measure(feed, str(frame["stream"]) if wrapped else "", payload)
-        if feed.lost and feed.name != USER:
-            self._delivers_again(feed)
-        kind = payload.get("e")
-        if kind == "kline":
-            self._on_kline(payload, frame.received_ns)
-            return
-        if kind == "aggTrade" and self.trade_bars is not None:
-            self.trade_bars.push(payload)
-            return
-        events = wire.events_of(payload, rates=self._gateway.fee_rates, funding_hours=self._gateway.funding_hours)
         for event in events:
-            if isinstance(event, Quotes):
-                self._on_quotes(event, payload)
-            elif isinstance(event, Funding):
-                self._on_funding(event)
-            elif isinstance(event, FeedLost):
+            self._observe(event.at_ms)
+        for event in events:
+            if isinstance(event, FeedLost):
                 self._lose(feed, event.reason, at_ms=event.at_ms)
                 self._reopen(feed)
-            else:
-                if isinstance(event, Fill):
-                    self._remember(event)
-                self._emit(event)
+                continue
+            if isinstance(event, Fill):
+                self._remember(event)
+            self._emit(event)
 
-    def _measure(self, feed: Feed, name: str, payload: wire.Payload) -> None:
-        told_ms, clock = payload.get("E"), self._tasks.clock
-        stream = feed.streams.get(name)
-        if stream is not None:
-            stream.frames += 1
-            stream.heard_ms = clock.now_ms()
-        if not isinstance(told_ms, int):
-            return
-        if stream is not None:
-            stream.lag.add(clock.now_ms() - told_ms)
-        if isinstance(clock, WallClock):
-            clock.observe(told_ms)
+    def _heard(self, feed: Feed, name: str, push: MarketPush, suffix: str) -> None:
+        """Take note that a stream delivers: the frame fits and belongs to it."""
+        if name != f"{push.symbol.lower()}@{suffix}":
+            raise WireError(f"the stream {name} sent {push.symbol.lower()}@{suffix}")
+        clock, stream = self._tasks.clock, feed.streams[name]
+        feed.frames += 1
+        stream.frames += 1
+        stream.heard_ms = clock.now_ms()
+        stream.lag.add(stream.heard_ms - push.event_ms)
+        self._observe(push.event_ms)
+        if feed.lost:
+            self._delivers_again(feed)
+
+    def _observe(self, event_ms: int) -> None:
+        if isinstance(self._tasks.clock, WallClock):
+            self._tasks.clock.observe(event_ms)
+
+    def _refuse_other_values(self, push: KlinePush, bar: Kline) -> None:
+        """Refuse a closed bar that is closed a second time, and differently."""
+        known = self._closed.get((bar.symbol, bar.interval_ms))
+        if known is not None and bar.open_ms == known.open_ms and push.bar.is_closed and bar != known:
+            raise WireError(f"the bar of {bar.symbol} at {bar.open_ms} was closed before, with other values")
+
+    def _kind(self, frame: Frame) -> str:
+        payload = frame.get("data", frame)
+        kind = payload.get("e") if isinstance(payload, dict) else None
+        return kind if isinstance(kind, str) and kind in MARKET_KINDS | ACCOUNT_KINDS else "frame"
+
+    def _on_untimely(self) -> None:
+        self._gateway.doubt_clock()
 
     def _remember(self, fill: Fill) -> None:
         key = (fill.symbol, fill.trade_id)
@@ -244,41 +310,27 @@ class Streams(Feeds):
             while len(self._seen_order) > SEEN_FILLS:
                 self._seen.discard(self._seen_order.popleft())
 
-    def _on_kline(self, payload: wire.Payload, received_ns: int) -> None:
-        event = wire.kline_closed(payload)
-        if event is None:
-            self._forming[payload["k"].get("s"), payload["k"].get("i")] = payload["k"]
+    def _on_kline(self, push: KlinePush, bar: Kline, received_ns: int) -> None:
+        base = bar.interval_ms == self.bars.step_ms
+        if not push.bar.is_closed:
+            if base:
+                self._forming[bar.symbol] = bar
             return
-        bar = event.kline
-        if bar.interval_ms == self.bars.step_ms:
-            if bar.symbol in self.close_lag:
-                self.close_lag[bar.symbol].add(self._tasks.clock.now_ms() - bar.close_ms)
+        self._closed[bar.symbol, bar.interval_ms] = bar
+        if base:
+            self.close_lag[bar.symbol].add(self._tasks.clock.now_ms() - bar.close_ms)
             if self._decisions is not None and received_ns:
                 self._decisions.bar(bar.symbol, bar.open_ms, received_ns)
-            self.bars.push(event)
+            self.bars.push(KlineClosed(push.event_ms, bar))
         elif self._on_cross_check is not None:
             self._on_cross_check(bar)
 
     def forming(self) -> dict[str, Kline]:
         """Return the unfinished bar of each symbol as last pushed: to be looked at, nothing is decided on it."""
-        found = {}
-        for bar in self._forming.values():
-            try:
-                kline = wire.pushed_kline(bar)
-            except WireError:
-                continue  # it is read here for the eye only; the closed bar of the same form is refused aloud
-            if kline.interval_ms == self.bars.step_ms:
-                found[kline.symbol] = kline
-        return found
+        return dict(self._forming)
 
     def _on_early(self, event: KlineClosed) -> None:
         if not self.feeds[MARKET].lost:
-            self._emit(event)
-
-    def _on_quotes(self, event: Quotes, payload: wire.Payload) -> None:
-        symbol, number = event.quotes[0][0], wire.integer(payload, "u")
-        if number > self._book_ids.get(symbol, -1):
-            self._book_ids[symbol] = number
             self._emit(event)
 
     def _on_funding(self, event: Funding) -> None:

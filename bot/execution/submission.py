@@ -22,6 +22,7 @@ from bot.core.types import OrderStatus
 from bot.execution import wire
 from bot.execution.gateway import Gateway, is_absent
 from bot.execution.limits import Lane
+from bot.execution.models import ZERO
 from bot.execution.outcomes import NO_SUCH_ORDER, Accepted, Outcome, Rejected, Unknown
 from bot.execution.tasks import Latch, Tasks
 
@@ -233,8 +234,8 @@ class Submission:
             status=status,
             side=intent.side,
             qty=intent.qty,
-            filled_qty=wire.ZERO,
-            average_price=wire.ZERO,
+            filled_qty=ZERO,
+            average_price=ZERO,
             algo=intent.algo,
             code=code,
             reason=reason,

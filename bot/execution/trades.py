@@ -13,6 +13,8 @@ from bot.core.clock import Cancellable
 from bot.core.events import KlineClosed
 from bot.core.types import Kline
 from bot.execution import wire
+from bot.execution.models import ZERO
+from bot.execution.models_push import AggTradePush
 from bot.execution.tasks import Tasks
 
 GRACE_MS = 150
@@ -26,13 +28,13 @@ class _Forming:
     high: Decimal
     low: Decimal
     close: Decimal
-    volume: Decimal = wire.ZERO
-    bought: Decimal = wire.ZERO
+    volume: Decimal = ZERO
+    bought: Decimal = ZERO
 
     def take(self, price: Decimal, qty: Decimal, *, bought: bool) -> None:
         self.high, self.low, self.close = max(self.high, price), min(self.low, price), price
         self.volume += qty
-        self.bought += qty if bought else wire.ZERO
+        self.bought += qty if bought else ZERO
 
 
 class TradeBars:
@@ -66,10 +68,10 @@ class TradeBars:
         for bar in self._forming.values():
             bar.whole = False
 
-    def push(self, payload: wire.Payload) -> None:
+    def push(self, trade: AggTradePush) -> None:
         """Take an aggTrade message."""
-        symbol, number = str(wire.need(payload, "s")), wire.integer(payload, "a")
-        price, qty, at_ms = wire.number(payload, "p"), wire.number(payload, "q"), wire.integer(payload, "T")
+        symbol, number = trade.symbol, trade.number
+        price, qty, at_ms = trade.price, trade.qty, trade.trade_ms
         last = self._numbers.get(symbol)
         if last is not None and number <= last:
             return  # repeated by an overlapping connection
@@ -88,7 +90,7 @@ class TradeBars:
             whole = unbroken and open_ms == self._closed.get(symbol, -1) + self.step_ms
             bar = self._forming[symbol] = _Forming(open_ms, whole, price, price, price, price)
             self._expect(open_ms + self.step_ms + GRACE_MS)
-        bar.take(price, qty, bought=not wire.truth(payload, "m"))
+        bar.take(price, qty, bought=not trade.buyer_is_maker)
 
     def close(self) -> None:
         """Expect nothing more."""

@@ -1,8 +1,8 @@
 """What Binance pushes, turned into the bot's events, and the bot's intents, turned into Binance's parameters.
 
-Everything here is a pure function of a payload. Prices and quantities travel as strings and become `Decimal`; keys that
-we do not know are normal (the exchange adds some every year); a key that we need and cannot read is a `WireError` that
-names it. Replies to requests are read in `replies.py` with the same readers.
+Everything here is a pure function of a payload. What a payload may hold is said by its model (`models_push.py`), and one
+that does not fit is a `WireError`; so is one whose time the exchange's clock cannot have reached (`latest_ms`), a bar off the
+grid of its interval, and one that is closed before its end. Replies to requests are read in `replies.py` in the same way.
 
 One order, one name: when an algo order (a stop) triggers, the exchange creates a regular order with a new number whose
 client id is the stop's. Its updates are therefore updates of the stop: TRIGGERED when it appears, FILLED when it has done
@@ -10,9 +10,9 @@ its work.
 """
 
 import re
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 from bot.core.errors import ConfigError, InvariantError, WireError
 from bot.core.events import (
@@ -23,22 +23,40 @@ from bot.core.events import (
     Funding,
     KlineClosed,
     LeverageSet,
+    MarginCall,
+    MarginTypeSet,
     OrderUpdate,
     Quotes,
 )
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import check_bar, interval_ms
-from bot.core.types import Kline, OrderSide, OrderStatus, OrderType, PositionReport, Quote, TimeInForce
+from bot.core.types import Kline, OrderStatus, OrderType, PositionReport, Quote, TimeInForce
+from bot.execution.models import ZERO, Untimely, shortened, unreadable
+from bot.execution.models_push import (
+    AccountPush,
+    AlgoPush,
+    AlgoState,
+    BookTickerPush,
+    ConfigPush,
+    KeyExpiredPush,
+    KlinePush,
+    MarginCallPush,
+    MarkPricePush,
+    OrderBody,
+    OrderPush,
+    OrderState,
+    Push,
+)
 
-Payload = Mapping[str, Any]
+P = TypeVar("P", bound=Push)
 FeeRates = Mapping[str, tuple[Decimal, Decimal]]  # symbol -> maker, taker
 
 QUOTE_ASSET = "USDT"
-ZERO = Decimal(0)
+FUNDING_AHEAD_MS: Final = 2 * 86_400_000
 CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,36}")
 CONDITIONAL = frozenset({"STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"})
 
-ORDER_STATUS = {
+ORDER_STATUS: Final[dict[OrderState, OrderStatus]] = {
     "NEW": OrderStatus.NEW,
     "PARTIALLY_FILLED": OrderStatus.PARTIALLY_FILLED,
     "FILLED": OrderStatus.FILLED,
@@ -49,7 +67,7 @@ ORDER_STATUS = {
     "NEW_INSURANCE": OrderStatus.NEW,  # liquidation taken over by the insurance fund
     "NEW_ADL": OrderStatus.NEW,
 }
-ALGO_STATUS = {
+ALGO_STATUS: Final[dict[AlgoState, OrderStatus]] = {
     "NEW": OrderStatus.NEW,
     "TRIGGERING": OrderStatus.TRIGGERED,
     "TRIGGERED": OrderStatus.TRIGGERED,
@@ -57,90 +75,6 @@ ALGO_STATUS = {
     "REJECTED": OrderStatus.REJECTED,
     "EXPIRED": OrderStatus.EXPIRED,
 }
-
-
-def need(payload: Payload, key: str) -> Any:
-    """Return a value that has to be there."""
-    try:
-        return payload[key]
-    except (KeyError, TypeError, IndexError):
-        raise WireError(f"the exchange's message lacks {key!r}: {shortened(payload)}") from None
-
-
-def number(payload: Payload, key: str) -> Decimal:
-    """Return a finite decimal that has to be there."""
-    value = need(payload, key)
-    try:
-        result = Decimal(value if isinstance(value, (str, int)) else str(value))
-    except (InvalidOperation, TypeError, ValueError):
-        raise unreadable(key, value, payload) from None
-    if not result.is_finite():
-        raise unreadable(key, value, payload)
-    return result
-
-
-def number_or_zero(payload: Payload, key: str) -> Decimal:
-    """Return a decimal that may be absent, null or empty."""
-    return ZERO if payload.get(key) in (None, "") else number(payload, key)
-
-
-def integer(payload: Payload, key: str) -> int:
-    """Return a whole number that has to be there."""
-    value = need(payload, key)
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise unreadable(key, value, payload) from None
-
-
-def nested(payload: Payload, key: str) -> Payload:
-    """Return an inner object that has to be there."""
-    value = need(payload, key)
-    if not isinstance(value, Mapping):
-        raise unreadable(key, value, payload)
-    return value
-
-
-def lines_of(payload: Payload, key: str) -> list[Payload]:
-    """Return a list of objects that may be absent."""
-    value = payload.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(line, Mapping) for line in value):
-        raise unreadable(key, value, payload)
-    return value
-
-
-def truth(payload: Payload, key: str) -> bool:
-    """Return a flag that may be absent, a boolean or its text."""
-    value = payload.get(key, False)
-    return value is True or value == "true"
-
-
-def side_of(payload: Payload, key: str) -> OrderSide:
-    """Return BUY or SELL."""
-    value = need(payload, key)
-    try:
-        return OrderSide(value)
-    except ValueError:
-        raise unreadable(key, value, payload) from None
-
-
-def status_of(payload: Payload, key: str, table: Mapping[str, OrderStatus] = ORDER_STATUS) -> OrderStatus:
-    """Return an order's status; one that we do not know is never guessed."""
-    value = need(payload, key)
-    if not isinstance(value, str) or value not in table:
-        raise unreadable(key, value, payload)
-    return table[value]
-
-
-def unreadable(key: str, value: object, payload: Payload) -> WireError:
-    """Return the error that names a key and its value."""
-    return WireError(f"cannot read {key!r} = {value!r} in the exchange's message: {shortened(payload)}")
-
-
-def shortened(payload: object) -> str:
-    """Return a message's text, cut."""
-    text = repr(payload)
-    return text if len(text) <= 300 else text[:300] + "…"
 
 
 def fee_in_quote(
@@ -157,60 +91,108 @@ def fee_in_quote(
 
 
 def events_of(
-    payload: Payload, *, rates: FeeRates | None = None, funding_hours: Mapping[str, int] | None = None
+    payload: Any,
+    *,
+    rates: FeeRates | None = None,
+    funding_hours: Mapping[str, int] | None = None,
+    symbols: Collection[str] | None = None,
+    latest_ms: int | None = None,
 ) -> tuple[Event, ...]:
-    """Return the events of one pushed message, without its combined-stream wrapper; () for what does not concern us."""
-    name = payload.get("e")
-    if name == "bookTicker":
-        return (quotes(payload),)
-    if name == "kline":
-        closed = kline_closed(payload)
-        return () if closed is None else (closed,)
-    if name == "markPriceUpdate":
-        mark = funding(payload, hours=(funding_hours or {}).get(str(payload.get("s")), 8))
-        return () if mark is None else (mark,)
-    if name == "ORDER_TRADE_UPDATE":
-        return order_trade_update(payload, rates=rates)
-    if name == "ACCOUNT_UPDATE":
-        update = account_update(payload)
-        return () if update is None else (update,)
-    if name == "ALGO_UPDATE":
-        return (algo_update(payload),)
-    if name == "ACCOUNT_CONFIG_UPDATE" and "ac" in payload:
-        changed = nested(payload, "ac")
-        return (LeverageSet(integer(payload, "E"), str(need(changed, "s")), integer(changed, "l")),)
-    if name == "listenKeyExpired":
-        return (FeedLost(integer(payload, "E"), "user", "listen key expired"),)
+    """Return the events of one pushed message, without its combined-stream wrapper; () for what does not concern us.
+
+    Parameters
+    ----------
+    rates
+        The account's fees, to estimate one that is paid in another coin.
+    funding_hours
+        Hours between settlements of the symbols that do not have 8.
+    symbols
+        Whose margin type is of interest; None for all.
+    latest_ms
+        The latest time that the exchange's clock can have reached; None for any.
+
+    Raises
+    ------
+    WireError
+        The message is not of the form that its kind has.
+    """
+    kind = kind_of(payload)
+    if kind == "bookTicker":
+        return (quotes(timely(BookTickerPush.of(payload), latest_ms)),)
+    if kind == "kline":
+        push = timely(KlinePush.of(payload), latest_ms)
+        bar = pushed_kline(push)
+        return (KlineClosed(push.event_ms, bar),) if push.bar.is_closed else ()
+    if kind == "markPriceUpdate":
+        mark = timely(MarkPricePush.of(payload), latest_ms)
+        event = funding(mark, hours=(funding_hours or {}).get(mark.symbol, 8))
+        return () if event is None else (event,)
+    if kind == "ORDER_TRADE_UPDATE":
+        return order_trade_update(timely(OrderPush.of(payload), latest_ms), rates=rates, latest_ms=latest_ms)
+    if kind == "ACCOUNT_UPDATE":
+        return account_update(timely(AccountPush.of(payload), latest_ms), symbols=symbols)
+    if kind == "ALGO_UPDATE":
+        return (algo_update(timely(AlgoPush.of(payload), latest_ms)),)
+    if kind == "ACCOUNT_CONFIG_UPDATE":
+        config = timely(ConfigPush.of(payload), latest_ms)
+        changed = config.leverage
+        return () if changed is None else (LeverageSet(config.event_ms, changed.symbol, changed.leverage),)
+    if kind == "MARGIN_CALL":
+        call = timely(MarginCallPush.of(payload), latest_ms)
+        return (MarginCall(call.event_ms, tuple(line.symbol for line in call.positions)),)
+    if kind == "listenKeyExpired":
+        return (FeedLost(timely(KeyExpiredPush.of(payload), latest_ms).event_ms, "user", "listen key expired"),)
     return ()
 
 
-def kline_closed(payload: Payload) -> KlineClosed | None:
-    """Return a kline message's bar when the exchange says that it is closed."""
-    bar = nested(payload, "k")
-    if need(bar, "x") is not True:
-        return None
-    return KlineClosed(integer(payload, "E"), pushed_kline(bar))
+def kind_of(payload: Any) -> str:
+    """Return a message's kind; one without is none of the exchange's."""
+    kind = payload.get("e") if isinstance(payload, dict) else None
+    if not isinstance(kind, str):
+        raise WireError(f"the exchange's message is of no kind: {shortened(payload)}")
+    return kind
 
 
-def pushed_kline(bar: Payload) -> Kline:
+def timely(push: P, latest_ms: int | None) -> P:
+    """Return the message if the exchange's clock can have reached its time."""
+    in_time(push.event_ms, latest_ms)
+    return push
+
+
+def in_time(at_ms: int, latest_ms: int | None) -> None:
+    """Raise `Untimely` for a time that the exchange's clock cannot have reached."""
+    if latest_ms is not None and at_ms > latest_ms:
+        raise Untimely(f"the exchange's message is {at_ms - latest_ms} ms later than its clock can be (time {at_ms})")
+
+
+def pushed_kline(push: KlinePush) -> Kline:
     """Return a pushed bar as it stands, closed or not."""
+    bar = push.bar
     try:
-        kline = Kline(
-            symbol=str(bar["s"]),
-            interval_ms=interval_ms(str(bar["i"])),
-            open_ms=int(bar["t"]),
-            open=float(bar["o"]),
-            high=float(bar["h"]),
-            low=float(bar["l"]),
-            close=float(bar["c"]),
-            volume=float(bar["v"]),
-            taker_buy_volume=float(bar["V"]),
+        step_ms = interval_ms(bar.interval)
+    except ConfigError:
+        raise unreadable("i", bar.interval, bar) from None
+    if bar.symbol != push.symbol:
+        raise WireError(f"the exchange's kline is of {push.symbol} outside and of {bar.symbol} inside")
+    if bar.open_ms % step_ms:
+        raise WireError(f"the exchange's {bar.interval} kline of {bar.symbol} begins at {bar.open_ms}, off the grid")
+    ends = bar.open_ms + step_ms
+    if bar.is_closed and push.event_ms < ends - 1:
+        early = ends - push.event_ms
+        raise WireError(f"the exchange's {bar.interval} kline of {bar.symbol} is closed {early} ms before its end")
+    return sound(
+        Kline(
+            symbol=bar.symbol,
+            interval_ms=step_ms,
+            open_ms=bar.open_ms,
+            open=bar.open,
+            high=bar.high,
+            low=bar.low,
+            close=bar.close,
+            volume=bar.volume,
+            taker_buy_volume=bar.taker_buy_volume,
         )
-    except KeyError as error:
-        raise WireError(f"the exchange's kline lacks {error.args[0]!r}: {shortened(bar)}") from None
-    except (TypeError, ValueError, ConfigError):
-        raise WireError(f"cannot read the values of the exchange's kline: {shortened(bar)}") from None
-    return sound(kline)
+    )
 
 
 def sound(kline: Kline) -> Kline:
@@ -221,80 +203,91 @@ def sound(kline: Kline) -> Kline:
     return kline
 
 
-def quotes(payload: Payload) -> Quotes:
+def quotes(push: BookTickerPush) -> Quotes:
     """Return best bid and ask of a bookTicker message."""
-    best = Quote(number(payload, "b"), number(payload, "B"), number(payload, "a"), number(payload, "A"))
-    return Quotes(integer(payload, "E"), ((str(need(payload, "s")), best),))
+    return Quotes(push.event_ms, ((push.symbol, Quote(push.bid, push.bid_qty, push.ask, push.ask_qty)),))
 
 
-def funding(payload: Payload, *, hours: int = 8) -> Funding | None:
+def funding(push: MarkPricePush, *, hours: int = 8) -> Funding | None:
     """Return a mark price message's funding; None for a contract without one."""
-    if payload.get("r") in (None, ""):
+    if not isinstance(push.rate, Decimal):
         return None
     return Funding(
-        at_ms=integer(payload, "E"),
-        symbol=str(need(payload, "s")),
-        mark=number(payload, "p"),
-        rate=number(payload, "r"),
-        next_funding_ms=integer(payload, "T"),
+        at_ms=push.event_ms,
+        symbol=push.symbol,
+        mark=push.mark,
+        rate=push.rate,
+        next_funding_ms=settlement(push.next_funding_ms, push.event_ms),
         interval_hours=hours,
     )
 
 
-def order_trade_update(payload: Payload, *, rates: FeeRates | None = None) -> tuple[Event, ...]:
+def settlement(next_ms: int, at_ms: int) -> int:
+    """Return the time of the next funding if it can be that: there is one every eight hours or more often."""
+    if next_ms > at_ms + FUNDING_AHEAD_MS:
+        raise Untimely(f"the exchange's next funding is {next_ms - at_ms} ms away: more than two days")
+    return next_ms
+
+
+def order_trade_update(
+    push: OrderPush, *, rates: FeeRates | None = None, latest_ms: int | None = None
+) -> tuple[Event, ...]:
     """Return the fill, if the message tells of one, and then the order's new state.
 
     Liquidations and deleveraging (`autoclose-…`, `adl_autoclose`) come as orders that we never placed: their fills
     change the position like any other.
     """
-    order = nested(payload, "o")
-    symbol, client_id = str(need(order, "s")), str(need(order, "c"))
-    side = side_of(order, "S")
-    execution = need(order, "x")
-    status = status_of(order, "X")
-    if status is OrderStatus.NEW and str(order.get("ot")) in CONDITIONAL:
+    order = push.order
+    in_time(order.trade_ms, latest_ms)
+    status = ORDER_STATUS[order.state]
+    if status is OrderStatus.NEW and order.original_type in CONDITIONAL:
         status = OrderStatus.TRIGGERED
     update = OrderUpdate(
-        at_ms=integer(payload, "E"),
-        client_id=client_id,
-        symbol=symbol,
+        at_ms=push.event_ms,
+        client_id=order.client_id,
+        symbol=order.symbol,
         status=status,
-        side=side,
-        qty=number(order, "q"),
-        filled_qty=number(order, "z"),
-        average_price=number_or_zero(order, "ap"),
-        order_id=str(need(order, "i")),
+        side=order.side,
+        qty=order.qty,
+        filled_qty=order.filled_qty,
+        average_price=order.average_price,
+        order_id=order.order_id,
         reason=expiry_reason(order, status),
     )
-    if execution not in ("TRADE", "CALCULATED") or number_or_zero(order, "l") == 0:
+    if order.execution not in ("TRADE", "CALCULATED") or order.last_qty == 0:
         return (update,)
-    qty, price, maker = number(order, "l"), number(order, "L"), truth(order, "m")
-    traded_ms = integer(order, "T")
+    if order.last_price == 0:
+        raise unreadable("L", order.last_price, order)
     fee = fee_in_quote(
-        number_or_zero(order, "n"), order.get("N"), notional=qty * price, symbol=symbol, maker=maker, rates=rates
+        order.fee,
+        order.fee_asset,
+        notional=order.last_qty * order.last_price,
+        symbol=order.symbol,
+        maker=order.maker,
+        rates=rates,
     )
     fill = Fill(
-        at_ms=traded_ms,
-        client_id=client_id,
-        symbol=symbol,
-        side=side,
-        qty=qty,
-        price=price,
+        at_ms=order.trade_ms,
+        client_id=order.client_id,
+        symbol=order.symbol,
+        side=order.side,
+        qty=order.last_qty,
+        price=order.last_price,
         fee=fee,
-        maker=maker,
-        trade_id=integer(order, "t") or -traded_ms,  # a liquidation may come without a number: its time is as good
-        realized=number_or_zero(order, "rp"),
+        maker=order.maker,
+        trade_id=order.trade_id or -order.trade_ms,  # a liquidation may come without a number: its time is as good
+        realized=order.realized,
     )
     return fill, update
 
 
-def expiry_reason(order: Payload, status: OrderStatus) -> str:
-    """Say why an order expired, in the exchange's words."""
+def expiry_reason(order: OrderBody, status: OrderStatus) -> str:
+    """Return why an order expired, in the exchange's words."""
     if status is not OrderStatus.EXPIRED:
         return ""
-    if order.get("X") == "EXPIRED_IN_MATCH":
+    if order.state == "EXPIRED_IN_MATCH":
         return "self-trade prevention"
-    return _EXPIRY.get(str(order.get("er", "0")), f"er={order.get('er')}")
+    return _EXPIRY.get(order.expiry, f"er={order.expiry}")
 
 
 _EXPIRY = {
@@ -311,27 +304,25 @@ _EXPIRY = {
 }
 
 
-def algo_update(payload: Payload) -> OrderUpdate:
+def algo_update(push: AlgoPush) -> OrderUpdate:
     """Return an algo order's new state."""
-    order = nested(payload, "o")
-    filled = number_or_zero(order, "aq")
-    status = algo_status(need(order, "X"), qty=number_or_zero(order, "q"), filled=filled, payload=order)
+    order = push.order
     return OrderUpdate(
-        at_ms=integer(payload, "E"),
-        client_id=str(need(order, "caid")),
-        symbol=str(need(order, "s")),
-        status=status,
-        side=side_of(order, "S"),
-        qty=number_or_zero(order, "q"),
-        filled_qty=filled,
-        average_price=number_or_zero(order, "ap"),
-        order_id=str(order.get("ai") or need(order, "aid")),
+        at_ms=push.event_ms,
+        client_id=order.client_id,
+        symbol=order.symbol,
+        status=algo_status(order.state, qty=order.qty, filled=order.filled_qty),
+        side=order.side,
+        qty=order.qty,
+        filled_qty=order.filled_qty,
+        average_price=order.average_price,
+        order_id=order.order_id or order.algo_id,
         algo=True,
-        reason=str(order.get("rm") or ""),
+        reason=order.reason,
     )
 
 
-def algo_status(name: Any, *, qty: Decimal, filled: Decimal, payload: Payload) -> OrderStatus:
+def algo_status(name: AlgoState, *, qty: Decimal, filled: Decimal) -> OrderStatus:
     """Return an algo order's status; FINISHED says only that the regular order is over, `filled` says how.
 
     A closePosition order has no quantity of its own: whatever it filled is all of it.
@@ -340,37 +331,36 @@ def algo_status(name: Any, *, qty: Decimal, filled: Decimal, payload: Payload) -
         if filled == 0:
             return OrderStatus.CANCELED
         return OrderStatus.FILLED if filled >= qty else OrderStatus.EXPIRED
-    if not isinstance(name, str) or name not in ALGO_STATUS:
-        raise unreadable("X", name, payload)
     return ALGO_STATUS[name]
 
 
-def account_update(payload: Payload) -> AccountUpdate | None:
-    """Return wallet and positions after a change; None when the message tells no wallet in quote."""
-    change = nested(payload, "a")
-    for balance in lines_of(change, "B"):
-        if need(balance, "a") == QUOTE_ASSET:
-            break
-    else:
-        return None
-    positions = tuple(
-        PositionReport(
-            symbol=str(need(p, "s")),
-            qty=number(p, "pa"),
-            entry_price=number(p, "ep"),
-            isolated_wallet=number_or_zero(p, "iw"),
-            unrealized=number_or_zero(p, "up"),
+def account_update(push: AccountPush, *, symbols: Collection[str] | None = None) -> tuple[Event, ...]:
+    """Return wallet and positions after a change, and the margin types if it is these that changed.
+
+    A message without a wallet in quote has neither wallet nor positions for us.
+    """
+    change, events = push.change, list[Event]()
+    wallet = next((line for line in change.balances if line.asset == QUOTE_ASSET), None)
+    if wallet is not None:
+        positions = tuple(
+            PositionReport(
+                symbol=p.symbol,
+                qty=p.qty,
+                entry_price=p.entry_price,
+                isolated_wallet=p.isolated_wallet,
+                unrealized=p.unrealized,
+            )
+            for p in change.positions
+            if p.position_side == "BOTH"
         )
-        for p in lines_of(change, "P")
-        if p.get("ps", "BOTH") == "BOTH"
-    )
-    return AccountUpdate(
-        at_ms=integer(payload, "E"),
-        reason=str(change.get("m", "")),
-        wallet=number(balance, "wb"),
-        balance_change=number_or_zero(balance, "bc"),
-        positions=positions,
-    )
+        events.append(AccountUpdate(push.event_ms, change.reason, wallet.wallet, wallet.change, positions))
+    if change.reason == "MARGIN_TYPE_CHANGE":
+        events += (
+            MarginTypeSet(push.event_ms, p.symbol, p.margin_type.lower().startswith("isolated"))
+            for p in change.positions
+            if p.margin_type and (symbols is None or p.symbol in symbols)
+        )
+    return tuple(events)
 
 
 # Intents --------------------------------------------------------------------------------------------------------------

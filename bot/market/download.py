@@ -16,6 +16,7 @@ from typing import Final
 import aiohttp
 import numpy as np
 
+from bot.core.addresses import is_loopback
 from bot.core.errors import DataError
 from bot.core.klines import COLUMNS, Klines, empty_klines, gaps, interval_ms, interval_name, make_klines
 from bot.market.archive import Archive, Part, days, funding_of, klines_of, plan
@@ -274,13 +275,18 @@ async def download(
 ) -> list[SeriesReport]:
     """Fetch klines and funding of all symbols, one file after the other; `planned` is told the bars in sum."""
     timeout = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=60)
-    connector = aiohttp.TCPConnector(limit=PARALLEL + 2)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+
+    def session_for(url: str) -> aiohttp.ClientSession:
+        """Return a session that takes the machine's proxy, but never to this machine."""
+        connector = aiohttp.TCPConnector(limit=PARALLEL + 2)
+        return aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not is_loopback(url))
+
+    async with session_for(rest_url) as session, session_for(archive_url) as bulk:
         history = History(session, rest_url)
         now = await history.now_ms()
         stop = now if to_ms is None else min(to_ms, now)
         planned(sum(max(0, stop - from_ms) // interval_ms(name) for name in intervals) * len(symbols) + len(symbols))
-        work = Download(folder, Archive(session, archive_url), history, now_ms=now, advance=advance)
+        work = Download(folder, Archive(bulk, archive_url), history, now_ms=now, advance=advance)
         reports = []
         for symbol in symbols:
             reports += [await work.klines(symbol, interval, from_ms, stop) for interval in intervals]

@@ -59,7 +59,9 @@ async def look_up(
             raise BotError(f"the live exchange has no bars of {symbol}")
         rules[symbol] = rules_of(listed[symbol], float(rows[-1][4]))
         bars[symbol] = {"1m": _bars(symbol, rows, now_ms)}
-    return Upstream(rest, stream_url.rstrip("/"), int((await get("/fapi/v1/time"))["serverTime"]), speed, rules, bars)
+    # With http in place of ws it is the same address to aiohttp, which knows the environment's proxies by that name alone.
+    stream = f"http{stream_url.rstrip('/').removeprefix('ws')}"
+    return Upstream(rest, stream, int((await get("/fapi/v1/time"))["serverTime"]), speed, rules, bars)
 
 
 def rules_of(info: Mapping[str, Any], price: float) -> SymbolRules:
