@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal as D
 from pathlib import Path
 
@@ -263,7 +264,9 @@ def test_an_instrument_comes_from_filters_brackets_and_commissions():
     tiers = replies.tiers_of(REPLIES["leverage_bracket"], symbols)
     fees = replies.commission(REPLIES["commission_rate"], "BTCUSDT")
 
-    btc, sol = (replies.instrument(listing.symbols[s], tiers[s], fees) for s in symbols)
+    btc, sol = (
+        replace(listing.symbols[s], tiers=tiers[s], maker_fee=fees.maker, taker_fee=fees.taker) for s in symbols
+    )
 
     assert (btc.tick, btc.lot, btc.min_qty, btc.market_max_qty, btc.min_notional) == (
         D("0.1"), D("0.001"), D("0.001"), D(120), D(50),

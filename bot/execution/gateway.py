@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,11 +10,11 @@ from bot.core.errors import BotError, WireError
 from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import interval_ms
-from bot.core.types import Income, Instrument, Kline, OrderReport, PositionReport, Quote, Tier
+from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
 from bot.execution.client import LocalClient
 from bot.execution.limits import Lane, Limits
-from bot.execution.models_rest import AccountConfig, Listed, Order, SymbolConfig, Trade
+from bot.execution.models_rest import AccountConfig, Commission, Order, SymbolConfig, Trade
 from bot.execution.outcomes import (
     NO_SUCH_ORDER,
     NOT_PERMITTED,
@@ -70,7 +70,10 @@ class Gateway(Rest):
             LONG_PATIENCE_MS,
             parse=lambda payload: replies.tiers_of(payload, symbols),
         )
-        instruments = tuple([await self._instrument(info.symbols[s], tiers[s]) for s in symbols])
+        fees = {symbol: await self._commission(symbol) for symbol in symbols}
+        instruments = tuple(
+            replace(info.symbols[s], tiers=tiers[s], maker_fee=fees[s].maker, taker_fee=fees[s].taker) for s in symbols
+        )
         self.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
         for name, value in info.limits.items():
             setattr(self.limits, f"{name}_limit", value)
@@ -78,12 +81,11 @@ class Gateway(Rest):
         wallet = await self.wallet()
         return SessionStarted(self.tasks.clock.now_ms(), venue, wallet, instruments)
 
-    async def _instrument(self, info: Listed, tiers: tuple[Tier, ...]) -> Instrument:
-        symbol = info.symbol
+    async def _commission(self, symbol: str) -> Commission:
         return await self._read(
             f"the commission of {symbol}",
             self.client.futures_commission_rate,
-            parse=lambda payload: replies.instrument(info, tiers, replies.commission(payload, symbol)),
+            parse=lambda payload: replies.commission(payload, symbol),
             symbol=symbol,
         )
 

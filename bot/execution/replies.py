@@ -57,7 +57,7 @@ def server_time(payload: Any) -> int:
 class Listing:
     """What exchangeInfo says about the symbols that were asked for, and the venue's limits by their names in `Limits`."""
 
-    symbols: dict[str, models.Listed]
+    symbols: dict[str, Instrument]  # without tiers and fees, which other replies hold
     limits: dict[str, int]
 
 
@@ -73,7 +73,7 @@ def listing(payload: Any, symbols: Sequence[str]) -> Listing:
         ("ORDERS", "MINUTE"): "orders_1m",
     }
     limits = {name: line.limit for line in info.rate_limits if (name := names.get((line.kind, line.interval)))}
-    return Listing({line.symbol: line for line in found}, limits)
+    return Listing({line.symbol: instrument(line) for line in found}, limits)
 
 
 def tiers_of(brackets: Any, symbols: Sequence[str]) -> dict[str, tuple[Tier, ...]]:
@@ -94,8 +94,8 @@ def commission(payload: Any, symbol: str) -> models.Commission:
     return found
 
 
-def instrument(info: models.Listed, tiers: tuple[Tier, ...], fees: models.Commission) -> Instrument:
-    """Return one instrument; filters count, `pricePrecision` and `quantityPrecision` do not."""
+def instrument(info: models.Listed) -> Instrument:
+    """Return one instrument without tiers and fees; filters count, `pricePrecision` and `quantityPrecision` do not."""
     filters = {str(line.get("filterType")): line for line in info.filters}
     price, lot = models.PriceFilter.of(filters.get("PRICE_FILTER")), models.LotFilter.of(filters.get("LOT_SIZE"))
     market = filters.get("MARKET_LOT_SIZE")
@@ -107,9 +107,9 @@ def instrument(info: models.Listed, tiers: tuple[Tier, ...], fees: models.Commis
         max_qty=_plain(lot.max_qty),
         market_max_qty=_plain(lot.max_qty if market is None else models.MarketLotFilter.of(market).max_qty),
         min_notional=_plain(models.NotionalFilter.of(filters.get("MIN_NOTIONAL")).notional),
-        tiers=tiers,
-        maker_fee=fees.maker,
-        taker_fee=fees.taker,
+        tiers=(),
+        maker_fee=Decimal(0),
+        taker_fee=Decimal(0),
         trading=info.status == "TRADING",
     )
 
