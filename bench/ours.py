@@ -169,7 +169,7 @@ def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, flo
         for symbol in config.data.symbols:
             store.write(history, Klines(symbol, bars.interval_ms, **columns))
         cache = str(Path(folder) / "cache")
-        usual = {"NUMBA_CACHE_DIR": cache, "PYTHONDONTWRITEBYTECODE": ""}
+        usual = {"BOT_KERNELS": cache, "PYTHONDONTWRITEBYTECODE": ""}
         cold, _ = clock.python(START, **usual)
         warm = [clock.python(START, str(history), **usual) for _ in range(repeats)]
     if any(printed != "1.0" for _, printed in warm):

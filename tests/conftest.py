@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bot.core.folders import state_place
+
+# Compiled once for all tests and the processes that they start, whatever state folder a test gives them.
+os.environ.setdefault("BOT_KERNELS", str(state_place() / "kernels"))
+
 # The first example compiles kernels: a deadline would call that flaky.
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("dev", max_examples=50, **common)

@@ -5,21 +5,19 @@ import os
 import subprocess
 import sys
 
-import numba
 import numpy as np
 import pytest
 
 from bot.core import jit
 from bot.core.garbage import uncollected
+from bot.core.kernel_cache import Store
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT") != "1"
 POINT = np.dtype([("x", "f8"), ("seen", "i8")])
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
-def test_a_literal_argument_makes_no_signature_of_its_own(monkeypatch):
-    monkeypatch.setitem(jit.FLAGS, "cache", False)
-
+def test_a_literal_argument_makes_no_signature_of_its_own():
     @jit.kernel
     def scaled(x, length, flag):
         return x * length if flag else x
@@ -33,9 +31,7 @@ def test_a_literal_argument_makes_no_signature_of_its_own(monkeypatch):
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
-def test_a_kernel_on_arrays_counts_no_references(monkeypatch):
-    monkeypatch.setitem(jit.FLAGS, "cache", False)
-
+def test_a_kernel_on_arrays_counts_no_references():
     @jit.kernel
     def total(values):
         part = values[1:]
@@ -45,8 +41,7 @@ def test_a_kernel_on_arrays_counts_no_references(monkeypatch):
     assert "NRT_incref" not in next(iter(total.inspect_llvm().values()))
 
 
-def test_a_kernel_writes_into_records_of_an_array(monkeypatch):
-    monkeypatch.setitem(jit.FLAGS, "cache", False)
+def test_a_kernel_writes_into_records_of_an_array():
     points = jit.records(POINT, 2)
 
     @jit.kernel
@@ -79,7 +74,9 @@ def test_one_dtype_object_serves_all_records_of_a_kind():
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_a_kernel_is_in_the_cache_once_it_was_compiled_and_only_for_such_arguments(tmp_path, monkeypatch):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("BOT_KERNELS", str(tmp_path / "kernels"))
+    monkeypatch.setattr(jit, "STORE", Store())
+    monkeypatch.setattr(Store, "holds_source", lambda *_: True)
 
     @jit.kernel
     def doubled(x):
@@ -91,6 +88,16 @@ def test_a_kernel_is_in_the_cache_once_it_was_compiled_and_only_for_such_argumen
     assert not before
     assert jit.is_cached(doubled, 2.5)
     assert not jit.is_cached(doubled, 2)
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_a_kernel_of_a_file_that_the_key_does_not_cover_is_not_kept():
+    @jit.kernel
+    def doubled(x):
+        return 2 * x
+
+    assert doubled(1.5) == 3.0
+    assert not jit.is_cached(doubled, 1.5)
 
 
 def test_what_keeps_no_cache_is_not_in_it():

@@ -86,7 +86,7 @@ def build(folder: Path = FAST) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made:
         part = Path(made) / folder.name
-        # With the times of the files: kernels and bytecode that are compiled already stay valid.
+        # With the times of the files: bytecode stays valid. Kernels are found by what the sources say, wherever they lie.
         shutil.copytree(ROOT / "bot", part / "bot", copy_function=shutil.copy2)
         for name in LINKED:
             (part / name).symlink_to(os.path.relpath(ROOT / name, folder))

@@ -4,40 +4,35 @@
 by zero must give NaN or infinity, not an exception, as in the Pine runtime that the formulas come from.
 `NUMBA_DISABLE_JIT=1` turns every kernel into plain Python (coverage and debugging see inside).
 
-Numba's cache looks only at the file that a kernel stands in: after a change to a kernel that it calls, it would go on
-serving the old machine code. `drop_stale_cache` therefore compares each module's sources, its own and all that it
-imports from here, with those of the last run, and removes what no longer matches.
+Where machine code is kept, and that it is never that of other sources, is `kernel_cache`'s to see to.
 """
 
-import ast
 import functools
-import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
 
+from bot.core.kernel_cache import KernelCache, Store
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PACKAGE = Path(__file__).resolve().parent.parent
 FLAGS: dict[str, Any] = {
-    "cache": True,
     "fastmath": False,
     "error_model": "numpy",
     "no_cfunc_wrapper": True,
     "_nrt": False,
 }
-KERNEL_ROOMS = ("core", "indicators", "structure", "strategy", "hedge", "market", "research")
+# Made before any kernel's module is read: a process keeps only what was compiled of the sources that it began with.
+STORE = Store()
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function` on first use and cache the machine code beside its source; kernels that call it take it in.
+    """Compile `function` on first use and keep the machine code; kernels that call it take it in.
 
     A kernel allocates nothing, so that numba need not count references (atomic operations, a sixth of the time of a bar).
     Left to itself the compiler calls sixty kernels a bar, each saving and loading registers and reporting success: taken
@@ -62,20 +57,20 @@ def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
     compiled: Any = njit(**FLAGS, forceinline=inlined)(function)
     if hasattr(compiled, "get_call_template"):  # not with jit off
         compiled.get_call_template = _without_literals(compiled.get_call_template)
+        if STORE.holds_source(function.__code__.co_filename) and function.__closure__ is None:
+            compiled._cache = KernelCache(function, STORE)
     return cast("Callable[P, R]", compiled)
 
 
 def is_cached(compiled: Any, *arguments: Any) -> bool:
-    """Whether machine code for such arguments lies in the cache, so that a call would load it instead of compiling.
+    """Whether machine code for such arguments is kept, so that a call would load it instead of compiling.
 
-    False where numba keeps no cache or keeps it in another way: whoever asks then goes the long way, which is right too.
+    False for a kernel that is not kept: whoever asks then goes the long way, which is right too.
     """
     cache = getattr(compiled, "_cache", None)
-    index = getattr(cache, "_cache_file", None)
-    if cache is None or index is None:
+    if not isinstance(cache, KernelCache):
         return False
-    kinds = tuple(compiled.typeof_pyval(each) for each in arguments)
-    return cache._index_key(kinds, compiled.targetctx.codegen()) in index._load_index()
+    return cache.holds(tuple(compiled.typeof_pyval(each) for each in arguments), compiled.targetctx)
 
 
 def _without_literals(lookup: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,52 +105,6 @@ def records(dtype: np.dtype, count: int) -> np.ndarray:
     return np.zeros(count, with_attributes(dtype))
 
 
-def _imports(source: bytes) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bot."):
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)  # `from bot.structure import pac`
-    return names
-
-
-def drop_stale_cache(package: Path = PACKAGE) -> int:
-    """Remove cached machine code whose sources changed since the last call; return how many files went."""
-    stamp = package / "__pycache__" / "kernel-sources.json"
-    files = [path for room in KERNEL_ROOMS for path in (package / room).glob("*.py")]
-    stats = {str(p.relative_to(package)): [p.stat().st_mtime_ns, p.stat().st_size] for p in files}
-    try:
-        old = json.loads(stamp.read_text())
-    except (OSError, ValueError):
-        old = {"stats": {}, "closures": {}}
-    if old["stats"] == stats:
-        return 0
-    sources = {"bot." + p.relative_to(package).with_suffix("").as_posix().replace("/", "."): p for p in files}
-    text = {name: path.read_bytes() for name, path in sources.items()}
-    direct = {name: _imports(content) & text.keys() for name, content in text.items()}
-    closures: dict[str, str] = {}
-    removed = 0
-    for name, path in sources.items():
-        reached, todo = set(), [name]
-        while todo:
-            current = todo.pop()
-            if current not in reached:
-                reached.add(current)
-                todo.extend(direct[current])
-        digest = hashlib.sha256(b"".join(text[n] for n in sorted(reached))).hexdigest()
-        closures[name] = digest
-        if old["closures"].get(name) != digest:
-            for cached in (path.parent / "__pycache__").glob(f"{path.stem}.*.nb[ic]"):
-                cached.unlink(missing_ok=True)
-                removed += 1
-    try:
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(json.dumps({"stats": stats, "closures": closures}))
-    except OSError:
-        pass  # a read-only installation has no stale cache of its own either
-    return removed
-
-
 def _without_matrices() -> None:
     """Load what numba knows of arrays without scipy, which it asks for a matrix product as soon as scipy is installed.
 
@@ -172,4 +121,3 @@ def _without_matrices() -> None:
 
 
 _without_matrices()
-drop_stale_cache()

@@ -1,0 +1,259 @@
+"""Where compiled kernels are kept: one folder of this user, named after all that their machine code depends on.
+
+Numba's own cache looks only at the file that a kernel stands in, so after a change to a kernel that it takes in it would
+go on with the old machine code, wherever NUMBA_CACHE_DIR put it. Here the sources of all kernels, the versions of Python,
+numba, llvmlite and numpy, the processor and the compiler's settings make one key, and each key has a folder: a change of
+any of them finds an empty one. The folders lie in `kernels/` of the state folder (BOT_KERNELS names another place); where
+that cannot be written, in this user's part of the temporary folder; where that cannot be either, nothing is kept.
+
+Several processes may compile at once. A file holds the machine code of one kernel for one signature, is put in place in
+one step, and carries a digest: whoever reads finds all of it or compiles. (Numba's index is shared by the signatures of a
+kernel, and of two writers at once the later one can leave an entry that names the other's machine code: numba issue 4807.)
+Machine code is loaded only from a folder of this user's own that nobody else can write.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import pickle
+import platform
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import llvmlite.binding
+import numba
+import numpy as np
+from numba.core import compiler
+from numba.core import serialize as numba_serialize
+
+from bot.core.folders import state_place
+
+PACKAGE: Final = Path(__file__).resolve().parent.parent
+# All that a kernel's machine code can come from: the files of kernels and of the constants that they take in.
+ROOMS: Final = ("indicators", "structure", "strategy")
+FILES: Final = (
+    "core/jit.py",
+    "core/kernel_cache.py",
+    "market/synthetic.py",
+    "research/bt_data.py",
+    "research/bt_legs.py",
+    "research/bt_quiet.py",
+    "research/classifier.py",
+    "research/families.py",
+)
+SETTINGS: Final = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+VARIABLE: Final = "BOT_KERNELS"
+KEPT: Final = 3  # folders of keys
+UNUSED_S: Final = 86_400.0  # and none that was used within a day goes
+_DIGEST: Final = hashlib.sha256().digest_size
+
+log = logging.getLogger(__name__)
+serialize: Any = numba_serialize  # without annotations
+
+
+def source_files(package: Path = PACKAGE) -> list[Path]:
+    """Return the files whose text makes the key, in a fixed order."""
+    found = [path for room in ROOMS for path in sorted((package / room).glob("*.py"))]
+    return found + [path for name in FILES if (path := package / name).is_file()]
+
+
+def key_of(files: list[Path], package: Path = PACKAGE) -> str:
+    """Return the key: a digest of the sources, and of what else decides the machine code that comes of them."""
+    digest = hashlib.sha256(repr(_surroundings()).encode())
+    for path in files:
+        text = path.read_bytes()
+        digest.update(f"\0{path.relative_to(package).as_posix()} {len(text)}\0".encode())
+        digest.update(text)
+    return digest.hexdigest()[:32]
+
+
+def _surroundings() -> tuple[object, ...]:
+    config: Any = numba.config
+    return (
+        sys.version,
+        platform.machine(),
+        *(f"{library.__name__} {library.__version__}" for library in (numba, llvmlite, np)),
+        config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
+        config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten(),
+        *(f"{name} {getattr(config, name, None)}" for name in SETTINGS),
+    )
+
+
+def _stats(files: list[Path]) -> tuple[tuple[int, int], ...]:
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in map(os.stat, files))
+
+
+def places() -> Iterator[Path]:
+    """Yield the folders that may hold kernels, the best first."""
+    if named := os.environ.get(VARIABLE):
+        yield Path(named).expanduser()
+    else:
+        with contextlib.suppress(RuntimeError):  # no home
+            yield state_place() / "kernels"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    yield Path(tempfile.gettempdir()) / f"bot-kernels-{user}"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether `folder` is a folder of this user's that nobody else can write: what lies there is run."""
+    try:
+        stat = folder.lstat()
+    except OSError:
+        return False
+    if not hasattr(os, "geteuid"):
+        return folder.is_dir()
+    return folder.is_dir() and not folder.is_symlink() and stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
+
+
+class Store:
+    """The kernels of one state of the sources, in the first place that takes them.
+
+    Parameters
+    ----------
+    package
+        The folder of the sources; what they are is judged once, here.
+    """
+
+    def __init__(self, package: Path = PACKAGE) -> None:
+        self._files = source_files(package)
+        self._names = {str(path) for path in self._files}
+        self._seen = _stats(self._files)
+        self.key = key_of(self._files, package)
+        self._places: list[Path] | None = None
+        self._writable: list[Path] = []
+
+    def holds_source(self, file: str) -> bool:
+        """Whether the key covers a kernel of this file; one of any other file is not kept."""
+        return str(Path(file).resolve()) in self._names
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file as it was written, or None."""
+        if self._changed():
+            return None
+        for place in self._all():
+            if not is_ours(place):
+                continue
+            try:
+                content = (place / self.key / name).read_bytes()
+            except OSError:
+                continue
+            if hashlib.sha256(memoryview(content)[_DIGEST:]).digest() == content[:_DIGEST]:
+                return content[_DIGEST:]
+        return None
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return not self._changed() and any(is_ours(p) and (p / self.key / name).is_file() for p in self._all())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep a file, in one step; a place that takes none is reported once and asked no more."""
+        if self._changed():
+            return
+        self._all()
+        refused = ""
+        while self._writable:
+            place = self._writable[0]
+            try:
+                self._put(place, name, content)
+            except OSError as error:
+                self._writable.pop(0)
+                refused = refused or f"{place} cannot keep compiled kernels ({error.strerror or error})"
+            else:
+                break
+        if refused:
+            then = f"they go to {self._writable[0]}" if self._writable else "each start compiles them, for a minute"
+            log.warning("%s: %s; %s names another folder", refused, then, VARIABLE)
+
+    def _all(self) -> list[Path]:
+        if self._places is None:
+            self._places = list(places())
+            self._writable = list(self._places)
+            for place in self._places:  # in use: the age of a folder is that of its last use
+                with contextlib.suppress(OSError):
+                    os.utime(place / self.key)
+        return self._places
+
+    def _changed(self) -> bool:
+        """Whether the sources are others than those this process began with: its kernels then fit no key."""
+        try:
+            return _stats(self._files) != self._seen
+        except OSError:
+            return True
+
+    def _put(self, place: Path, name: str, content: bytes) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.mkdir(exist_ok=True, mode=0o700)
+        if not is_ours(place):
+            raise PermissionError("it is another user's, or others can write it")
+        folder = place / self.key
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True, mode=0o700)
+            prune(place)
+        temporary = folder / f"{uuid.uuid4().hex}.tmp"
+        try:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            temporary.replace(folder / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def prune(place: Path) -> int:
+    """Remove the folders of old keys but the last `KEPT` and those used within a day of the newest; return how many."""
+    used: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        for folder in place.iterdir():
+            with contextlib.suppress(OSError):
+                if folder.is_dir():
+                    used.append((folder.stat().st_mtime, folder))
+    used.sort(reverse=True)
+    old = [folder for at, folder in used[KEPT:] if used[0][0] - at > UNUSED_S]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(old)
+
+
+class KernelCache:
+    """The cache of one kernel, in the shape that numba's dispatcher asks for."""
+
+    def __init__(self, function: Callable[..., Any], store: Store) -> None:
+        self._store = store
+        line = function.__code__.co_firstlineno
+        self._name = f"{function.__module__}.{function.__qualname__}-{line}".removeprefix("bot.")
+        self.cache_path = None  # numba prints it
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return what was compiled for such a signature; None if that has to be done."""
+        target.refresh()
+        key = _key(signature, target.codegen())
+        content = self._store.read(self._file(key))
+        if content is None:
+            return None
+        written_for, payload = pickle.loads(content)
+        result: Any = compiler.CompileResult
+        return result._rebuild(target, *payload) if written_for == key else None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep what was compiled, unless it holds addresses of this process."""
+        if any(not each.can_cache for each in compiled.lifted) or compiled.library.has_dynamic_globals:
+            return
+        key = _key(signature, compiled.codegen)
+        self._store.write(self._file(key), serialize.dumps((key, compiled._reduce())))
+
+    def holds(self, signature: Any, target: Any) -> bool:
+        """Whether machine code for such a signature lies here."""
+        return self._store.has(self._file(_key(signature, target.codegen())))
+
+    def _file(self, key: tuple[Any, ...]) -> str:
+        return f"{self._name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.kernel"
+
+
+def _key(signature: Any, codegen: Any) -> tuple[Any, ...]:
+    return signature, codegen.magic_tuple()
