@@ -16,8 +16,6 @@ from bot.core.klines import COLUMNS, aggregate, fill_gaps
 from bot.market.checks import run_check
 from bot.market.funding import FundingRates, load_funding, no_funding, write_funding
 from bot.market.store import (
-    BULK_COLUMNS,
-    FILE_COLUMNS,
     data_hash,
     format_time,
     load,
@@ -26,6 +24,7 @@ from bot.market.store import (
     scan,
     write,
 )
+from bot.market.tables import BULK_COLUMNS, FILE_COLUMNS
 from tests.builders import BASE_MS, HIGHER_MS, MINUTE_MS, START_MS, klines, without
 
 HOUR_MS = 3_600_000
@@ -365,6 +364,7 @@ def test_funding_is_looked_for_in_the_folder_and_then_beside_it(tmp_path):
 
 @pytest.mark.parametrize(("times", "values"), [([1, 1], [0.1, 0.1]), ([2, 1], [0.1, 0.1]), ([1, 2], [0.1, None])])
 def test_impossible_funding_is_refused_with_its_row(tmp_path, times, values):
+    times = [START_MS + at for at in times]
     pq.write_table(pa.table({"funding_time": times, "funding_rate": values}), tmp_path / "BTCUSDT-funding.parquet")
 
     with pytest.raises(DataError, match=r"row 2 \(funding_time"):

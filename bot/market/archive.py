@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-import numpy as np
 
 from bot.core.errors import BotError, DataError
 from bot.core.klines import Klines
-from bot.market.funding import FundingRates
-from bot.market.store import MICROSECONDS_FROM, first_fault, read_raw, row_words
+from bot.market.funding import FundingRates, settlements
+from bot.market.store import first_fault, read_raw, row_words
 
 DAY_MS: Final = 86_400_000
 RETRIES_S: Final = (0.5, 1.0, 2.0)
@@ -183,27 +182,5 @@ def klines_of(csv: bytes, part: Part, folder: Path) -> Klines:
 
 
 def funding_of(csv: bytes, part: Part) -> FundingRates:
-    """Return the settlements of an archive's funding CSV (calc_time, funding_interval_hours, last_funding_rate)."""
-    times, rates = [], []
-    for row, line in enumerate(csv.decode("utf-8-sig").splitlines(), start=1):
-        words = line.split(",")
-        if not line.strip() or (row == 1 and not words[0].strip().isdigit()):
-            continue
-        try:
-            times.append(int(words[0]))
-            rates.append(float(words[-1]))
-        except (ValueError, IndexError):
-            raise DataError(f"{part.stem}.zip: row {row} is no settlement: {line[:80]!r}") from None
-    stamps = np.array(times, np.int64)
-    stamps = np.where(stamps > MICROSECONDS_FROM, stamps // 1000, stamps)
-    return FundingRates(part.symbol, on_the_minute(stamps), np.array(rates))
-
-
-def on_the_minute(times: np.ndarray) -> np.ndarray:
-    """Return settlement times without the few ms by which they are told late.
-
-    >>> on_the_minute(np.array([1789459200005, 1789459230000])).tolist()
-    [1789459200000, 1789459230000]
-    """
-    jitter = times % 60_000
-    return np.where(jitter < 1_000, times - jitter, times)
+    """Return the settlements of an archive's funding CSV."""
+    return settlements(csv, part.symbol, f"{part.stem}.zip")

@@ -7,7 +7,7 @@ kline file or row, 0 when all is well.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from bot.core.errors import BotError, DataError, DataMissing
 from bot.core.klines import Klines, bar_reason, gaps, impossible_rows, make_klines
 from bot.core.words import counted
 from bot.market.funding import read_funding
-from bot.market.store import format_time, read_raw, row_words, scan
+from bot.market.store import format_time, read_files, read_raw, row_words, scan
 
 LINES_PER_FILE: Final = 20  # findings of one file that the text shows; JSON has all
 
@@ -30,7 +30,7 @@ class Finding:
     Attributes
     ----------
     kind : str
-        `gap`, `duplicate`, `unsorted`, `impossible`, `misaligned`, `empty` or `unreadable`.
+        `gap`, `duplicate`, `unsorted`, `impossible`, `misaligned`, `empty`, `unreadable` or `contradiction`.
     row : int
         Data row counted from 1; 0 when it concerns the whole file.
     at_ms : int
@@ -139,8 +139,20 @@ def _check_file(path: Path) -> FileReport:
     return FileReport(path.name, len(klines), start, last + klines.interval_ms, tuple(check_klines(klines)))
 
 
+def _check_joined(paths: Sequence[Path], parts: Sequence[FileReport]) -> FileReport:
+    """Check what the files of one series are together: gaps between them, and bars that two of them hold differently."""
+    name = f"{paths[0].name} to {paths[-1].name}"
+    try:
+        klines = read_files(paths)
+    except DataError as error:
+        return FileReport(name, 0, 0, 0, (Finding("contradiction", 0, 0, f"contradiction: {error}"),))
+    known = {finding.at_ms for part in parts for finding in part.findings}
+    between = tuple(finding for finding in check_klines(klines) if finding.at_ms not in known)
+    return FileReport(name, len(klines), int(klines.open_ms[0]), klines.end_ms, between)
+
+
 def _check_funding(path: Path) -> FileReport:
-    rates = read_funding(path, path.name.removesuffix("-funding.parquet"))
+    rates = read_funding(path, path.name.partition("-")[0])
     span = (int(rates.funding_ms[0]), int(rates.funding_ms[-1])) if len(rates) else (0, 0)
     return FileReport(path.name, len(rates), *span, ())
 
@@ -151,8 +163,13 @@ def check(source: Path | str) -> Report:
     if source.is_file():
         return Report(str(source.parent), (_guarded(source, _check_file),), ())
     found = scan(source)
-    files = [_guarded(path, _check_file) for path in found.klines.values()]
-    files += [_guarded(path, _check_funding) for path in found.funding.values()]
+    files: list[FileReport] = []
+    for paths in found.klines.values():
+        parts = [_guarded(path, _check_file) for path in paths]
+        files += parts
+        if len(paths) > 1 and all(part.count("gap") == len(part.findings) for part in parts):
+            files.append(_check_joined(paths, parts))
+    files += [_guarded(path, _check_funding) for paths in found.funding.values() for path in paths]
     return Report(str(source), tuple(files), tuple(found.warnings()))
 
 
@@ -168,7 +185,7 @@ def exit_code(report: Report) -> int:
     kinds = {finding.kind for file in report.files for finding in file.findings}
     if kinds - {"empty"}:
         return BotError.exit_code
-    klines = [file for file in report.files if not file.file.endswith("-funding.parquet")]
+    klines = [file for file in report.files if "-funding" not in file.file]
     if not any(file.rows for file in klines):
         return DataMissing.exit_code
     return BotError.exit_code if kinds else 0

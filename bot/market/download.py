@@ -27,7 +27,11 @@ from bot.market.store import first_fault, format_time, read_file, read_raw, row_
 PARALLEL: Final = 6  # the archive asks for no more
 REST_BARS: Final = 1_000  # fewer missing bars than this are one request: no zip for them
 CHUNK_BARS: Final = 20_000  # REST pieces that are put aside
-FUNDING_STEP_MS: Final = 8 * 3_600_000
+HOUR_MS: Final = 3_600_000
+LONGEST_STEP_MS: Final = 8 * HOUR_MS  # between two settlements
+LATE_MS: Final = 60_000
+NEAR_STEPS: Final = 3
+MONTHS_FROM_MS: Final = 10 * 24 * HOUR_MS  # shorter spans are one request: no zip for them
 ASIDE: Final = ".download"
 Advance = Callable[[int], None]
 
@@ -177,6 +181,9 @@ class Download:
         stop = min(to_ms, self._now_ms)
         found = [held]
         for begin, end in _unsettled(held, from_ms, stop):
+            if end - begin <= MONTHS_FROM_MS:
+                found.append(await self._history.funding(symbol, begin, end))
+                continue
             covered = begin
             for part in plan(symbol, "fundingRate", begin, end, now_ms=self._now_ms):
                 try:
@@ -244,10 +251,23 @@ def _holes(klines: Klines, start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def _unsettled(held: FundingRates, from_ms: int, to_ms: int) -> list[tuple[int, int]]:
-    """Return the spans before, within and after what is held in which a settlement must be missing."""
+    """Return the spans before, within and after what is held in which a settlement may be missing.
+
+    A symbol settles every 8, 4 or 1 hours and may change from one to another. A step longer than one near it is therefore
+    asked for again, after a change for nothing: that costs a request.
+    """
     edges = [from_ms - 1, *(int(t) for t in held.funding_ms if from_ms <= t < to_ms), to_ms]
-    longest = FUNDING_STEP_MS + 60_000
-    return [(a + 1, b) for a, b in pairwise(edges) if b - a > longest]
+    steps = [b - a for a, b in pairwise(edges)]
+    spans: list[tuple[int, int]] = []
+    for place, step in enumerate(steps):
+        near = steps[max(1, place - NEAR_STEPS) : min(len(steps) - 1, place + NEAR_STEPS + 1)]  # without the two ends
+        if step <= min([*near, LONGEST_STEP_MS] if near else [HOUR_MS]) + LATE_MS:
+            continue
+        if spans and spans[-1][1] == edges[place]:
+            spans[-1] = spans[-1][0], edges[place + 1]
+        else:
+            spans.append((edges[place] + 1, edges[place + 1]))
+    return spans
 
 
 def _merge_funding(

@@ -1,11 +1,12 @@
-"""Funding at rest: what longs pay shorts (or the reverse) at fixed instants, usually every eight hours.
+"""Funding at rest: what longs pay shorts (or the reverse) at fixed instants, every eight, four or one hours.
 
-`SYMBOL-funding.parquet` (`funding_time` in UTC epoch ms, `funding_rate` as a fraction of the notional) is looked for
-beside the klines, then in `../funding`. Without it funding counts as 0, and `warning` says so. Offline the rate that is
-known at an instant is the last one settled; a payment is `-side * qty * price * rate` (strategy 3), longs pay when the
-rate is positive.
+`SYMBOL-funding.parquet` (`funding_time` in UTC epoch ms, `funding_rate` as a fraction of the notional), or the archive's
+months (`SYMBOL-fundingRate-2024-01.zip` or `.csv`), are looked for next to the klines, then in `../funding`. Without them
+funding counts as 0, and `warning` says so. Offline the rate that is known at an instant is the last one settled; a payment
+is `-side * qty * price * rate` (strategy 3), longs pay when the rate is positive.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,12 @@ from typing import Final
 import numpy as np
 
 from bot.core.errors import DataError
-from bot.market.store import numbers, order_fault, parquet_table, row_words, whole_ms, write_table
+from bot.market.store import format_time, order_fault, row_words, scan, write_table
+from bot.market.tables import file_text, in_ms, numbers, parquet_table, whole_ms, without_headers
 
 HOUR_MS: Final = 3_600_000
 USUAL_HOURS: Final = 8
+ARCHIVE_HEADER: Final = "calc_time,funding_interval_hours,last_funding_rate"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,32 +82,83 @@ def no_funding(symbol: str, *, warning: str | None = None) -> FundingRates:
     return FundingRates(symbol, np.empty(0, np.int64), np.empty(0), warning)
 
 
+def on_the_minute(times: np.ndarray) -> np.ndarray:
+    """Return settlement times without the few ms by which they are told late.
+
+    >>> on_the_minute(np.array([1789459200005, 1789459230000])).tolist()
+    [1789459200000, 1789459230000]
+    """
+    jitter = times % 60_000
+    return np.where(jitter < 1_000, times - jitter, times)
+
+
+def settlements(csv: bytes, symbol: str, source: str) -> FundingRates:
+    """Return the settlements of an archive's CSV (calc_time, funding_interval_hours, last_funding_rate)."""
+    times, rates = [], []
+    lines = without_headers(csv, ARCHIVE_HEADER).decode("utf-8-sig").splitlines()
+    for row, line in enumerate(lines, start=1):
+        words = line.split(",")
+        if not line.strip() or (row == 1 and not words[0].strip().isdigit()):
+            continue
+        try:
+            times.append(int(words[0]))
+            rates.append(float(words[-1]))
+        except (ValueError, IndexError):
+            raise DataError(f"{source}: row {row} is no settlement: {line[:80]!r}") from None
+    stamps = in_ms(np.array(times, np.int64), source, "calc_time")
+    return _sound(FundingRates(symbol, on_the_minute(stamps), np.array(rates)), source)
+
+
 def read_funding(path: Path, symbol: str) -> FundingRates:
     """Read one funding file; `DataError` names the first offending row."""
+    if path.suffix != ".parquet":
+        return settlements(file_text(path), symbol, str(path))
     table = parquet_table(path)
     missing = [name for name in ("funding_time", "funding_rate") if name not in table.column_names]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}: funding needs funding_time and funding_rate")
     times, rates = whole_ms(path, table, "funding_time"), numbers(path, table, "funding_rate")
-    fault = order_fault(times)
-    wrong = np.flatnonzero(~np.isfinite(rates))
+    return _sound(FundingRates(symbol, times, rates), str(path))
+
+
+def _sound(funding: FundingRates, source: str) -> FundingRates:
+    fault = order_fault(funding.funding_ms)
+    wrong = np.flatnonzero(~np.isfinite(funding.rate))
     if fault is None and len(wrong):
-        fault = int(wrong[0]), f"funding_rate is {rates[wrong[0]]}"
+        fault = int(wrong[0]), f"funding_rate is {funding.rate[wrong[0]]}"
     if fault is not None:
-        raise DataError(f"{path}: {row_words(times, fault[0]).replace('open_time', 'funding_time')}: {fault[1]}")
-    return FundingRates(symbol, times, rates)
+        where = row_words(funding.funding_ms, fault[0]).replace("open_time", "funding_time")
+        raise DataError(f"{source}: {where}: {fault[1]}")
+    return funding
+
+
+def read_all(paths: Sequence[Path], symbol: str) -> FundingRates:
+    """Read the funding files of a symbol and join them; `DataError` where two hold different rates of one instant."""
+    parts = [read_funding(path, symbol) for path in paths]
+    if len(parts) == 1:
+        return parts[0]
+    rates: dict[int, tuple[float, Path]] = {}
+    for path, part in zip(paths, parts, strict=True):
+        for at, rate in zip(part.funding_ms.tolist(), part.rate.tolist(), strict=True):
+            known, by = rates.setdefault(at, (rate, path))
+            if known != rate:
+                raise DataError(
+                    f"{by} and {path.name} hold different rates of {format_time(at)}: remove the one that is wrong"
+                )
+    times = sorted(rates)
+    return FundingRates(symbol, np.array(times, np.int64), np.array([rates[at][0] for at in times]))
 
 
 def load_funding(source: Path | str, symbol: str) -> FundingRates:
-    """Return the funding of `symbol` from the klines' folder (or file's folder), else from `../funding` beside it, else 0."""
+    """Return the funding of `symbol` from the klines' folder (or file's folder), else from `../funding` by it, else 0."""
     folder = Path(source)
     if folder.is_file():
         folder = folder.parent
-    name = f"{symbol}-funding.parquet"
     # resolve: the folder beside `.` or of a linked folder is the real one's neighbour
-    for path in (folder / name, folder.resolve().parent / "funding" / name):
-        if path.is_file():
-            return read_funding(path, symbol)
+    for place in (folder, folder.resolve().parent / "funding"):
+        if place.is_dir() and (found := scan(place).funding.get(symbol)):
+            return read_all(found, symbol)
+    name = f"{symbol}-funding.parquet"
     return no_funding(symbol, warning=f"no {name} in {folder} or ../funding beside it: funding of {symbol} counts as 0")
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from bot.core.errors import BotError, DataError
 from bot.core.klines import Klines, empty_klines, interval_name, make_klines
-from bot.market.archive import on_the_minute
-from bot.market.funding import FundingRates
+from bot.market.funding import FundingRates, on_the_minute
 
 PAGE: Final = 1_000
 WEIGHT_SHARE: Final = 1_200  # of a minute's 2,400

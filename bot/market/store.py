@@ -1,14 +1,17 @@
 """Klines at rest: one file per symbol and interval in a folder, checked at the door.
 
 `SYMBOL-INTERVAL.parquet` (`BTCUSDT-3m.parquet`) holds `open_time` in UTC epoch ms and float64 columns; a CSV of the same
-name in the layout of Binance's bulk archive is read too, with or without its header, in ms or µs. An interval that is
-not there is built from a finer one. Whatever could not have happened on an exchange (rows out of order or twice, a high
-below the close, a negative volume) is refused with the first row that says it: wrong data is worse than none.
+name in the layout of Binance's bulk archive is read too, with or without its header, and so are the archive's own months
+and days (`BTCUSDT-3m-2024-01.zip` or `.csv`), joined to one series: a bar that two of them hold alike counts once, and
+files that contradict each other are refused. An interval that is not there is built from a finer one. Whatever could not
+have happened on an exchange (rows out of order or twice, a high below the close, a negative volume) is refused with the
+first row that says it: wrong data is worse than none.
 """
 
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bot.core.errors import BotError, ConfigError, DataError, DataMissing
+from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import (
     COLUMNS,
     INTERVALS,
@@ -29,38 +32,15 @@ from bot.core.klines import (
     interval_name,
     make_klines,
 )
+from bot.market.tables import FILE_COLUMNS, csv_table, numbers, parquet_table, whole_ms
 
-BULK_COLUMNS: Final = (
-    "open_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "close_time",
-    "quote_volume",
-    "count",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-    "ignore",
-)
-FILE_COLUMNS: Final = (
-    "open_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trades",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-)
-# Stamps above this are µs (spot archives from 2025 on): as ms it would be the year 2286.
-MICROSECONDS_FROM: Final = 10_000_000_000_000
+LAST_MS: Final = 10_000_000_000_000  # the year 2286: what a person writes beyond it is no time in ms
 
 _KLINE_NAME: Final = re.compile(rf"([A-Z0-9_]+)-({'|'.join(INTERVALS)})\.(parquet|csv)")
-_EXPLICIT_NAME: Final = re.compile(rf"([A-Z0-9_]+)-({'|'.join(INTERVALS)})(-[A-Za-z0-9_.-]+)?\.(parquet|csv)")
+_ARCHIVE_NAME: Final = re.compile(
+    rf"([A-Z0-9_]+)-({'|'.join(INTERVALS)}|fundingRate)-(\d{{4}}-\d{{2}}(?:-\d{{2}})?)\.(csv|zip)"
+)
+_EXPLICIT_NAME: Final = re.compile(rf"([A-Z0-9_]+)-({'|'.join(INTERVALS)})(-[A-Za-z0-9_.-]+)?\.(parquet|csv|zip)")
 _FUNDING_NAME: Final = re.compile(r"([A-Z0-9_]+)-funding\.parquet")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?Z?")
 
@@ -74,7 +54,7 @@ def parse_time(text: str | int) -> int:
     word = str(text).strip()
     if word.isascii() and word.isdigit():
         value = int(word)
-        if 0 < value < 100_000_000_000 or value >= MICROSECONDS_FROM:
+        if 0 < value < 100_000_000_000 or value >= LAST_MS:
             raise ConfigError(f"{word} is no time in epoch milliseconds (such as 1672531200000); a date is 2023-01-01")
         return value
     if _DATE.fullmatch(word):
@@ -105,15 +85,17 @@ class Scan:
     Attributes
     ----------
     folder : Path
-    klines : dict of (symbol, interval in ms) to Path
-    funding : dict of symbol to Path
+    klines : dict of (symbol, interval in ms) to tuple of Path
+        One file, or the archive's months and days in order.
+    funding : dict of symbol to tuple of Path
+        The same.
     ignored : tuple of (file name, reason)
         Files that were left out; `warnings()` says so in sentences.
     """
 
     folder: Path
-    klines: dict[tuple[str, int], Path]
-    funding: dict[str, Path]
+    klines: dict[tuple[str, int], tuple[Path, ...]]
+    funding: dict[str, tuple[Path, ...]]
     ignored: tuple[tuple[str, str], ...]
 
     def warnings(self) -> list[str]:
@@ -134,25 +116,40 @@ def scan(folder: Path | str) -> Scan:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataMissing(f"there is no folder {folder}: `python -m bot synth --out DIR` makes one")
-    klines: dict[tuple[str, int], Path] = {}
-    funding: dict[str, Path] = {}
+    klines: dict[tuple[str, int], tuple[Path, ...]] = {}
+    funding: dict[str, tuple[Path, ...]] = {}
     ignored: list[tuple[str, str]] = []
-    # Reversed, so that of two files of one series the Parquet comes before the CSV.
+    pieces: dict[tuple[str, str], dict[str, Path]] = {}
+    # Reversed, so that of two files of one series the Parquet comes before the CSV, and the zip before what was in it.
     for path in sorted(folder.iterdir(), reverse=True):
         if path.name.startswith(".") or not path.is_file():
             continue
         if match := _FUNDING_NAME.fullmatch(path.name):
-            funding[match[1]] = path
+            funding[match[1]] = (path,)
         elif match := _KLINE_NAME.fullmatch(path.name):
             key = (match[1], interval_ms(match[2]))
             if key in klines:
-                ignored.append((path.name, f"{klines[key].name} holds the same series"))
+                ignored.append((path.name, f"{klines[key][0].name} holds the same series"))
             else:
-                klines[key] = path
+                klines[key] = (path,)
+        elif match := _ARCHIVE_NAME.fullmatch(path.name):
+            dated = pieces.setdefault((match[1], match[2]), {})
+            if match[3] in dated:
+                ignored.append((path.name, f"{dated[match[3]].name} holds the same bars"))
+            else:
+                dated[match[3]] = path
         elif _EXPLICIT_NAME.fullmatch(path.name):
             ignored.append((path.name, "a file with a further suffix is only read when it is named itself"))
         else:
             ignored.append((path.name, "its name is not SYMBOL-INTERVAL.parquet or .csv"))
+    for (symbol, series), dated in pieces.items():
+        files = tuple(dated[name] for name in sorted(dated))
+        if series == "fundingRate":
+            held = funding.setdefault(symbol, files)
+        else:
+            held = klines.setdefault((symbol, interval_ms(series)), files)
+        if held is not files:
+            ignored += [(path.name, f"{held[0].name} holds the same series") for path in files]
     return Scan(folder, dict(sorted(klines.items())), dict(sorted(funding.items())), tuple(sorted(ignored)))
 
 
@@ -180,7 +177,7 @@ def read_raw(path: Path | str) -> Klines:
     if not path.is_file():
         raise DataMissing(f"there is no file {path}")
     symbol, length_ms = series_of(path)
-    table = _csv_table(path) if path.suffix == ".csv" else parquet_table(path)
+    table = parquet_table(path) if path.suffix == ".parquet" else csv_table(path)
     names = set(table.column_names)
     missing = [name for name in FILE_COLUMNS if name not in names and name not in OPTIONAL]
     if missing:
@@ -200,6 +197,32 @@ def read_file(path: Path | str) -> Klines:
         row, reason = fault
         raise DataError(f"{path}: {row_words(klines.open_ms, row)}: {reason}; `python -m bot data check` lists all")
     return klines
+
+
+def read_files(paths: Sequence[Path]) -> Klines:
+    """Read and check the files of one series and join them in order of time.
+
+    A bar that several of them hold alike (a month and one of its days) counts once; `DataError` names the first that two
+    files hold with different values.
+    """
+    parts = [read_file(path) for path in paths]
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    order = np.argsort(columns["open_ms"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    again = np.flatnonzero(np.diff(columns["open_ms"]) == 0) + 1
+    for column in columns.values():
+        other = ~((column[again] == column[again - 1]) | (np.isnan(column[again]) & np.isnan(column[again - 1])))
+        if other.any():
+            row = int(again[np.argmax(other)])
+            files = np.repeat(np.arange(len(paths)), [len(part) for part in parts])[order]
+            raise DataError(
+                f"{paths[files[row - 1]]} and {paths[files[row]].name} hold different bars of "
+                f"{format_time(int(columns['open_ms'][row]))}: remove the one that is wrong"
+            )
+    columns = {name: np.delete(column, again) for name, column in columns.items()}
+    return make_klines(parts[0].symbol, parts[0].interval_ms, columns=columns)
 
 
 def row_words(times: np.ndarray, row: int) -> str:
@@ -253,7 +276,7 @@ def load(
         What is there is wrong (exit code 1).
     """
     length_ms = interval if isinstance(interval, int) else interval_ms(interval)
-    klines = build(read_file(_find(Path(source), symbol, length_ms)), length_ms)
+    klines = build(read_files(_find(Path(source), symbol, length_ms)), length_ms)
     part = klines.between(from_ms, to_ms)
     if not len(part):
         first = "the start" if from_ms is None else format_time(from_ms)
@@ -264,10 +287,10 @@ def load(
     return part
 
 
-def _find(source: Path, symbol: str, length_ms: int) -> Path:
-    """Return the file of the series itself, else of the finer one that it is built from."""
+def _find(source: Path, symbol: str, length_ms: int) -> tuple[Path, ...]:
+    """Return the files of the series itself, else of the finer one that it is built from."""
     name = interval_name(length_ms)
-    if source.suffix in (".parquet", ".csv") and not source.is_dir():
+    if source.suffix in (".parquet", ".csv", ".zip") and not source.is_dir():
         if not source.is_file():
             raise DataMissing(f"there is no file {source}")
         held, held_ms = series_of(source)
@@ -275,7 +298,7 @@ def _find(source: Path, symbol: str, length_ms: int) -> Path:
             raise DataMissing(
                 f"{source} holds {held} {interval_name(held_ms)}, from which {symbol} {name} cannot be had"
             )
-        return source
+        return (source,)
     found = scan(source)
     finer = [ms for ms in found.intervals(symbol) if length_ms % ms == 0]
     if not finer:
@@ -338,93 +361,3 @@ def data_hash(*series: Klines) -> str:
                 column = np.where(np.isnan(column), np.nan, column + 0.0)
             digest.update(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()
-
-
-def parquet_table(path: Path) -> Any:
-    """Read a Parquet file as a pyarrow table; `DataError` in one sentence if it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, "Parquet", error) from error
-
-
-def _csv_table(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.csv as csv
-
-    with path.open("rb") as file:
-        first = file.readline(4096).decode("utf-8", errors="replace").removeprefix("\ufeff").strip()
-    if not first:
-        return pa.schema([(name, pa.float64()) for name in FILE_COLUMNS[:6]]).empty_table()
-    header = not first[0].isdigit()
-    words = [word.strip().strip('"') for word in first.split(",")] if header else list(BULK_COLUMNS)
-    names = ["trades" if word == "count" else word for word in words]
-    types = {name: pa.float64() for name in names} | {"open_time": pa.int64()}
-    try:
-        return csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(column_names=names, skip_rows=int(header), use_threads=False),
-            convert_options=csv.ConvertOptions(
-                column_types=types, include_columns=[name for name in FILE_COLUMNS if name in names]
-            ),
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, "CSV in the layout of the bulk archive", error) from error
-
-
-def unreadable(path: Path, what: str, error: Exception) -> BotError:
-    """Return the one sentence for a file that its format's reader refuses."""
-    detail = " ".join(str(error).split())[:160].rstrip(". ")
-    return DataError(f"{path} cannot be read as {what} (truncated, or of another format): {detail}")
-
-
-def whole_ms(path: Path, table: Any, name: str) -> np.ndarray:
-    """Return a column of times as int64 epoch ms; stamps in µs are recognised by their size."""
-    import pyarrow as pa
-
-    column = table[name]
-    try:
-        if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.timestamp("ms"))
-        column = column.cast(pa.int64())
-    except pa.ArrowException as error:
-        raise unreadable(path, f"klines: {name} is not a whole number of ms", error) from error
-    times, valid = _values(column, np.int64)
-    if not valid.all():
-        raise DataError(f"{path}: row {int(np.argmin(valid)) + 1} has no {name}")
-    return np.where(times > MICROSECONDS_FROM, times // 1000, times)
-
-
-def numbers(path: Path, table: Any, name: str) -> np.ndarray:
-    """Return a column as float64; null becomes NaN."""
-    import pyarrow as pa
-
-    try:
-        column = table[name].cast(pa.float64())
-    except pa.ArrowException as error:
-        raise unreadable(path, f"klines: {name} is not a number", error) from error
-    values, valid = _values(column, np.float64)
-    return np.where(valid, values, np.nan)
-
-
-def _values(column: Any, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column's values and which of them are there, from its buffers.
-
-    `to_numpy` would do, but it imports pandas: a quarter of a second on the way to the first decision.
-    """
-    values: np.ndarray = np.zeros(len(column), dtype)
-    valid = np.ones(len(column), np.bool_)
-    done = 0
-    for chunk in column.chunks:
-        bits, data = chunk.buffers()
-        end, start = done + len(chunk), chunk.offset
-        if data is not None:
-            values[done:end] = np.frombuffer(data, dtype, count=start + len(chunk))[start:]
-        if bits is not None:
-            mask = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-            valid[done:end] = mask[start : start + len(chunk)]
-        done = end
-    return values, valid

@@ -15,6 +15,7 @@ from bot.config import Config
 from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import Klines, fill_gaps, interval_ms, make_klines
 from bot.market import store
+from bot.market import tables as tables_of
 from bot.report.progress import progress
 from bot.research.models import model_for
 from bot.strategy import kernel as k
@@ -84,15 +85,15 @@ def load_bars(path: Path, *, symbol: str | None, interval: str | None, default_s
 
 
 def _nameless(path: Path, symbol: str) -> Klines:
-    table = store.parquet_table(path)
+    table = tables_of.parquet_table(path)
     stamp = "open_time" if "open_time" in table.column_names else "time"
     missing = [name for name in (stamp, *BAR_COLUMNS[2:7]) if name not in table.column_names]
     if missing:
         raise DataError(
             f"{path} has no column {', '.join(missing)}: klines need open_time, open, high, low, close, volume"
         )
-    columns = {"open_ms": store.whole_ms(path, table, stamp)}
-    columns |= {name: store.numbers(path, table, name) for name in BAR_COLUMNS[2:7]}
+    columns = {"open_ms": tables_of.whole_ms(path, table, stamp)}
+    columns |= {name: tables_of.numbers(path, table, name) for name in BAR_COLUMNS[2:7]}
     steps = np.diff(columns["open_ms"])
     if not len(steps) or steps.min() <= 0:
         raise DataError(f"{path}: fewer than two bars, or not in order of time: its interval cannot be told")
