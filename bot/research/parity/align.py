@@ -15,11 +15,14 @@ from bot.core.errors import DataMissing
 from bot.core.klines import Klines, interval_name
 from bot.market import store
 from bot.market.store import format_time
+from bot.research.parity.zones import SWITCHES, Zone, accepted, cheapest, zone_figures, zone_sentence, zones_of
 
 HOUR_MS: Final = 3_600_000
 QUARTER_MS: Final = 900_000
 SAME: Final = 0.98  # share of bars that are equal when it is the same market
 NEAR: Final = 0.003  # median distance of closes within which it is the same symbol
+FAR: Final = 0.01  # distance of closes beyond which it does not matter how far
+SWITCH_BARS: Final = 20  # a change of the clock has to save the misfit of so many bars
 SPOT_DIRS: Final = frozenset({"spot"})
 PERPETUAL_DIRS: Final = frozenset({"um", "perp", "perpetual", "perpetuals", "futures", "usdm", "fapi"})
 TICKS: Final = {"BTCUSDT": 0.1}  # perpetuals whose tick is coarser than spot's
@@ -32,7 +35,11 @@ class Alignment:
     Attributes
     ----------
     shift_ms : int
-        What was subtracted from the export's times to reach UTC bar opens.
+        What was subtracted from the export's first time to reach its UTC bar open.
+    open_ms : ndarray(int64)
+        UTC bar opens of all bars of the export.
+    zones : tuple of Zone
+        Offsets in turn: more than one where the clocks of the export's zone were changed.
     common : int
         Bars of the export that the klines have.
     equal : ndarray(bool)
@@ -54,6 +61,8 @@ class Alignment:
     market: str
     klines_market: str
     rows: np.ndarray
+    open_ms: np.ndarray
+    zones: tuple[Zone, ...]
     sentences: list[str] = field(default_factory=list)
 
     @property
@@ -69,6 +78,7 @@ class Alignment:
             "market": self.market,
             "klines_market": self.klines_market,
             "shift_minutes": self.shift_ms / 60_000,
+            "zones": zone_figures(self.zones),
             "bars_common": self.common,
             "bars_equal": int(self.equal.sum()),
             "close_distance_median": self.distance,
@@ -163,6 +173,7 @@ def align(
     source: Path,
     ticker: str | None = None,
     zoned: bool = True,
+    added_ms: np.ndarray | None = None,
     what: str = "export",
 ) -> Alignment:
     """Lay bars over the klines of a folder or file and say what they are.
@@ -175,6 +186,8 @@ def align(
         Hint such as `BTCUSDT.P`.
     zoned
         Whether the export's times said their zone: then a shift is a finding, else only the zone.
+    added_ms
+        What was added to the export's times where its clocks went back (`exports`).
 
     Raises
     ------
@@ -203,13 +216,45 @@ def align(
             f"{format_time(int(open_ms[-1]))[:16]}, {source} holds {spans(found)}; name klines of that time with --klines"
         )
     distance, shift, bars = best
+    moved = np.full(len(open_ms), shift)
+    if not zoned and (found_shifts := _stretches(open_ms, close, bars, shift)) is not None:
+        moved = found_shifts
+        rows = positions(bars, open_ms - moved)
+        there = rows >= 0
+        distance = float(np.median(np.abs(close[there] / bars.close[rows[there]] - 1.0)))
     if distance > NEAR:
         names = ", ".join(sorted(b.symbol for b in found))
         raise DataMissing(
             f"the prices of this {what} fit none of the symbols in {source} ({names}): closest is {bars.symbol}, whose closes "
             f"are {100 * distance:.1f} % away in the median; name klines of the right symbol with --klines"
         )
-    return _described(open_ms - shift, prices, volume, bars, shift, distance, source=source, ticker=ticker, zoned=zoned)
+    at_ms = open_ms - moved
+    zones = zones_of(at_ms, moved if added_ms is None else moved - added_ms)
+    return _described(at_ms, prices, volume, bars, zones, distance, source=source, ticker=ticker, zoned=zoned)
+
+
+def _stretches(open_ms: np.ndarray, close: np.ndarray, bars: Klines, shift: int) -> np.ndarray | None:
+    """Return each bar's shift where the clocks of the export's zone were changed in its time; None where they were not."""
+
+    def cost(shifts: list[int]) -> np.ndarray:
+        found = np.full((len(shifts), len(open_ms)), FAR)
+        for state, one in enumerate(shifts):
+            rows = positions(bars, open_ms - one)
+            there = rows >= 0
+            found[state, there] = np.minimum(np.abs(close[there] / bars.close[rows[there]] - 1.0), FAR)
+        return found
+
+    best: tuple[float, np.ndarray] | None = None
+    for base in (shift, shift + HOUR_MS, shift - HOUR_MS):
+        states = [base + switch for switch in SWITCHES]
+        table = cost(states)
+        path = cheapest(table, SWITCH_BARS * float(np.mean(table)))
+        moved = np.array(states)[path]
+        total = float(table[path, np.arange(len(path))].sum())
+        fits = accepted(table, path, open_ms) and (np.diff(open_ms - moved) > 0).all()
+        if fits and (best is None or total < best[0]):
+            best = total, moved
+    return None if best is None else best[1]
 
 
 def _described(
@@ -217,7 +262,7 @@ def _described(
     prices: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     volume: np.ndarray | None,
     bars: Klines,
-    shift: int,
+    zones: tuple[Zone, ...],
     distance: float,
     *,
     source: Path,
@@ -240,7 +285,19 @@ def _described(
     export_tick = market_by_tick(bars.symbol, prices[3])
     by_name = "unknown" if ticker is None else "perpetual" if ticker.endswith(".P") else "spot"
     result = Alignment(
-        bars.symbol, bars, shift, int(there.sum()), equal, distance, basis, ratio, "unknown", klines_market, rows
+        bars.symbol,
+        bars,
+        zones[0].offset_ms,
+        int(there.sum()),
+        equal,
+        distance,
+        basis,
+        ratio,
+        "unknown",
+        klines_market,
+        rows,
+        open_ms,
+        zones,
     )
     if result.same_market:
         result.market = klines_market if klines_market != "unknown" else by_name
@@ -258,9 +315,8 @@ def _sentences(a: Alignment, count: int, zoned: bool, ticker: str | None, source
             f"its times lie {a.shift_ms / 60_000:+g} minutes off the UTC bar opens of the klines; they were moved back"
             + (" (it stamps the close of a bar, not its open)" if a.shift_ms == a.bars.interval_ms else "")
         )
-    elif a.shift_ms:
-        hours = a.shift_ms / HOUR_MS
-        found.append(f"its times are UTC{hours:+g} h: the chart's zone was found by comparing bars")
+    elif a.shift_ms or len(a.zones) > 1:
+        found.append(zone_sentence(a.zones, "bars"))
     if ticker is not None and ticker.removesuffix(".P") != a.symbol:
         found.append(f"its name says {ticker}, its prices are those of {a.symbol}")
     if a.same_market:

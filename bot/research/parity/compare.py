@@ -20,7 +20,7 @@ from bot.research.parity.alerts_compare import compare_alerts
 from bot.research.parity.align import Alignment
 from bot.research.parity.bind import BindFile, Binding, Bound, bind, load_bind, remember, values_of
 from bot.research.parity.conditions import compare_conditions
-from bot.research.parity.exports import ChartData
+from bot.research.parity.exports import MISSING, ChartData, gap_note
 from bot.research.parity.ours import Ours, bars_of
 from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.score import Score, score
@@ -120,13 +120,16 @@ def _aligned(data: ChartData, source: Path | None, required: bool) -> tuple[Alig
             source=source,
             ticker=data.ticker,
             zoned=data.zoned,
+            added_ms=data.added_ms,
         )
     except DataMissing as error:
         if required:
             raise
         return None, str(error)
-    if found.shift_ms:
-        data.open_ms = data.open_ms - found.shift_ms
+    data.open_ms = found.open_ms
+    if not data.zoned:  # a clock that went forward had looked like bars that are missing
+        data.notes = [note for note in data.notes if not note.startswith(MISSING)]
+        data.notes += gap_note(data.open_ms, data.step_ms)
     return found, None
 
 

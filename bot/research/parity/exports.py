@@ -19,7 +19,9 @@ from bot.core.klines import interval_name as known_interval
 from bot.market.store import format_time
 from bot.research.parity import words
 from bot.research.parity.cells import decimal_comma, key, number, read_text, rows_of, times_ms
+from bot.research.parity.zones import APART_MS, HOUR_MS
 
+MISSING: Final = "bars are missing"
 _PRICES: Final = {
     name: frozenset(map(key, known))
     for name, known in (("open", words.OPEN), ("high", words.HIGH), ("low", words.LOW), ("close", words.CLOSE))
@@ -73,6 +75,7 @@ class ChartData:
     header: list[str]
     notes: list[str] = field(default_factory=list)
     ticker: str | None = None  # a hint from the file's name, never believed alone
+    added_ms: np.ndarray | None = None  # what stands in open_ms more than in the file, since clocks went back
 
     @property
     def interval(self) -> str:
@@ -138,23 +141,48 @@ def _whole_rows(path: Path, header: list[str], body: list[list[str]], notes: lis
 
 
 def _sorted(
-    path: Path, times: list[int], body: list[list[str]], notes: list[str]
-) -> tuple[np.ndarray, list[list[str]]]:
-    """Return bars oldest first; newest first is turned round, a repeated equal row dropped, other disorder refused."""
+    path: Path, times: list[int], body: list[list[str]], notes: list[str], *, zoned: bool
+) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+    """Return bars oldest first, and what was added to their times for clocks that went back.
+
+    Newest first is turned round, a repeated equal row dropped. Where a chart's clocks go back, an hour stands twice; from
+    there on an hour is added, so that the times go on. Other disorder is refused.
+    """
     stamps = np.array(times, np.int64)
-    if len(stamps) > 1 and (np.diff(stamps) <= 0).all() and stamps[0] > stamps[-1]:
+    steps = np.diff(stamps)
+    if len(stamps) > 1 and (steps <= 0).mean() > 0.9 and stamps[0] > stamps[-1]:
         stamps, body = stamps[::-1].copy(), body[::-1]
         notes.append("the rows stood newest first and were turned round")
+    added = np.zeros(len(stamps), np.int64)
+    hourly = len(stamps) > 2 and int(np.median(np.abs(steps))) == HOUR_MS
+    folded_ms: int | None = None
     keep = np.ones(len(stamps), bool)
     for i in np.flatnonzero(np.diff(stamps) <= 0) + 1:
+        back = int(stamps[i - 1] - stamps[i])
+        same = body[i] == body[i - 1]
+        repeated = not zoned and back < HOUR_MS and (back > 0 or (hourly and not same and i != len(stamps) - 1))
+        if repeated and (folded_ms is None or stamps[i] - folded_ms > APART_MS):
+            folded_ms = int(stamps[i])
+            added[i:] += HOUR_MS
+            notes.append(f"its clocks went back an hour after the bar of {format_time(int(stamps[i - 1]))[:16]}")
+            continue
         where = f"{path}: row {i + 2} ({format_time(int(stamps[i]))})"
-        if stamps[i] < stamps[i - 1]:
+        if back > 0:
             raise DataError(f"{where} is earlier than the row before: the export is not in order of time")
-        if body[i] != body[i - 1] and i != len(stamps) - 1:
+        if not same and i != len(stamps) - 1:
             raise DataError(f"{where} has the time of the row before with other values: export it again")
-        keep[i - 1 if body[i] != body[i - 1] else i] = False
+        keep[i if same else i - 1] = False
         notes.append(f"the bar of {format_time(int(stamps[i]))} stands twice; the later row counts")
-    return stamps[keep], [row for row, good in zip(body, keep, strict=True) if good]
+    return (stamps + added)[keep], added[keep], [row for row, good in zip(body, keep, strict=True) if good]
+
+
+def gap_note(open_ms: np.ndarray, step_ms: int) -> list[str]:
+    """Return the note on bars that are missing between those of an export, if any are."""
+    gaps = np.flatnonzero(np.diff(open_ms) > step_ms)
+    if not len(gaps):
+        return []
+    places = f"{len(gaps)} place{'s' * (len(gaps) > 1)}"
+    return [f"{MISSING} at {places}, first after {format_time(int(open_ms[gaps[0]]))}"]
 
 
 def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
@@ -174,7 +202,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
         raise DataMissing(f"{path} has a header but no bar: load the chart's bars and export it again")
     stamp = next(i for i, name in enumerate(header) if key(name) in words.TIME)
     times, zoned = times_ms([row[stamp] for row in body], path=path, column=header[stamp])
-    open_ms, body = _sorted(path, times, body, notes)
+    open_ms, added_ms, body = _sorted(path, times, body, notes, zoned=zoned)
     if len(open_ms) < 2:
         raise DataMissing(f"{path} has one bar: an interval cannot be told from it; export more bars")
     steps, counts = np.unique(np.diff(open_ms), return_counts=True)
@@ -193,12 +221,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
         )
     if not zoned:
         notes.append("its times carry no zone; they are read as UTC until the klines say otherwise")
-    gaps = int((np.diff(open_ms) > step).sum())
-    if gaps:
-        first = int(np.flatnonzero(np.diff(open_ms) > step)[0])
-        notes.append(
-            f"bars are missing at {gaps} place{'s' * (gaps > 1)}, first after {format_time(int(open_ms[first]))}"
-        )
+    notes += gap_note(open_ms, step)
     places = _prices(header)
     comma = decimal_comma([row[i] for row in body[:200] for i in range(len(header)) if i != stamp])
     used = {stamp, *places.values()}
@@ -231,6 +254,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
         zoned,
         header,
         notes,
+        added_ms=added_ms,
     )
     data.ticker = hint_of(path)
     _possible(data)
@@ -242,7 +266,7 @@ def _possible(data: ChartData) -> None:
     bad = ~(np.isfinite(data.open) & np.isfinite(data.high) & np.isfinite(data.low) & np.isfinite(data.close))
     if bad[-1] and not bad[:-1].any():
         data.notes.append("the last row has no prices yet and was left out")
-        for name in ("open_ms", "open", "high", "low", "close"):
+        for name in ("open_ms", "added_ms", "open", "high", "low", "close"):
             setattr(data, name, getattr(data, name)[:-1])
         data.volume = None if data.volume is None else data.volume[:-1]
         data.columns = [Column(c.name, c.number, c.repeated, c.values[:-1]) for c in data.columns]

@@ -4,6 +4,7 @@ The list has no bars and no symbol: both are found by laying its entry prices in
 enters at the open after the signal's bar, or on its close, whichever fits the list better.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from bot.research.parity.ours import BASE, Ours
 from bot.research.parity.score import flags_of
 from bot.research.parity.trades_list import ListedTrade, TradesList
 from bot.research.parity.verdict import bars_list
+from bot.research.parity.zones import SWITCHES, Zone, accepted, cheapest, zone_figures, zone_sentence, zones_of
 
 EXAMPLES: Final = 10
+SWITCH_MISFIT: Final = 2.5  # a change of the clock has to bring so many prices into their bars
 
 
 def _inside(trades: list[ListedTrade], bars: Klines, shift: int) -> float:
@@ -53,6 +56,48 @@ def _found(listed: TradesList, source: Path) -> tuple[Klines, int, float]:
     return best[2], best[1], best[0]
 
 
+def _in_utc(listed: TradesList, bars: Klines, shift: int) -> tuple[list[ListedTrade], tuple[Zone, ...]]:
+    """Return the trades with their times in UTC, and the offsets found: more than one where clocks were changed.
+
+    Entries and exits are taken in the order of the trades' numbers, which a clock that goes back does not disturb. A price
+    that is its bar's open or close speaks for an offset, one outside its bar against it.
+    """
+    numbered = sorted(listed.trades, key=lambda trade: trade.number)
+    times = [(t.entry_ms, t.entry_price) for t in numbered]
+    ends = [(t.exit_ms, t.exit_price) for t in numbered]
+    order = [(i, at, price) for i, pair in enumerate(zip(times, ends, strict=True)) for at, price in pair]
+    known = [(i, at, price) for i, at, price in order if at is not None and price is not None]
+    at_ms = np.array([at for _, at, _ in known], np.int64)
+    price = np.array([price for _, _, price in known])
+    best: tuple[float, np.ndarray] | None = None
+    for base in () if listed.zoned else (shift, shift + lay.HOUR_MS, shift - lay.HOUR_MS):
+        states = [base + switch for switch in SWITCHES]
+        cost = np.array([_misfit(bars, at_ms - one, price) for one in states])
+        path = cheapest(cost, SWITCH_MISFIT)
+        total = float(cost[path, np.arange(len(path))].sum())
+        if accepted(cost, path, at_ms) and (best is None or total < best[0]):
+            best = total, np.array(states)[path]
+    moved = np.full(len(known), shift) if best is None else best[1]
+    utc = dict(zip(((i, at) for i, at, _ in known), (at_ms - moved).tolist(), strict=True))
+    trades = [
+        replace(
+            trade,
+            entry_ms=utc[i, trade.entry_ms],
+            exit_ms=None if trade.exit_ms is None else utc.get((i, trade.exit_ms), trade.exit_ms - shift),
+        )
+        for i, trade in enumerate(numbered)
+    ]
+    return sorted(trades, key=lambda trade: (trade.entry_ms, trade.number)), zones_of(at_ms - moved, moved)
+
+
+def _misfit(bars: Klines, at_ms: np.ndarray, price: np.ndarray) -> np.ndarray:
+    rows = lay.positions(bars, at_ms - at_ms % bars.interval_ms)
+    slack = 1e-9 * price
+    inside = (rows >= 0) & (price >= bars.low[rows] - slack) & (price <= bars.high[rows] + slack)
+    edge = np.minimum(np.abs(price - bars.open[rows]), np.abs(price - bars.close[rows])) <= slack
+    return np.where(inside, np.where(edge, 0.0, 0.3), 1.0)
+
+
 def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str, Any]:
     """Return the report of a list of trades against our signals on klines.
 
@@ -61,15 +106,16 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
     DataMissing
         No symbol of the klines has the list's prices at its times.
     """
-    bars, shift, inside = _found(listed, source)
+    bars, shift, _ = _found(listed, source)
     step = bars.interval_ms
-    trades = listed.trades
-    known = bars.between(None, trades[-1].entry_ms - shift + step)
+    trades, zones = _in_utc(listed, bars, shift)
+    inside = _inside(trades, bars, 0)
+    known = bars.between(None, trades[-1].entry_ms + step)
     ours = Ours(known, config, known.open_ms)
     signals = {
         side: set(known.open_ms[flags_of(ours.table[f"{side.name.lower()}_signal"], "event")].tolist()) for side in Side
     }
-    entries = [(t, t.entry_ms - shift - (t.entry_ms - shift) % step) for t in trades if t.side is not None]
+    entries = [(t, t.entry_ms - t.entry_ms % step) for t in trades if t.side is not None]
     counts = {lag: sum(at - lag * step in signals[t.side] for t, at in entries if t.side) for lag in (1, 0)}
     lag = max(counts, key=lambda value: counts[value])
     matched, near, theirs, used = 0, 0, [], set()
@@ -82,7 +128,7 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
         else:
             theirs.append({"trade": trade.number, "side": side.name, "at_ms": at, "price": trade.entry_price})
     first = entries[0][1] - lag * step if entries else 0
-    ends = [(t.entry_ms - shift, (t.exit_ms or trades[-1].entry_ms) - shift) for t in trades]
+    ends = [(t.entry_ms, t.exit_ms or trades[-1].entry_ms) for t in trades]
     mine = [(side, at) for side in Side for at in sorted(signals[side]) if at >= first and (side, at) not in used]
     busy = [(side, at) for side, at in mine if any(a <= at + step <= z for a, z in ends)]
     only = [{"side": side.name, "at_ms": at} for side, at in mine if (side, at) not in busy]
@@ -92,10 +138,11 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
             "file": listed.path.name,
             "trades": len(trades),
             "symbol": bars.symbol,
-            "shift_minutes": shift / 60_000,
+            "shift_minutes": zones[0].offset_ms / 60_000,
+            "zones": zone_figures(zones),
             "entries_inside_bars": inside,
-            "from_ms": trades[0].entry_ms - shift,
-            "to_ms": trades[-1].entry_ms - shift,
+            "from_ms": trades[0].entry_ms,
+            "to_ms": trades[-1].entry_ms,
         },
         "trades": {
             "matched": matched,
@@ -110,19 +157,17 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
         },
         "notes": listed.notes,
     }
-    report["verdict"] = _trade_verdict(report, listed, source)
+    report["verdict"] = _trade_verdict(report, zones, source)
     return report
 
 
-def _trade_verdict(report: dict[str, Any], listed: TradesList, source: Path) -> list[str]:
+def _trade_verdict(report: dict[str, Any], zones: tuple[Zone, ...], source: Path) -> list[str]:
     export, row = report["export"], report["trades"]
     judged = export["trades"] - row["side_unknown"]
     inside = f"{100 * export['entries_inside_bars']:.0f} % of the entries lie in their bar"
     said = [f"{export['trades']} trades, found to be of {export['symbol']}: {inside}"]
-    if export["shift_minutes"]:
-        said.append(
-            f"its times are UTC{export['shift_minutes'] / 60:+g} h: the chart's zone was found by comparing prices"
-        )
+    if len(zones) > 1 or zones[0].offset_ms:
+        said.append(zone_sentence(zones, "prices"))
     if export["entries_inside_bars"] < 0.9:
         market = lay.market_by_place(source)
         said.append(

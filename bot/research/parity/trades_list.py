@@ -14,6 +14,7 @@ from bot.core.errors import DataError, DataMissing
 from bot.core.types import Side
 from bot.research.parity import words
 from bot.research.parity.cells import decimal_comma, key, number, time_ms
+from bot.research.parity.zones import HOUR_MS
 
 _NUMBERED: Final = re.compile(r"\d{1,7}")
 
@@ -186,7 +187,7 @@ def read_trades(path: Path, rows: list[list[str]]) -> TradesList:
         by_number.setdefault(found.number, []).append(found)
     trades = []
     for rows_ in by_number.values():
-        trade = _pair(path, rows_, notes)
+        trade = _pair(path, rows_, notes, zoned=zoned)
         if trade is not None:
             trades.append(trade)
     if not trades:
@@ -203,7 +204,7 @@ def read_trades(path: Path, rows: list[list[str]]) -> TradesList:
     return TradesList(path, trades, zoned, header, notes)
 
 
-def _pair(path: Path, rows: list[_Row], notes: list[str]) -> ListedTrade | None:
+def _pair(path: Path, rows: list[_Row], notes: list[str], *, zoned: bool) -> ListedTrade | None:
     """Return a trade from its rows, whichever comes first; None for an exit whose entry is not in the list."""
     if len(rows) > 2:
         raise DataError(f"{path}: row {rows[2].line}: trade {rows[0].number} stands there more than twice")
@@ -221,7 +222,8 @@ def _pair(path: Path, rows: list[_Row], notes: list[str]) -> ListedTrade | None:
     if left is not None and (left.at_ms is None or key(left.signal) in words.STILL_OPEN or math.isnan(left.price)):
         left = None
     entry_ms = entries[0].at_ms
-    if left is not None and left.at_ms is not None and left.at_ms < entry_ms:
+    back = 0 if zoned else HOUR_MS  # where the chart's clocks go back, an exit may stand before its entry
+    if left is not None and left.at_ms is not None and left.at_ms < entry_ms - back:
         raise DataError(f"{path}: row {left.line}: trade {entry.number} ends before it begins")
     profit = left.profit if left is not None else entry.profit
     side = entry.side or (left.side if left is not None else None)
