@@ -194,6 +194,14 @@ def test_trades_in_the_hour_that_stands_twice_are_told_apart_by_the_bar_that_hol
     assert found["export"]["zones"][1]["from_ms"] == int(BARS.open_ms[at + 3])
 
 
+def test_an_exit_before_its_entry_is_refused_where_no_clock_went_back(tmp_path, um):
+    entries = [(place, place + 7) for place in range(30, 2_000, 97)]
+    entries[5] = entries[5][0], entries[5][0] - 7
+
+    with pytest.raises(DataError, match="trade 6 ends before it begins, and no clock of its zone went back"):
+        compare(CONFIG, trades(tmp_path / "t.csv", entries, 0, (0, 0)), klines=um)
+
+
 def test_prices_outside_their_bars_by_slippage_are_no_change_of_a_clock(tmp_path, um):
     entries = [(place, place + 7) for place in range(30, len(BARS) - 20, 97)]
     path = trades(tmp_path / "t.csv", entries, 0, (0, 0))

@@ -276,7 +276,7 @@ def load(
         What is there is wrong (exit code 1).
     """
     length_ms = interval if isinstance(interval, int) else interval_ms(interval)
-    klines = build(read_files(_find(Path(source), symbol, length_ms)), length_ms)
+    klines = build(read_files(files_of(Path(source), symbol, length_ms)), length_ms)
     part = klines.between(from_ms, to_ms)
     if not len(part):
         first = "the start" if from_ms is None else format_time(from_ms)
@@ -287,7 +287,7 @@ def load(
     return part
 
 
-def _find(source: Path, symbol: str, length_ms: int) -> tuple[Path, ...]:
+def files_of(source: Path, symbol: str, length_ms: int) -> tuple[Path, ...]:
     """Return the files of the series itself, else of the finer one that it is built from."""
     name = interval_name(length_ms)
     if source.suffix in (".parquet", ".csv", ".zip") and not source.is_dir():

@@ -16,6 +16,7 @@ from bot.market.paths import data_folder
 from bot.market.synthetic import synthetic_market
 from bot.research.models import model_for
 from bot.research.signals import resets_at
+from bot.research.taker import check_taker
 from bot.strategy.features import INDEX, batch
 
 BASE_MS = 180_000
@@ -53,6 +54,8 @@ def load_market(config: Config, folder: Path | None) -> Market:
     ------
     DataMissing
         The folder was named and lacks the klines of a symbol.
+    ConfigError
+        A setting needs taker volume, and the klines have none.
     """
     if folder is None:
         own = data_folder() / "klines"
@@ -79,7 +82,13 @@ def load_market(config: Config, folder: Path | None) -> Market:
         if funding[symbol].warning:
             warnings.append(str(funding[symbol].warning))
     warnings += found.warnings()
+    warnings += check_taker(config, ((bars[name]["3m"], _named(folder, name)) for name in config.data.symbols))
     return Market(bars, funding, f"klines of {folder}", tuple(warnings))
+
+
+def _named(folder: Path, symbol: str) -> str:
+    files = store.files_of(folder, symbol, BASE_MS)
+    return str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
 
 
 def _synthetic_market(config: Config) -> Market:

@@ -16,8 +16,9 @@ from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import Klines, fill_gaps, interval_ms, make_klines
 from bot.market import store
 from bot.market import tables as tables_of
-from bot.report.progress import progress
+from bot.report.progress import progress, say
 from bot.research.models import model_for
+from bot.research.taker import check_taker
 from bot.strategy import kernel as k
 from bot.strategy.features import batch_chunks
 
@@ -137,7 +138,8 @@ def write_signals(
     Raises
     ------
     ConfigError
-        The ending of `out` is neither .parquet nor .csv, or its folder does not exist.
+        The ending of `out` is neither .parquet nor .csv, its folder does not exist, or a setting needs taker volume and the
+        klines have none.
     DataMissing
         No bar lies in the range asked for.
     """
@@ -149,6 +151,8 @@ def write_signals(
     bars = bars.between(from_ms if cold else None, to_ms)
     if not len(bars.between(from_ms)):
         raise DataMissing(f"{klines} has no bar of {bars.symbol} {bars.interval} in the range asked for")
+    for warning in check_taker(config, [(bars, str(klines))]):
+        say(f"warning: {warning}", quiet=quiet)
     with progress("computing signals", len(bars), quiet=quiet) as advance:
         parts = list(tables(config, bars, from_ms=from_ms, progress=advance))
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from bot.config import Config
-from bot.core.errors import DataMissing
+from bot.core.errors import DataError, DataMissing
 from bot.core.klines import Klines, interval_ms
 from bot.core.types import Side
 from bot.research.parity import align as lay
@@ -87,6 +87,11 @@ def _in_utc(listed: TradesList, bars: Klines, shift: int) -> tuple[list[ListedTr
         )
         for i, trade in enumerate(numbered)
     ]
+    for trade in trades:
+        if trade.exit_ms is not None and trade.exit_ms < trade.entry_ms:
+            raise DataError(
+                f"{listed.path}: trade {trade.number} ends before it begins, and no clock of its zone went back between"
+            )
     return sorted(trades, key=lambda trade: (trade.entry_ms, trade.number)), zones_of(at_ms - moved, moved)
 
 

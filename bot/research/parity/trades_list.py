@@ -222,7 +222,7 @@ def _pair(path: Path, rows: list[_Row], notes: list[str], *, zoned: bool) -> Lis
     if left is not None and (left.at_ms is None or key(left.signal) in words.STILL_OPEN or math.isnan(left.price)):
         left = None
     entry_ms = entries[0].at_ms
-    back = 0 if zoned else HOUR_MS  # where the chart's clocks go back, an exit may stand before its entry
+    back = 0 if zoned else HOUR_MS - 1  # where the chart's clocks go back, an exit may stand before its entry
     if left is not None and left.at_ms is not None and left.at_ms < entry_ms - back:
         raise DataError(f"{path}: row {left.line}: trade {entry.number} ends before it begins")
     profit = left.profit if left is not None else entry.profit
