@@ -874,10 +874,32 @@ def test_a_deposit_after_losses_does_not_let_more_be_lost():
     book(-2 * unit, "INSURANCE_CLEAR")
     book(D(1_000), "DEPOSIT")
     limits = h.engine.limits
-    assert limits.day_equity - limits.equity == 2 * unit
+    assert limits.day_r == pytest.approx(-2)
     assert not limits.day_hit
     book(-unit, "INSURANCE_CLEAR")
     assert limits.day_hit
+
+
+def test_without_money_entries_rest_with_a_sentence_until_a_deposit():
+    h = started()
+
+    def transfer(amount, reason):
+        h.cash += amount
+        h.send(AccountUpdate(h.now, reason, h.cash, amount, ()))
+
+    transfer(-h.cash, "WITHDRAW")
+    h.signal()
+    assert h.decision.code == "no_money"
+    assert h.engine.snapshot()["limits"]["no_money"] == h.decision.reason
+    assert h.decision.reason == "no USDT in the futures wallet: entries rest until there is some"
+    assert h.placed("en") == []
+    assert [a.text for a in h.of(Alert)].count(h.decision.reason) == 1
+    h.command("arm")
+
+    transfer(D(10_000), "DEPOSIT")
+    h.signal()
+    assert h.engine.limits.day_r == 0
+    assert h.decision.code == "entered"
 
 
 def test_limits_outlive_the_session():

@@ -16,7 +16,7 @@ from bot.risk import vetoes
 from bot.risk.account import Account
 from bot.risk.cost import expected_cost
 from bot.risk.limits import DAY_MS, HOUR_MS, Limits
-from bot.risk.sizing import Size, liquidation_price, size, throttle
+from bot.risk.sizing import NO_MONEY, Size, liquidation_price, size, throttle
 from bot.risk.vetoes import CalendarEvent
 from tests.engine_harness import BTC, ETH, INSTRUMENTS, START
 
@@ -70,7 +70,7 @@ def test_a_tier_that_does_not_allow_the_leverage_cuts_the_size():
     assert sized.qty == INSTRUMENT.qty(D(800_000) / 60_000)
 
 
-@pytest.mark.parametrize(("equity", "code"), [(D("0.5"), "min_qty"), (D(5), "min_qty"), (D(0), "size")])
+@pytest.mark.parametrize(("equity", "code"), [(D("0.5"), "min_qty"), (D(5), "min_qty"), (D(0), "no_money")])
 def test_what_is_below_the_exchanges_minimum_is_denied(equity, code):
     refused = size_of(equity=equity)
 
@@ -372,18 +372,122 @@ def test_limits_survive_a_restart():
     assert again.memory() == limits.memory()
 
 
-@pytest.mark.parametrize("amount", [D(1_000), D(-600)])
+@pytest.mark.parametrize("amount", [D(1_000), D(-600), D("-9849.99")])
 def test_money_that_comes_or_goes_by_a_transfer_is_neither_profit_nor_loss(amount):
     limits, out = limits_of(), []
     limits.on_equity(START + 1, D(9_850), out)  # two R of the day are gone
+    limits.on_trade(Side.LONG, D(-150), START + 1, out)
+    throttled = limits.throttle
 
     limits.on_transfer(amount)
     limits.on_equity(START + 2, D(9_850) + amount, out)
 
-    assert limits.day_equity - limits.equity == 150
-    assert limits.soft_peak - limits.equity == limits.peak - limits.equity == 150
+    assert limits.day_r == pytest.approx(-2)
+    assert limits.direction_r(Side.LONG) == pytest.approx(-2)
+    assert limits.throttle == pytest.approx(throttled)
     assert limits.vetoes(Side.LONG) == []
     assert out == []
+
+
+def test_transfers_there_and_back_leave_a_loss_as_it_was():
+    limits = limits_of()
+    limits.on_equity(START + 1, D(9_850), [])
+
+    for amount in (D(90_000), D(-99_000), D(9_000)):
+        limits.on_transfer(amount)
+
+    assert limits.equity == 9_850
+    assert limits.day_equity == pytest.approx(D(10_000))
+    assert limits.soft_peak == limits.peak == pytest.approx(D(10_000))
+
+
+@pytest.mark.parametrize("venue", ["sim", "live"])
+@pytest.mark.parametrize("mode", ["halt", "count", "rearm_next_day"])
+@given(
+    start=st.decimals(0, 5_000, places=8),
+    moves=st.lists(
+        st.tuples(
+            st.sampled_from(["transfer", "withdraw all", "sample", "arm", "restart"]),
+            st.decimals(-5_000, 5_000, places=8),
+            st.integers(0, 2 * DAY_MS),
+        ),
+        max_size=30,
+    ),
+)
+def test_whatever_order_transfers_and_samples_come_in_nothing_is_lost(venue, mode, start, moves):
+    limits, out, money, now = Limits(Risk(), venue, mode), [], start, START
+    limits.on_equity(now, money, out)
+
+    for what, amount, later in moves:
+        now += later
+        if what == "arm":
+            limits.arm()
+        elif what == "restart":
+            memory, limits = limits.memory(), Limits(Risk(), venue, mode)
+            limits.remember(memory)
+        elif what != "sample":
+            amount = -money if what == "withdraw all" else max(amount, -money)
+            if limits.equity or not money:
+                limits.on_transfer(amount)
+                money += amount
+        limits.on_equity(now, money, out)
+        assert limits.day_r == 0
+        assert limits.throttle == 1
+        assert not limits.soft_stopped
+        assert not limits.soft_stops
+        assert [d.code for d in limits.vetoes(Side.LONG)] == ([] if money else ["no_money"])
+
+    assert {o.text for o in out} <= {NO_MONEY}
+
+
+def test_an_empty_wallet_is_a_state_with_its_sentence_told_once():
+    limits, out = Limits(Risk(), "live"), []
+
+    limits.on_equity(START, D(0), out)
+    limits.on_equity(START + 1, D(0), out)
+    assert [o.text for o in out] == ["no USDT in the futures wallet: entries rest until there is some"]
+    assert [d.code for d in limits.vetoes(Side.LONG)] == ["no_money"]
+
+    limits.on_transfer(D(500))
+    limits.on_equity(START + 2, D(500), out)
+    assert limits.vetoes(Side.LONG) == []
+    assert (limits.day_equity, limits.peak, limits.soft_peak) == (500, 500, 500)
+
+    limits.on_transfer(D(-500))
+    limits.on_equity(START + 3, D(0), out)
+    assert len(out) == 2
+
+
+def test_a_stop_that_had_tripped_outlives_an_empty_wallet_and_arming_at_zero_divides_by_nothing():
+    limits, out = limits_of("live"), []
+    limits.on_equity(START + 1, D(0), out)  # lost, not withdrawn
+    assert limits.soft_stopped
+    assert limits.day_hit
+
+    limits.on_transfer(D(500))
+    limits.on_equity(START + 2, D(500), out)
+    assert [d.code for d in limits.vetoes(Side.LONG)] == ["soft_stop", "day_loss"]
+    limits.on_transfer(D(-500))
+    assert limits.arm() == "armed; no USDT in the futures wallet: entries rest until there is some"
+    limits.on_equity(START + 3, D(0), out)
+
+    limits.on_equity(START + DAY_MS, D(700), out)
+    assert limits.vetoes(Side.LONG) == []
+    assert limits.day_r == 0
+
+
+def test_an_account_emptied_while_the_bot_was_away_has_lost_nothing():
+    memory = limits_of("live").memory()
+    limits, out = Limits(Risk(), "live"), []
+    limits.remember(memory)
+
+    limits.on_equity(START + 1, D(0), out)
+    limits.on_transfer(D(300))
+    limits.on_equity(START + 2, D(300), out)
+
+    assert limits.day_r == 0
+    assert not limits.soft_stopped
+    assert [o.text for o in out] == [NO_MONEY]
 
 
 def fill(symbol: str, side: OrderSide, qty: str, price: str, trade_id: int, fee: str = "0") -> Fill:

@@ -19,6 +19,7 @@ from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe
 from bot.journal import Journal
 from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
+from bot.risk.sizing import NO_MONEY
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SKEW_WARN_MS: Final = 1_000  # the bot measures and corrects it; a machine that is off by more has no time service
@@ -281,6 +282,8 @@ async def instruments(bench: Bench) -> Check:
         if least > room:
             small.append(instrument.symbol)
     text = f"wallet {session.wallet:.2f} USDT; {'; '.join(texts)}"
+    if session.wallet <= 0:
+        return warn("instruments", f"{NO_MONEY}; {'; '.join(texts)}", "transfer USDT to the futures wallet")
     if bench.symbols[0] in small:
         return failed(
             "instruments", text, f"the wallet cannot carry the smallest {bench.symbols[0]} trade: transfer funds"

@@ -196,7 +196,8 @@ class Desk:
             instrument=instrument,
         )
         if isinstance(sized, Denied):
-            denied.append(sized)
+            if sized not in denied:  # an empty wallet is refused by the limits too
+                denied.append(sized)
             return None
         # The exchange liquidates from the price that is paid: the rest is taken at up to this one.
         paid = taker_limit(side, quote, config.entry.max_slippage, instrument)

@@ -14,6 +14,7 @@ from bot.core.types import Side
 from bot.hedge.hedger import Hedger
 from bot.orders.maker_taker import Phase
 from bot.orders.state import ZERO
+from bot.risk.sizing import NO_MONEY
 from bot.strategy import tags
 from bot.strategy.trade import Trade
 
@@ -88,6 +89,7 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
             "direction_r": {side.name: limits.direction_r(side) for side in Side},
             "resting": sorted(name for name, broken in limits.broken.items() if broken),
             "soft_stopped": limits.soft_stopped,
+            "no_money": NO_MONEY if limits.empty else "",
             "leverage": limits.leverage,
             "risk_fraction": limits.fraction,
             "throttle": limits.throttle,

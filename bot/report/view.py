@@ -367,6 +367,8 @@ def _limits(limits: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _entries(snapshot: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return whether entries are allowed, and every reason why not."""
     reasons = []
+    if limits.get("no_money"):
+        reasons.append(_text(limits["no_money"]))
     if limits.get("entries_off"):
         reasons.append(_text(limits["entries_off"]))
     if limits.get("soft_stopped"):

@@ -3,6 +3,10 @@
 A limit never closes an open trade; it refuses the next one, with a reason. The day begins at 00:00 UTC on the exchange's
 clock. R of the day rules is the base fraction of the equity at 00:00 (or at the start), R of the soft stop that of the peak.
 Peak, soft stop, ramp, slippage and the day's limits outlive a restart: `memory` gives them away, `remember` takes them back.
+
+Transfers are neither profit nor loss: what was won or lost stays the same *share* of the money, so neither R of the day nor the
+fall from the peak moves, however little is left. An account without money has no R: entries rest, nothing is measured, and
+the first money that comes is the new start. What had tripped before stays tripped.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +16,7 @@ from typing import Any, Final
 from bot.config import Risk as RiskConfig
 from bot.core.intents import Alert, Intent
 from bot.core.types import Denied, Side, to_decimal
-from bot.risk.sizing import throttle
+from bot.risk.sizing import NO_MONEY, throttle
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
@@ -43,6 +47,7 @@ class Limits:
     step_trades: int = 0
     slippages: list[float] = field(default_factory=list)
     slippage_alerted: bool = False
+    empty_told: bool = False
     kept: dict[str, Any] = field(default_factory=dict)  # rates as Decimal, and the thresholds that follow from them
 
     @property
@@ -103,6 +108,11 @@ class Limits:
         """Return the result of today's closed trades in a direction, in R of the day."""
         return float(self.results.get(side.name, ZERO) / self.day_unit) if self.day_unit > 0 else 0.0
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no money: nothing to size by and nothing to measure."""
+        return self.equity <= 0
+
     def on_time(self, now: int) -> None:
         """Begin a new day when there is one."""
         day = now // DAY_MS
@@ -116,7 +126,10 @@ class Limits:
     def on_equity(self, now: int, equity: Decimal, out: list[Intent]) -> None:
         """Take a sample of equity, and trip what it trips."""
         if self.equity <= 0:
-            self.equity = equity  # the first sample is the start of the first day
+            if equity <= 0:
+                self._rest_empty(equity, out)
+                return
+            self._begin(equity)  # the first sample is the start of the first day
         self.on_time(now)
         self.equity = equity
         if equity > self.peak:
@@ -129,7 +142,7 @@ class Limits:
             self._restart_step(now)
             out.append(Alert("warning", f"day loss {self.day_r:.2f} R: no more entries today"))
         unit, floor = self._soft()
-        if not self.soft_stopped and equity <= floor:
+        if not self.soft_stopped and equity <= floor and unit > 0:
             self.soft_stops += 1
             self.step = 0
             self._restart_step(now)
@@ -153,11 +166,40 @@ class Limits:
 
     def on_transfer(self, amount: Decimal) -> None:
         """Let money that came or went by a transfer be neither profit nor loss of any limit."""
-        if self.equity > 0 and self.equity + amount > 0:
-            self.equity += amount
-            self.peak += amount
-            self.soft_peak += amount
-            self.day_equity += amount
+        before, after = self.equity, self.equity + amount
+        if before <= 0 or after <= 0:
+            self._forget_money()
+            if after > 0:
+                self._begin(after)
+            self.equity = after
+            return
+        self.equity = after
+        # The same share, exact where there is no difference: a limit must not trip by a rounding.
+        share = after / before
+        self.peak = after + (self.peak - before) * share
+        self.soft_peak = after + (self.soft_peak - before) * share
+        self.day_equity = after + (self.day_equity - before) * share
+        self.results = {name: value * share for name, value in self.results.items()}
+
+    def _begin(self, equity: Decimal) -> None:
+        """Start from the first money; what a restart remembers stays."""
+        self.equity = equity
+        self.empty_told = False
+        if self.day_equity <= 0:
+            self.day_equity = equity
+
+    def _rest_empty(self, equity: Decimal, out: list[Intent]) -> None:
+        """Measure nothing while there is no money, and say so once."""
+        self._forget_money()
+        self.equity = equity
+        if not self.empty_told:
+            self.empty_told = True
+            out.append(Alert("warning", NO_MONEY))
+
+    def _forget_money(self) -> None:
+        """Drop every reference in quote: there is no money that they could be compared with."""
+        self.peak = self.soft_peak = self.day_equity = ZERO
+        self.results = {}
 
     def on_trade(self, side: Side, result: Decimal, now: int, out: list[Intent]) -> None:
         """Book a closed trade (result net of everything, in quote) and move the ramp."""
@@ -202,11 +244,15 @@ class Limits:
             return "armed: the mean slippage is measured from here on"
         self.soft_stopped = False
         self.soft_peak = self.equity
+        if self.empty:
+            return f"armed; {NO_MONEY}"
         return "armed: the fall from the peak is measured from here on"
 
     def vetoes(self, side: Side) -> list[Denied]:
         """Return what forbids an entry in this direction now."""
         denied = []
+        if self.empty:
+            denied.append(Denied("no_money", NO_MONEY))
         if self.soft_stopped:
             denied.append(Denied("soft_stop", "equity fell too far from its peak; entries are off until `bot arm`"))
         if self.day_hit:

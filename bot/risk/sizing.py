@@ -6,10 +6,12 @@ notional about seven times equity: at 5x the margin decides the quantity more of
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from bot.core.types import Denied, Instrument, Side, to_decimal
 
-ONE = Decimal(1)
+ONE: Final = Decimal(1)
+NO_MONEY: Final = "no USDT in the futures wallet: entries rest until there is some"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ def size(
         The lowest price that the entry may be sent at: the exchange's minimum notional is checked there.
     """
     distance = abs(entry - stop)
-    if distance <= 0 or equity <= 0:
-        return Denied("size", f"no risk to size by: entry {entry}, stop {stop}, equity {equity}")
+    if equity <= 0:
+        return Denied("no_money", NO_MONEY)
+    if distance <= 0:
+        return Denied("size", f"no risk to size by: entry {entry}, stop {stop}")
     uncut_risk = equity * to_decimal(fraction) * to_decimal(share)
     uncut = instrument.qty(uncut_risk / distance)
     limits = {
