@@ -16,7 +16,8 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from bot.app.setup import STANDARD_ERROR, secrets_for
+from bot.app.credentials import Credentials, secrets_for
+from bot.app.setup import STANDARD_ERROR
 from bot.core.errors import ConfigError
 from bot.core.redact import hide, redact
 from bot.execution.outcomes import describe, translate
@@ -149,11 +150,11 @@ def test_commands_show_no_secret(environment, words):
 @pytest.mark.parametrize("debug", [True, False])
 def test_an_exception_of_our_own_with_a_key_in_it_is_printed_without_it(environment, debug):
     program = (
-        "import sys\nfrom bot.app.setup import secrets_for\nfrom bot.cli import base\nfrom bot.cli.main import main\n"
+        "import sys\nfrom bot.app.credentials import secrets_for\nfrom bot.cli import base\nfrom bot.cli.main import main\n"
         "@base.command('burst')\n"
         "def burst():\n"
-        "    key, secret = secrets_for('testnet')\n"
-        "    raise RuntimeError(f'https://h/order?timestamp=1&signature={\"ab\" * 32} {key} {secret}')\n"
+        "    keys = secrets_for('testnet')\n"
+        "    raise RuntimeError(f'https://h/order?timestamp=1&signature={\"ab\" * 32} {keys.api_key} {keys.secret} {keys}')\n"
         f"main({['burst', '--debug'] if debug else ['burst']!r})\n"
     )
 
@@ -206,7 +207,7 @@ def test_keys_come_from_files_too_and_an_unreadable_one_is_one_sentence(monkeypa
         monkeypatch.delenv(f"BINANCE_API_{name}", raising=False)
         monkeypatch.setenv(f"BINANCE_API_{name}_FILE", str(tmp_path / name))
 
-    assert secrets_for("live") == (KEY, SECRET)
+    assert secrets_for("live") == Credentials(KEY, SECRET)
 
     monkeypatch.setenv("BINANCE_API_KEY_FILE", str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match="BINANCE_API_KEY_FILE cannot be read"):

@@ -4,16 +4,18 @@ import fcntl
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 from bot.app.connection import Connection
+from bot.app.credentials import HMAC, RSA_KIND
 from bot.config import Config
 from bot.core import words
 from bot.core.events import SessionStarted
 from bot.execution import replies
+from bot.execution.account_mode import Reading, judge, of_portfolio
 from bot.execution.clock import DAY_MS
 from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe, translate
 from bot.journal import Journal
@@ -27,6 +29,11 @@ SKEW_FAIL_MS: Final = 60_000
 DISK_WARN: Final = 2 << 30
 DISK_FAIL: Final = 200 << 20
 SLOW_DISK_MS: Final = 100.0
+BAD_SIGNATURE: Final = -1022
+OLD_KINDS: Final = {
+    HMAC: " (the old kind: the exchange recommends Ed25519)",
+    RSA_KIND: " (slow: some 20 ms for each request, where Ed25519 takes less than one)",  # measured with 2,048 bits
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,9 @@ class Bench:
     session: SessionStarted | None = None
     flat: bool | None = None
     replay: bool = False
+    portfolio_key: bool = False  # the key may trade with portfolio margin
+    mode: Reading | None = None
+    leverages: dict[str, int] = field(default_factory=dict)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -189,14 +199,24 @@ async def clock_skew(bench: Bench) -> Check:
 
 async def keys(bench: Bench) -> Check:
     """Ask the account's settings with the key."""
-    hint = "check BINANCE_API_KEY and _SECRET, the key's futures permission and its address list"
+    hint = "check BINANCE_API_KEY and what signs for it, the key's futures permission and its address list"
+    kind = bench.line.kind
     try:
         account = await bench.line.gateway.account_config()
     except ReadFailed as error:
+        if of_portfolio(str(error)):
+            (finding,) = judge(Reading(hedge=False, multi_assets=False, portfolio_key=True))
+            return failed("keys", finding.text, finding.way_out)
+        if error.code == BAD_SIGNATURE:
+            hint = f"{_signer(kind)} does not belong to BINANCE_API_KEY, or key and secret are swapped"
         return failed("keys", str(error), hint)
     if not account.can_trade:
         return failed("keys", "the account may not trade", "enable futures for the key, or ask the exchange why")
-    return ok("keys", "accepted; the account may trade")
+    return ok("keys", f"accepted, signing with {kind}{OLD_KINDS.get(kind, '')}; the account may trade")
+
+
+def _signer(kind: str) -> str:
+    return "BINANCE_API_SECRET" if kind == HMAC else f"the {kind} private key"
 
 
 async def permissions(bench: Bench) -> Check:
@@ -213,6 +233,7 @@ async def permissions(bench: Bench) -> Check:
         if isinstance(outcome, Rejected) and outcome.code in NOT_PERMITTED:
             return failed(name, describe(error), "check the key and its address list")
         return warn(name, f"the exchange does not tell what the key may do: {describe(error)}", page)
+    bench.portfolio_key = told.portfolio_margin
     if not told.futures:
         return failed(name, "the key may not trade futures", "enable futures for the key on the exchange's API page")
     doubts = []
@@ -230,16 +251,15 @@ async def permissions(bench: Bench) -> Check:
 
 
 async def position_mode(bench: Bench) -> Check:
-    """Read one-way or hedge mode, single- or multi-assets mode."""
-    account = await bench.line.gateway.account_config()
-    modes = ((account.is_hedged, "hedge mode"), (account.is_multi_assets, "multi-assets mode"))
-    wrong = [mode for is_on, mode in modes if is_on]
-    if wrong:
-        text = f"the account is in {' and '.join(wrong)}"
-        return warn(
-            "position mode", text, "`run` switches it at its start; that needs the account flat, without orders"
-        )
-    return ok("position mode", "one-way, single asset")
+    """See whether the account is of a kind that the bot can trade on: one-way, single-asset, isolated margin."""
+    name = "position mode"
+    reading, bench.leverages = await bench.line.gateway.read_mode(bench.symbols, portfolio_key=bench.portfolio_key)
+    bench.mode, found = reading, judge(reading)
+    for finding in sorted(found, key=lambda finding: not finding.fatal)[:1]:
+        if finding.fatal:
+            return failed(name, finding.text, finding.way_out)
+        return warn(name, " and ".join(f.text for f in found), finding.way_out)
+    return ok(name, "one-way, single asset")
 
 
 async def fees(bench: Bench) -> Check:
@@ -257,14 +277,20 @@ async def fees(bench: Bench) -> Check:
 
 async def margins(bench: Bench) -> Check:
     """Read margin type and leverage of each symbol."""
-    found = {symbol: await bench.line.gateway.symbol_config(symbol) for symbol in bench.symbols}
-    text = ", ".join(f"{symbol} {c.margin_type.lower()} {c.leverage}x" for symbol, c in found.items())
-    crossed = [s for s, c in found.items() if not c.is_isolated]
-    other = [s for s, c in found.items() if c.leverage != bench.leverage]
+    name = "margin and leverage"
+    if bench.mode is None:
+        bench.mode, bench.leverages = await bench.line.gateway.read_mode(bench.symbols)
+    crossed, leverage = bench.mode.crossed, bench.leverages
+    text = ", ".join(
+        f"{symbol} {'crossed' if symbol in crossed else 'isolated'} {leverage[symbol]}x" for symbol in bench.symbols
+    )
+    if crossed and bench.mode.multi_assets:
+        return warn(name, text, "in multi-assets mode there is no isolated margin: see position mode")
+    other = [symbol for symbol in bench.symbols if leverage[symbol] != bench.leverage]
     if crossed or other:
         change = f"`run` sets isolated margin and {bench.leverage}x at its start; that needs {', '.join(crossed or other)} flat"
-        return warn("margin and leverage", text, change)
-    return ok("margin and leverage", text)
+        return warn(name, text, change)
+    return ok(name, text)
 
 
 async def instruments(bench: Bench) -> Check:

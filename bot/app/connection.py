@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bot.app.setup import secrets_for
+from bot.app.credentials import HMAC, Credentials, secrets_for
 from bot.config import Config, VenueLive, VenueTestnet
 from bot.core.addresses import require_encrypted
 from bot.core.errors import ConfigError
@@ -40,6 +40,7 @@ class Connection:
     client: LocalClient
     gateway: Gateway
     sockets: HardenedBSM
+    kind: str = HMAC  # of the key
 
 
 def addresses(config: Config, venue: str) -> Addresses:
@@ -60,16 +61,24 @@ def _encrypted(place: VenueTestnet | VenueLive, venue: str) -> Addresses:
 
 
 @asynccontextmanager
-async def connected(venue: str, at: Addresses, keys: tuple[str, str] | None = None) -> AsyncIterator[Connection]:
+async def connected(venue: str, at: Addresses, keys: Credentials | None = None) -> AsyncIterator[Connection]:
     """Open a line to a venue; `keys` None takes them from the environment."""
-    key, secret = keys if keys is not None else secrets_for(venue)
+    keys = keys if keys is not None else secrets_for(venue)
     clock = WallClock()
     tasks = Tasks(clock)
     limits = Limits(tasks)
-    client = LocalClient(key, secret, rest_url=at.rest_url, stream_url=at.stream_url, tasks=tasks, limits=limits)
+    client = LocalClient(
+        keys.api_key,
+        keys.secret,
+        private_key=keys.private_key,
+        rest_url=at.rest_url,
+        stream_url=at.stream_url,
+        tasks=tasks,
+        limits=limits,
+    )
     try:
         sockets = HardenedBSM(client, tasks=tasks)
-        yield Connection(venue, at, clock, tasks, limits, client, Gateway(client, tasks, limits), sockets)
+        yield Connection(venue, at, clock, tasks, limits, client, Gateway(client, tasks, limits), sockets, keys.kind)
     finally:
         limits.close()
         await tasks.close()

@@ -19,6 +19,7 @@ from typing import Any, Final
 from bot.app import checks, stream_checks
 from bot.app.checks import FAIL, Bench, Check, failed
 from bot.app.connection import Addresses, Connection, addresses, connected
+from bot.app.credentials import Credentials
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError
 from bot.core.redact import redact
@@ -145,10 +146,10 @@ async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: boo
         from bot.app.serve import embedded_exchange
         from bot.research.replay import load_market
 
-        keys = (secrets.token_hex(16), secrets.token_hex(16))
+        keys = Credentials(secrets.token_hex(16), secrets.token_hex(16))
         market = load_market(config, None)
         say(f"market: {market.source}", quiet=quiet)
-        sim = embedded_exchange(config, market, api_key=keys[0], api_secret=keys[1], speed=60.0, stepped=False)
+        sim = embedded_exchange(config, market, api_key=keys.api_key, api_secret=keys.secret, speed=60.0, stepped=False)
         stack.push_async_callback(sim.close)
         port = await sim.listen("127.0.0.1", 0)
         sim.start()

@@ -96,8 +96,9 @@ class Bot(Showing, Recovery):
         self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self._failed)
         self.limits = Limits(self.tasks)
         self.client = LocalClient(
-            venue.api_key,
-            venue.api_secret,
+            venue.credentials.api_key,
+            venue.credentials.secret,
+            private_key=venue.credentials.private_key,
             rest_url=venue.rest_url,
             stream_url=venue.stream_url,
             tasks=self.tasks,

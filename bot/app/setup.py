@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import time
@@ -14,8 +13,7 @@ import structlog
 
 from bot.app.logfile import DailyFile
 from bot.config import Config
-from bot.core.errors import ConfigError
-from bot.core.redact import hide, redact
+from bot.core.redact import redact
 from bot.report.progress import say
 
 
@@ -93,25 +91,6 @@ async def interrupted() -> int:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
         asyncio.get_running_loop().add_signal_handler(number, ask, code)
     return await asked
-
-
-def secrets_for(venue: str) -> tuple[str, str]:
-    """Return the API key and secret from the environment (or the files that its `_FILE` variants name)."""
-    return _secret("BINANCE_API_KEY", venue), _secret("BINANCE_API_SECRET", venue)
-
-
-def _secret(name: str, venue: str) -> str:
-    value = os.environ.get(name)
-    if value is None and (file := os.environ.get(f"{name}_FILE")):
-        try:
-            value = Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"{name}_FILE cannot be read: {error.strerror}") from None
-    value = (value or "").strip()
-    if not value:
-        raise ConfigError(f"--venue {venue} needs {name} in the environment (or {name}_FILE pointing at a file)")
-    hide(value)
-    return value
 
 
 def compile_kernels(config: Config, *, quiet: bool) -> float:

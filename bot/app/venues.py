@@ -11,8 +11,8 @@ import aiohttp
 import structlog
 
 from bot.app.account_lock import account_lock
+from bot.app.credentials import Credentials, secrets_for
 from bot.app.options import RunOptions
-from bot.app.setup import secrets_for
 from bot.config import Config, VenueLive, VenuePaper, VenueTestnet
 from bot.core.activity import Activity
 from bot.core.addresses import is_loopback, require_encrypted
@@ -38,8 +38,7 @@ class Venue:
     name: str
     rest_url: str
     stream_url: str
-    api_key: str
-    api_secret: str
+    credentials: Credentials
     account: str
     clock: Clock
     activity: Activity
@@ -94,15 +93,15 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
     place = f"{config.sim.lead_minutes:.0f} minutes before the first signal" if start.signal_ms else "no signal found"
     place = "as asked" if options.from_ms is not None else place
     say(f"starting at {format_time(start.from_ms)} ({place})", quiet=quiet)
-    key, secret = secrets.token_hex(16), secrets.token_hex(16)
+    keys = Credentials(secrets.token_hex(16), secrets.token_hex(16))
     activity = Activity()
     exchange = embedded_exchange(
         config,
         market,
         from_ms=start.from_ms,
         to_ms=options.to_ms,
-        api_key=key,
-        api_secret=secret,
+        api_key=keys.api_key,
+        api_secret=keys.secret,
         activity=activity,
         speed=options.speed,
         stepped=True,
@@ -113,8 +112,7 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
         name="sim",
         rest_url=f"http://127.0.0.1:{port}",
         stream_url=f"ws://127.0.0.1:{port}",
-        api_key=key,
-        api_secret=secret,
+        credentials=keys,
         account="sim",
         clock=exchange.clock,
         activity=activity,
@@ -134,23 +132,22 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
 
 async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
     """Point the bot at the test network, or at whatever the configuration names in its place."""
-    key, secret = secrets_for(options.venue)
+    keys = secrets_for(options.venue)
     place = config.venue.testnet
-    stack.enter_context(account_lock(key, place.rest_url))
+    stack.enter_context(account_lock(keys.api_key, place.rest_url))
     speed = await _speed(place.rest_url)
     if speed > 1.0:
         say(f"the exchange replays history at about {speed:.0f}x", quiet=options.quiet or options.json)
-    return _apart("testnet", place, key, secret, speed=speed)
+    return _apart("testnet", place, keys, speed=speed)
 
 
-def _apart(name: str, place: VenueTestnet | VenueLive, key: str, secret: str, *, speed: float) -> Venue:
+def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, speed: float) -> Venue:
     """Return a venue that is not ours: its account outlives the process and is taken up again."""
     return Venue(
         name=name,
         rest_url=place.rest_url,
         stream_url=place.stream_url,
-        api_key=key,
-        api_secret=secret,
+        credentials=keys,
         account=place.rest_url,
         clock=WallClock(),
         activity=Activity(),
@@ -209,7 +206,7 @@ def _require_encrypted(place: VenueTestnet | VenueLive | VenuePaper, venue: str)
     require_encrypted(place.stream_url, f"venue.{venue}.stream_url")
 
 
-async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperExchange", tuple[str, str]]:
+async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperExchange", Credentials]:
     """Start an embedded exchange that follows the live market; return it, running, and its keys."""
     from bot.sim.paper import PaperExchange
     from bot.sim.upstream import look_up
@@ -222,7 +219,7 @@ async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperE
     )
     stack.push_async_callback(session.close)
     upstream = await look_up(session, place.rest_url, place.stream_url, config.data.symbols, speed=min(speed, 60.0))
-    keys = secrets.token_hex(16), secrets.token_hex(16)
+    keys = Credentials(secrets.token_hex(16), secrets.token_hex(16))
     exchange = PaperExchange(
         session,
         upstream,
@@ -232,8 +229,8 @@ async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperE
         order_latency_ms=config.sim.order_latency_ms,
         push_latency_ms=config.sim.push_latency_ms,
         seed=config.sim.seed,
-        api_key=keys[0],
-        api_secret=keys[1],
+        api_key=keys.api_key,
+        api_secret=keys.secret,
     )
     stack.push_async_callback(exchange.close)
     await exchange.listen("127.0.0.1", 0)
@@ -250,8 +247,7 @@ async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> V
         name="paper",
         rest_url=f"http://127.0.0.1:{exchange.port}",
         stream_url=f"ws://127.0.0.1:{exchange.port}",
-        api_key=keys[0],
-        api_secret=keys[1],
+        credentials=keys,
         account="paper",
         clock=WallClock(),
         activity=Activity(),
@@ -275,8 +271,8 @@ async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ve
 
     place, quiet = config.venue.live, options.quiet or options.json
     preflight(config, "live")
-    key, secret = secrets_for("live")
-    stack.enter_context(account_lock(key, place.rest_url))
+    keys = secrets_for("live")
+    stack.enter_context(account_lock(keys.api_key, place.rest_url))
     say("examining the venue before the first order (doctor)", quiet=quiet)
     report = await examine(config, "live", quiet=quiet, held_here=True)
     for check in report.checks:
@@ -284,9 +280,9 @@ async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ve
             log.warning("doctor", check=check.name, status=check.status, finding=check.text, way_out=check.hint)
     must_pass(report)
     speed = await _speed(place.rest_url)
-    for line in intention(config, key):
+    for line in intention(config, keys.api_key):
         say(line, quiet=quiet)
-    return _apart("live", place, key, secret, speed=speed)
+    return _apart("live", place, keys, speed=speed)
 
 
 def intention(config: Config, key: str) -> list[str]:

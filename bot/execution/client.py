@@ -51,6 +51,8 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
 
     Parameters
     ----------
+    private_key
+        An Ed25519 or RSA key as PEM without passphrase, which signs in the secret's place.
     rest_url, stream_url
         Bases without `/fapi` or a path, such as `https://fapi.binance.com` and `wss://fstream.binance.com`.
     decisions
@@ -72,6 +74,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         api_key: str,
         api_secret: str,
         *,
+        private_key: str = "",
         rest_url: str,
         stream_url: str,
         tasks: Tasks,
@@ -92,7 +95,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         self._limits = limits
         self._decisions = decisions
         self._extra_headers = dict(headers or {})
-        super().__init__(api_key, api_secret, requests_params={"allow_redirects": False})
+        super().__init__(api_key, api_secret, private_key=private_key, requests_params={"allow_redirects": False})
 
     def _init_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -1,7 +1,6 @@
 """The exchange's REST side, in the bot's own words: no exceptions of the library, no payloads, behind this."""
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -12,6 +11,7 @@ from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import interval_ms
 from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
+from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, Reading, Refusal, judge, of_portfolio
 from bot.execution.client import LocalClient
 from bot.execution.limits import Lane, Limits
 from bot.execution.models_rest import AccountConfig, Commission, Order, SymbolConfig, Trade
@@ -27,8 +27,6 @@ from bot.execution.outcomes import (
 from bot.execution.rest import LONG_PATIENCE_MS, PATIENCE_MS, Call, Rest
 from bot.execution.stamps import SENDING
 from bot.execution.tasks import Tasks
-
-log = logging.getLogger(__name__)
 
 TRADES_LIMIT = 1_000
 TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the longest span that userTrades accepts
@@ -101,51 +99,59 @@ class Gateway(Rest):
     async def prepare(self, symbols: Iterable[str], leverage: int) -> Prepared:
         """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what holds.
 
-        What the exchange refuses because of open orders or positions stays as it is and is told as a warning; hedge mode
-        and cross margin end the start, because the bot's orders and risk figures would be wrong.
+        What the exchange refuses stays as it is and is reported as a warning; an account that is not as the bot needs it
+        then (`account_mode`) ends the start, because the bot's orders and risk figures would be wrong.
         """
-        warnings: list[str] = []
-        await self._set(
-            "one-way mode", -4059, warnings, self.client.futures_change_position_mode, dualSidePosition="false"
-        )
-        await self._set(
-            "single-asset mode", -4171, warnings, self.client.futures_change_multi_assets_mode, multiAssetsMargin=False
-        )
+        symbols, warnings, refusals = tuple(symbols), list[str](), dict[str, Refusal]()
+        client = self.client
+        mode, assets = client.futures_change_position_mode, client.futures_change_multi_assets_mode
+        warnings += await self._set("one-way mode", -4059, POSITION_MODE, refusals, mode, dualSidePosition="false")
+        warnings += await self._set("single-asset mode", -4171, ASSET_MODE, refusals, assets, multiAssetsMargin=False)
         for symbol in symbols:
-            margin = self.client.futures_change_margin_type
-            await self._set(
-                f"isolated margin of {symbol}", -4046, warnings, margin, symbol=symbol, marginType="ISOLATED"
-            )
-            name = f"leverage {leverage} of {symbol}"
-            call = self.client.futures_change_leverage
-            await self._set(name, 0, warnings, call, symbol=symbol, leverage=str(leverage))
-        account = await self.account_config()
-        if account.is_hedged:
-            raise BotError(
-                "the account is in hedge mode and could not be switched: close its positions and orders first"
-            )
-        found: dict[str, int] = {}
-        for symbol in symbols:
-            config = await self.symbol_config(symbol)
-            if not config.is_isolated:
-                raise BotError(f"{symbol} is on cross margin and could not be switched: close its position first")
-            found[symbol] = config.leverage
+            margin = {"symbol": symbol, "marginType": "ISOLATED"}
+            call = client.futures_change_margin_type
+            warnings += await self._set(f"isolated margin of {symbol}", -4046, symbol, refusals, call, **margin)
+            name, call = f"leverage {leverage} of {symbol}", client.futures_change_leverage
+            warnings += await self._set(name, 0, "", {}, call, symbol=symbol, leverage=str(leverage))
+        reading, found = await self.read_mode(symbols, refusals=refusals)
+        for finding in judge(reading):
+            raise BotError(str(finding))
         return Prepared(found, tuple(warnings))
 
-    async def _set(self, what: str, fine: int, warnings: list[str], call: Call, **params: Any) -> None:
+    async def _set(
+        self, what: str, fine: int, key: str, refusals: dict[str, Refusal], call: Call, **params: Any
+    ) -> list[str]:
+        """Set one thing; return the warning if it was refused otherwise than with `fine`, and keep the refusal."""
         outcome = await self._write(Lane.READ, call, params)
         if isinstance(outcome, Rejected) and outcome.code != fine:
-            if outcome.code in NOT_PERMITTED:
+            if outcome.code in NOT_PERMITTED and not of_portfolio(outcome.message):
                 raise ReadFailed(
                     f"cannot set {what}: {outcome.message} ({outcome.code}); check the API key and its permissions"
                 )
-            warning = f"{what} not set: {outcome.message} ({outcome.code})"
-        elif isinstance(outcome, Unknown):
-            warning = f"{what} perhaps not set: {outcome.reason}"
-        else:
-            return
-        log.warning("%s", warning)
-        warnings.append(warning)
+            refusals[key] = Refusal(outcome.code, outcome.message)
+            return [f"{what} not set: {outcome.message} ({outcome.code})"]
+        if isinstance(outcome, Unknown):
+            refusals[key] = Refusal(0, outcome.reason)
+            return [f"{what} perhaps not set: {outcome.reason}"]
+        return []
+
+    async def read_mode(
+        self, symbols: Sequence[str], *, refusals: Mapping[str, Refusal] | None = None, portfolio_key: bool = False
+    ) -> tuple[Reading, dict[str, int]]:
+        """Return what `account_mode` judges by, and the leverage of each symbol."""
+        account = await self.account_config()
+        assets = frozenset[str]()
+        if account.is_multi_assets:
+            call = self.client.futures_account_balance
+            assets = await self._read("the balance", call, parse=replies.funded_assets)
+        crossed, leverage = [], {}
+        for symbol in symbols:
+            config = await self.symbol_config(symbol)
+            if not config.is_isolated:
+                crossed.append(symbol)
+            leverage[symbol] = config.leverage
+        reading = Reading(account.is_hedged, account.is_multi_assets, tuple(crossed), assets, portfolio_key, refusals)
+        return reading, leverage
 
     async def account_config(self) -> AccountConfig:
         """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""

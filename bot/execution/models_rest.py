@@ -210,6 +210,7 @@ class Permissions(Message):
     internal_transfer: bool = Field(default=False, alias="enableInternalTransfer")
     universal_transfer: bool = Field(default=False, alias="permitsUniversalTransfer")
     listed_addresses_only: bool = Field(default=False, alias="ipRestrict")
+    portfolio_margin: bool = Field(default=False, alias="enablePortfolioMarginTrading")
 
 
 # Market ---------------------------------------------------------------------------------------------------------------

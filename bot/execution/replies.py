@@ -365,6 +365,13 @@ def wallet_balance(payload: Any) -> Decimal:
     return models.one(found, QUOTE_ASSET, payload).balance if found else Decimal(0)
 
 
+def funded_assets(payload: Any) -> frozenset[str]:
+    """Return the assets of which `GET balance` shows any."""
+    return frozenset(
+        line.asset for line in models.lines(payload, "asset", lambda asset: True, models.Balance) if line.balance
+    )
+
+
 def incomes(payload: Any) -> tuple[int, list[Income]]:
     """Return how many bookings `GET income` holds, and those of them that are in quote."""
     found = models.incomes(payload)

@@ -4,7 +4,6 @@ What belongs to the user and not to one journal (the locks of accounts, compiled
 """
 
 import os
-import sys
 from pathlib import Path
 
 from bot.core.folders import state_folder as state_folder
@@ -16,24 +15,6 @@ def data_folder() -> Path:
     """Return the folder of klines, journal and lock; `events.csv` and `models/` stay with the project."""
     named = os.environ.get("BOT_DATA")
     return Path(named).expanduser() if named else PROJECT / "data"
-
-
-def state_folder() -> Path:
-    """Return the folder of this user's state, made for this user alone; BOT_STATE names another."""
-    folder = _state_place()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)  # one that stood before, or that the umask changed
-    return folder
-
-
-def _state_place() -> Path:
-    if named := os.environ.get("BOT_STATE"):
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "bot"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "bot"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "bot"
 
 
 def project_file(name: str) -> Path:

@@ -23,6 +23,7 @@ import bot.app.recovery
 import bot.app.run
 import bot.app.venues
 from bot.app.account_lock import account_lock
+from bot.app.credentials import Credentials
 from bot.app.loop import Loop
 from bot.app.options import RunOptions
 from bot.app.run import run_bot
@@ -153,8 +154,7 @@ async def _venue(config: Config, options: RunOptions, stack: AsyncExitStack, *, 
         name="testnet",
         rest_url=address,
         stream_url=f"ws://127.0.0.1:{port}",
-        api_key=KEY,
-        api_secret=SECRET,
+        credentials=Credentials(KEY, SECRET),
         account=address,
         clock=clock,
         activity=Half(cells, BOT),
