@@ -20,6 +20,7 @@ settings.register_profile("coverage", max_examples=10, derandomize=True, **commo
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("BOT_STATE", str(ROOT / ".state"))  # locks of made-up accounts do not belong in a person's home
 
 
 @pytest.fixture(scope="session")

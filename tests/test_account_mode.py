@@ -18,7 +18,6 @@ wire = pytest.mark.wire
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("BOT_DATA", str(tmp_path))
-    monkeypatch.setenv("BOT_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(stream_checks, "FRAME_WAIT_S", 1.5)
     set_keys(monkeypatch)
 

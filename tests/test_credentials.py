@@ -43,7 +43,6 @@ def surroundings(tmp_path, monkeypatch):
         if name.startswith("BINANCE_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("BOT_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("BOT_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("BINANCE_API_KEY", KEY)
     monkeypatch.setattr(stream_checks, "FRAME_WAIT_S", 1.5)
 
@@ -247,6 +246,7 @@ async def test_the_bot_runs_with_an_ed25519_key_and_shows_nothing_of_it(tmp_path
                 line = await bot.stderr.readline()
                 assert line, said.decode()
                 said += line
+        await asyncio.sleep(3)  # until it answers signals
         bot.terminate()
         _, rest = await asyncio.wait_for(bot.communicate(), 60)
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from bot.app import venues
-from bot.app.account_lock import account_lock, lock_path
+from bot.app.account_lock import account_lock
 from bot.app.connection import Addresses, connected
 from bot.app.doctor import DoctorFailed, examine
 from bot.app.options import RunOptions
@@ -215,31 +215,6 @@ async def test_live_says_what_it_is_about_to_do(capsys):
     assert "LIVE: real money at http://127.0.0.1" in said
     assert "0.75% of equity at risk" in said
     assert KEY not in said
-
-
-def test_two_bots_on_one_account_see_each_other_whatever_their_folders(surroundings):
-    program = (
-        "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from bot.app.account_lock import account_lock\n"
-        "from bot.core.errors import BotError\n"
-        "try:\n    account_lock(sys.argv[2], 'https://h').__enter__()\n"
-        "except BotError as error:\n    print(error); sys.exit(error.exit_code)\n"
-    )
-
-    def other(key):
-        env = {**os.environ, "BOT_DATA": str(surroundings / "elsewhere"), "PYTHONPATH": str(ROOT)}
-        words = [sys.executable, "-c", program, str(surroundings), key]
-        return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-
-    with account_lock("the-key-of-the-account", "https://h"):
-        same, another = other("the-key-of-the-account"), other("another-key-altogether")
-    after = other("the-key-of-the-account")
-
-    assert same.returncode == 1
-    assert "another bot on this machine trades on this account" in same.stdout
-    assert f"pid {os.getpid()}" in same.stdout
-    assert another.returncode == after.returncode == 0
-    assert "the-key" not in lock_path("the-key-of-the-account", "https://h").name
 
 
 async def test_an_account_is_held_while_the_bot_runs_on_it():

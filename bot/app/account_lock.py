@@ -1,28 +1,29 @@
-"""One bot per account on this machine: two would cancel each other's orders and double each other's risk.
+"""One bot per account and user of this machine: two would cancel each other's orders and double each other's risk.
 
 The journal's own lock knows only its folder. This one is named after a hash of the API key and the exchange's address, lies in
-the machine's temporary folder, and is held as long as the process lives; a crash lets it go. Two keys of one account, or two
-machines, cannot see each other: docs/live-checklist.md says so.
+the user's state folder (mode 0700: no other user can take it, nor keep us out), and is held as long as the process lives; a crash
+lets it go. A private temporary folder, as services and containers have, does not matter; containers that may trade on one
+account share the lock by mounting one folder as BOT_STATE. Two keys of one account, or two machines, cannot see each other:
+docs/live-checklist.md explains it.
 """
 
-import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bot.core.errors import BotError
-from bot.market.paths import data_folder
+from bot.core.held import Held, HeldFile
+from bot.market.paths import data_folder, state_folder
 
 
 def lock_path(api_key: str, rest_url: str) -> Path:
-    """Return the lock file of an account; nothing of the key can be read from it."""
+    """Return the lock file of an account, in the state folder; nothing of the key can be read from it."""
     place = urlsplit(rest_url).netloc
     digest = hashlib.sha256(f"{place} {api_key}".encode()).hexdigest()[:20]
-    return Path(tempfile.gettempdir()) / f"bot-account-{digest}.lock"
+    return state_folder() / f"account-{digest}.lock"
 
 
 @contextmanager
@@ -32,24 +33,29 @@ def account_lock(api_key: str, rest_url: str) -> Iterator[None]:
     Raises
     ------
     BotError
-        Another bot on this machine trades on the account.
+        Another bot of this user trades on the account, or the lock cannot be kept.
     """
-    path = lock_path(api_key, rest_url)
+    lock = _taken(api_key, rest_url)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise BotError(f"the account's lock file {path} cannot be opened: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 400).decode(errors="replace").strip() or "unknown"
-            raise BotError(
-                f"another bot on this machine trades on this account ({holder}): stop it first; "
-                "two bots on one account would cancel each other's orders"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()}, journal in {data_folder()}\n".encode(), 0)
         yield
     finally:
-        os.close(handle)  # the file stays: removing it would let a third process lock a name that another waits for
+        lock.release()
+
+
+def _taken(api_key: str, rest_url: str) -> HeldFile:
+    try:
+        lock = HeldFile(lock_path(api_key, rest_url), f"pid {os.getpid()}, journal in {data_folder()}")
+        lock.take()
+    except Held as error:
+        raise BotError(
+            f"another bot on this machine trades on this account ({error}): stop it first; "
+            "two bots on one account would cancel each other's orders"
+        ) from None
+    except RuntimeError:
+        raise BotError("the account's lock cannot be kept: this user has no home folder, set BOT_STATE") from None
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise BotError(
+            f"the account's lock cannot be kept ({what}): set BOT_STATE to a folder of your own that can be written"
+        ) from None
+    return lock

@@ -1,12 +1,10 @@
 """The single checks of `doctor`: each returns its finding, with the way out beside it; a `BotError` in one is a finding too."""
 
-import fcntl
 import os
 import shutil
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from bot.app.connection import Connection
@@ -14,6 +12,7 @@ from bot.app.credentials import HMAC, RSA_KIND
 from bot.config import Config
 from bot.core import words
 from bot.core.events import SessionStarted
+from bot.core.held import lock_holder
 from bot.execution import replies
 from bot.execution.account_mode import Reading, judge, of_portfolio
 from bot.execution.clock import DAY_MS
@@ -159,24 +158,9 @@ async def journal(config: Config, held_here: bool) -> Check:
     with Journal(path, read_only=True) as found:
         sessions = found.sessions()
     text = f"{len(sessions)} sessions, {path.stat().st_size / (1 << 20):.1f} MiB"
-    if not held_here and (holder := lock_holder(path.with_name("bot.db.lock"))):
-        return warn("journal", f"{text}; a bot runs on it (pid {holder})", "nothing to do if that is your bot")
+    if not held_here and (pid := lock_holder(path.with_name("bot.db.lock"))):
+        return warn("journal", f"{text}; a bot runs on it (pid {pid})", "nothing to do if that is your bot")
     return ok("journal", text)
-
-
-def lock_holder(lock: Path) -> str:
-    """Return who holds a lock file; empty when nobody does."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-    finally:
-        os.close(handle)
-    return ""
 
 
 # The exchange and the account ------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from bot.app.checks import lock_holder
 from bot.app.connection import Addresses, Connection, addresses, connected
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError
+from bot.core.held import lock_holder
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import REAL_VENUES, Instrument, OrderReport, OrderSide, OrderType, PositionReport
 from bot.core.words import positions

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -82,15 +83,24 @@ def library_form(log_format: str) -> logging.Formatter:
 
 async def interrupted() -> int:
     """Return the exit code when the process is asked to stop: 130 for Ctrl-C, 0 for SIGTERM (a manager's normal stop)."""
-    asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
 
     def ask(code: int) -> None:
         if not asked.done():
             asked.set_result(code)
 
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
-        asyncio.get_running_loop().add_signal_handler(number, ask, code)
+        _on_signal(loop, number, ask, code)
     return await asked
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, number: int, ask: Callable[[int], None], code: int) -> None:
+    """Let the loop answer a signal; on Windows it takes none, and the interpreter's handler hands it over."""
+    try:
+        loop.add_signal_handler(number, ask, code)
+    except NotImplementedError:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ask, code))
 
 
 def compile_kernels(config: Config, *, quiet: bool) -> float:

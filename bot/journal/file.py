@@ -1,6 +1,5 @@
 """The file itself: opened by one process at a time, checked at the door, committed and settled."""
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from time import perf_counter
 from typing import Any, Final, Literal, Self
 
 from bot.core.errors import BotError, DataError, DataMissing, InvariantError
+from bot.core.held import Held, HeldFile
 from bot.journal.schema import APPLICATION_ID, MEASURE, SCHEMA, bring_up_to_date
 
 SETTLE_ROWS: Final = 20_000  # rows after which the log is moved into the file even without a trade
@@ -33,7 +33,7 @@ class File:
         self, path: Path | str, *, sync: Literal["normal", "full"] = "normal", read_only: bool = False
     ) -> None:
         self.path = Path(path)
-        self._lock: int | None = None
+        self._lock: HeldFile | None = None
         self._db_open = False
         self._session = 0
         self._seq = 0
@@ -70,22 +70,18 @@ class File:
         )
 
     def _take_lock(self) -> None:
-        lock_path = self.path.with_name(self.path.name + ".lock")
-        self._lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = HeldFile(self.path.with_name(self.path.name + ".lock"), str(os.getpid()))
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
+            lock.take()
+        except Held as holder:
             raise BotError(
                 f"another bot is running on {self.path} (pid {holder}): stop it first, or set BOT_DATA to another folder"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
 
     def _release_lock(self) -> None:
-        # The file stays: removing it would let a third process lock a name that a second one still waits for.
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
