@@ -12,7 +12,7 @@ from bot.app.measures import Measures
 from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
 from bot.app.venues import Venue
 from bot.config import Config
-from bot.core.events import FeedLost, KlineClosed, LeverageSet, SessionStarted
+from bot.core.events import FeedLost, KlineClosed, LeverageSet, MarginTypeSet, SessionStarted
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import interval_ms
 from bot.core.types import Instrument, Kline
@@ -155,6 +155,10 @@ class Recovery:
             log.warning(warning)
         for symbol, leverage in prepared.leverage.items():
             self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, leverage))
+        for symbol in tuple(
+            self.engine.liquidation.crossed
+        ):  # it is isolated now: the start would have ended otherwise
+            self.loop.handle(MarginTypeSet(self.venue.clock.now_ms(), symbol, isolated=True))
 
     def _open_session(self) -> Session:
         venue = self.venue

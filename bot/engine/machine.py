@@ -39,6 +39,7 @@ from bot.engine import view
 from bot.engine.decision import Desk
 from bot.engine.early import Early, EarlyBar, marked
 from bot.engine.known import BASE_MS, Known
+from bot.engine.liquidation import LiquidationWatch
 from bot.engine.portfolio import Portfolio
 from bot.hedge.hedger import Hedger
 from bot.orders.ids import ENVIRONMENTS
@@ -125,6 +126,7 @@ class Engine:
         self.rest: tuple[Any, ...] = ()  # what `calm` compares with: the state in which everything came to rest
         self.every_bar_decides = True  # a back-test asks only about bars that signal: the others' answer is known
         self.leverage_asked: dict[str, int] = {}
+        self.liquidation = LiquidationWatch()
         self.timers: dict[str, int] = {}
         self.last_decision: Decision | None = None
 
@@ -210,18 +212,20 @@ class Engine:
                 portfolio.on_fill(event, out)
             case AccountUpdate():
                 portfolio.on_account(event, out)
+                self.liquidation.on_report(event)
             case AccountSnapshot():
                 portfolio.on_snapshot(event, out)
+                self.liquidation.on_report(event)
                 self.reconciled = True
             case SessionStarted():
                 self._on_session(event, out)
             case LeverageSet():
-                known.leverage[event.symbol] = event.leverage
+                self.liquidation.on_leverage(event, known, portfolio, out)
                 self.leverage_asked.pop(event.symbol, None)
             case MarginTypeSet():
-                pass
+                self.liquidation.on_margin_type(event, known, portfolio, out)
             case MarginCall():
-                out.append(Alert("critical", f"margin call: {', '.join(event.symbols)}"))
+                self.liquidation.on_margin_call(event, known, portfolio, out)
             case TimerFired():
                 self.timers.pop(event.name, None)
             case FeedLost():
@@ -357,6 +361,7 @@ class Engine:
         for _ in range(PASSES):
             if self.pending is not None and self._legs_ready(self.pending):
                 self._decide(self.pending, out)
+            self.liquidation.advance(self.known, portfolio, out)
             portfolio.advance(at_ms, out)
             self._set_leverage(out)
             after = self._progress(out)
@@ -432,6 +437,7 @@ class Engine:
             denied.append(Denied("wallet", f"the wallet differs by {self.portfolio.owed.gap} from our trades"))
         if not self.reconciled:
             denied.append(Denied("not_reconciled", "the account has not been looked at yet"))
+        denied += self.liquidation.denied((self.alpha, *self.legs))
         return denied
 
     # Timers
@@ -443,6 +449,8 @@ class Engine:
             due["legs"] = [self.pending.deadline_ms]
         if self.leverage_asked and self.trade is None:
             due["leverage"] = [at + LEVERAGE_RETRY_MS for at in self.leverage_asked.values()]
+        if self.liquidation.due:
+            due["liquidation"] = list(self.liquidation.due.values())
         now, soonest = self.now, {}
         for name, times in due.items():
             ahead = [at for at in times if at > now]

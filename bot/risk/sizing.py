@@ -103,12 +103,16 @@ def size(
 
 
 def liquidation_price(side: Side, entry: Decimal, qty: Decimal, *, leverage: int, instrument: Instrument) -> Decimal:
-    """Return where the exchange closes an isolated position opened at `entry` (venue notes 2.9).
+    """Return where the exchange closes an isolated position opened at `entry`, with notional / leverage as its margin."""
+    return liquidation_at(side, entry, qty, entry * qty / leverage, instrument)
 
-    Long (entry q - iw - cum) / (q (1 - mmr)), short (entry q + iw + cum) / (q (1 + mmr)), iw = notional / leverage.
+
+def liquidation_at(side: Side, entry: Decimal, qty: Decimal, wallet: Decimal, instrument: Instrument) -> Decimal:
+    """Return where the exchange closes an isolated position with the margin `wallet` (venue notes 2.9).
+
+    Long (entry q - iw - cum) / (q (1 - mmr)), short (entry q + iw + cum) / (q (1 + mmr)), iw the isolated wallet.
     """
     notional = entry * qty
-    wallet = notional / leverage
     tier = next((t for t in instrument.tiers if notional <= t.cap), instrument.tiers[-1] if instrument.tiers else None)
     rate, cum = (tier.rate, tier.cum) if tier else (Decimal(0), Decimal(0))
     return (notional - side.sign * (wallet + cum)) / (qty * (ONE - side.sign * rate))

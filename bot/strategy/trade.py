@@ -7,7 +7,8 @@ RUNNER   the second target is filled too
 CLOSED   flat, nothing alive, every fill known
 
 Ways out: stop, break-even, trail, both targets, a flip of SuperTrend AI against the runner, an opposite CHoCH, thirty
-minutes, a stop that was passed or not accepted in time, the operator. Whatever comes first; the bracket does the closing.
+minutes, a stop that was passed or not accepted in time, a liquidation that came nearer than the stop (leverage or margin changed
+from outside), the operator. Whatever comes first; the bracket does the closing.
 """
 
 import math
