@@ -10,23 +10,24 @@ BROWSER_STAMP := $(VENV)/.browser-installed
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: all setup run fast test check bench nightly coverage clean browser pictures findings
+# Every file that is installed must have a hash of its lock. uv is used when it is there: the same files, in a few seconds.
+install = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) --require-hashes -r $(1); \
+	else $(PY) -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r $(1); fi
+
+.PHONY: all setup run fast test check bench nightly coverage clean browser pictures findings locks
 all: check test
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is %s; set PYTHON=/path/to/python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# uv is used when it is there: the same locked versions, installed in a few seconds.
 $(RUN_STAMP): requirements.lock | $(PY)
 	@echo "installing the locked packages (about a minute, once)"
-	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) -r requirements.lock; \
-	else $(PY) -m pip install -q --disable-pip-version-check --no-compile -r requirements.lock; fi
+	@$(call install,requirements.lock)
 	@touch $@
 
 $(DEV_STAMP): requirements-dev.lock $(RUN_STAMP)
-	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) -r requirements-dev.lock; \
-	else $(PY) -m pip install -q --disable-pip-version-check --no-compile -r requirements-dev.lock; fi
+	@$(call install,requirements-dev.lock)
 	@touch $@
 
 setup: $(RUN_STAMP)
@@ -72,12 +73,15 @@ check: $(DEV_STAMP)
 
 # What is measured beside us; nothing of ours needs it.
 $(BENCH_STAMP): requirements-bench.lock $(DEV_STAMP)
-	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(PY) -r requirements-bench.lock; \
-	else $(PY) -m pip install -q --disable-pip-version-check --no-compile -r requirements-bench.lock; fi
+	@$(call install,requirements-bench.lock)
 	@touch $@
 
 bench: $(BENCH_STAMP)
 	$(PY) -m bench $(ARGS)
+
+# The locks anew from pyproject.toml, with hashes; pins stay unless ARGS="--upgrade" or ARGS="--upgrade-package NAME".
+locks: | $(PY)
+	$(PY) -m tools.locks $(ARGS)
 
 # Every number of docs/findings.md, measured anew on the klines beside the project (about ten minutes on two cores).
 findings: $(RUN_STAMP)
