@@ -31,6 +31,7 @@ from bot.config import Config
 from bot.core.errors import BotError, InvariantError, WireError
 from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored
 from bot.core.intents import Alert, PlaceOrder, RequestSnapshot
+from bot.core.printable import visible_json
 from bot.core.types import Instrument, Kline
 from bot.core.words import positions
 from bot.engine import BASE_MS
@@ -48,6 +49,7 @@ from bot.market.events_calendar import load_calendar
 from bot.market.paths import data_folder, project_file
 from bot.orders.ids import parse
 from bot.report.compared import Compared
+from bot.report.consoles import console
 from bot.report.hub import Hub
 from bot.report.ledger import FOLDER, Ledger, forget
 from bot.report.live import Live
@@ -304,11 +306,9 @@ class Bot(Showing, Recovery):
             return
         report = self.report()
         if self.options.json:
-            print(json.dumps(report, indent=2, default=str))
+            print(visible_json(json.dumps(report, indent=2, default=str)))
             return
-        from rich.console import Console
-
-        Console(file=sys.stdout).print(render(report))
+        console(file=sys.stdout).print(render(report))
 
     async def close(self) -> None:
         """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""

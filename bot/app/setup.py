@@ -14,6 +14,7 @@ import structlog
 
 from bot.app.logfile import DailyFile
 from bot.config import Config
+from bot.core.printable import visible
 from bot.core.redact import redact
 from bot.report.progress import say
 
@@ -28,7 +29,7 @@ class StandardError:
         self.file: DailyFile | None = None
 
     def write(self, text: str) -> None:
-        text = redact(text)
+        text = visible(redact(text))
         with suppress(ValueError, OSError):
             sys.stderr.write(text)
         if self.file is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from bot.core.errors import ConfigError
+from bot.core.printable import visible, visible_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -151,7 +152,12 @@ def speed_of(text: str | None, default: float) -> float | None:
     return value
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text, which may come from a foreign file, without obeying what stands in it."""
+    click.echo(visible(text), err=err)
+
+
 def echo_json(value: Any) -> None:
     import json
 
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(visible_json(json.dumps(value, indent=2, default=str)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -31,6 +31,4 @@ def chart(klines: str | None, from_ms: int | None, to_ms: int | None, out: str, 
         return
     bars = sum(told["bars"] for told in summary["symbols"].values())
     size = summary["bytes"] / 1e6
-    click.echo(
-        f"{summary['file']}: {bars:,} bars, {summary['from']} to {summary['to']}, {size:.1f} MB, needs no network"
-    )
+    echo(f"{summary['file']}: {bars:,} bars, {summary['from']} to {summary['to']}, {size:.1f} MB, needs no network")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import cli, command, common_options, echo_json, settings_of
+from bot.cli.base import cli, command, common_options, echo, echo_json, settings_of
 from bot.core.errors import ConfigError
+from bot.core.printable import visible_json
 from bot.core.words import counted
 
 
@@ -24,7 +25,7 @@ def data_check(folder: str | None) -> None:
 
     settings = settings_of()
     report, code = run_check(Path(folder) if folder else data_folder() / "klines")
-    click.echo(report.json() if settings.json else "\n".join(report.lines()))
+    echo(visible_json(report.json()) if settings.json else "\n".join(report.lines()))
     raise SystemExit(code)
 
 
@@ -46,4 +47,4 @@ def synth(out: str, days: int, seed: int | None, overwrite: bool) -> None:
     if settings.json:
         echo_json([str(path) for path in files])
     else:
-        click.echo(f"{len(files)} files with {counted(days, 'day')} written to {out}")
+        echo(f"{len(files)} files with {counted(days, 'day')} written to {out}")

@@ -8,7 +8,7 @@ from types import TracebackType
 import click
 
 from bot.cli import chart, data, operator, optimise, parity, research, run, signals, venue  # noqa: F401 — each registers its commands
-from bot.cli.base import cli
+from bot.cli.base import cli, echo
 from bot.core.errors import BotError
 from bot.core.redact import redact
 
@@ -45,9 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback without secrets: exceptions of libraries hold the addresses that they were made from."""
-    click.echo(redact("".join(traceback.format_exception(kind, error, trace))).rstrip(), err=True)
+    echo(redact("".join(traceback.format_exception(kind, error, trace))).rstrip(), err=True)
 
 
 def _fail(sentence: str, code: int) -> None:
-    click.echo(f"bot: {redact(sentence)}", err=True)
+    echo(f"bot: {redact(sentence)}", err=True)
     raise SystemExit(code) from None

@@ -2,7 +2,7 @@
 
 import click
 
-from bot.cli.base import command, settings_of
+from bot.cli.base import command, echo, settings_of
 
 
 @command()
@@ -41,4 +41,4 @@ def show_config() -> None:
 
     settings = settings_of()
     config = settings.load()
-    click.echo(render_config(config, as_json=settings.json))
+    echo(render_config(config, as_json=settings.json))

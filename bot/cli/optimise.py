@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, klines_option, range_options, settings_of
 
 
 def _space_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,15 +87,15 @@ def optimise(
         echo_json(told | {"files": [str(file) for file in files]})
         return
     rate = told["trials_per_second"] or 0.0
-    click.echo(
+    echo(
         f"study {task.study}: {told['trials']} trials, {told['ran']} now in {told['seconds']:.0f} s ({rate:.2f} a second)"
     )
     for line in told["sentences"]:
-        click.echo(line)
+        echo(line)
     for name, value in sorted(told["winner"]["settings"].items()):
-        click.echo(f"  {name} = {value}")
+        echo(f"  {name} = {value}")
     for file in files:
-        click.echo(f"written: {file}")
+        echo(f"written: {file}")
 
 
 @command()
@@ -160,13 +160,13 @@ def walkforward(
         return
     for row in told["slices"]:
         inside, outside, today = row["in_sample"], row["out_of_sample"], row["today"]
-        click.echo(
+        echo(
             f"{_day(row['from_ms'])} to {_day(row['to_ms'])}: in sample PF {inside['profit_factor']:.2f} ({inside['trades']}), "
             f"out of sample {outside['profit_factor']:.2f} ({outside['trades']}), "
             f"today's settings {today['profit_factor']:.2f} ({today['trades']})"
         )
     for line in told["sentences"]:
-        click.echo(line)
+        echo(line)
 
 
 @command()
@@ -195,11 +195,11 @@ def montecarlo(trades: str, runs: int, seed: int, out: str | None) -> None:
         echo_json(told)
         return
     for line in sentences(told):
-        click.echo(line)
-    click.echo("world                R a trade  end 5 %  median   95 %  fall 95 %   ruin")
+        echo(line)
+    echo("world                R a trade  end 5 %  median   95 %  fall 95 %   ruin")
     for world in told["simulations"]:
         end, fall = world["final_equity"], world["drawdown"]["0.95"]
-        click.echo(
+        echo(
             f"{world['name']:20} {world['mean_r']:+9.3f} {end['0.05'] - 1:+8.0%} {end['0.5'] - 1:+7.0%} {end['0.95'] - 1:+6.0%} "
             f"{fall:10.0%} {world['ruin']:6.1%}"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -90,9 +90,7 @@ def calibrate(
         echo_json(_plain(report))
         return
     print_calibration(report)
-    click.echo(
-        report["profile"] if out is None else f"profile written to {out}; add it to config.toml, use --profile {name}"
-    )
+    echo(report["profile"] if out is None else f"profile written to {out}; add it to config.toml, use --profile {name}")
 
 
 @command()
@@ -127,7 +125,7 @@ def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int
         echo_json({"file": out, "symbol": bars.symbol, **found.as_dict()})
         return
     more = f", {found.left_out} older ones left out by TradingView's limits" if found.left_out else ""
-    click.echo(
+    echo(
         f"{out}: {found.blocks} blocks, {found.breaks} breaks, {found.signals} signals of {bars.symbol} 3m{more}; paste it "
         "into the Pine editor and add it to the 3m chart"
     )

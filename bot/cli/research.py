@@ -6,7 +6,7 @@ from time import process_time
 
 import click
 
-from bot.cli.base import command, echo_json, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, range_options, settings_of
 from bot.core.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ def backtest(
             echo_json(replayed.as_dict())
         else:
             for line in replayed.lines():
-                click.echo(line)
+                echo(line)
         raise SystemExit(1 if replayed.differences else 0)
     if session is not None:
         raise ConfigError("--session chooses a session of --journal FILE")
@@ -93,8 +93,8 @@ def backtest(
     if settings.json:
         echo_json(told)
         return
-    from rich.console import Console
+    from bot.report.consoles import console
 
-    Console().print(render(told))
+    console().print(render(told))
     if out is not None:
-        click.echo(f"written to {out}: summary.json, trades.parquet, equity.parquet, funnel.json, report.html")
+        echo(f"written to {out}: summary.json, trades.parquet, equity.parquet, funnel.json, report.html")

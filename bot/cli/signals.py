@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bot.cli.base import command, echo_json, klines_option, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, klines_option, range_options, settings_of
 
 
 @command()
@@ -35,7 +35,7 @@ def signals(
     if settings.json:
         echo_json(summary)
     else:
-        click.echo(summary["sentence"])
+        echo(summary["sentence"])
 
 
 @command()

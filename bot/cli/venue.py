@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from bot.cli.base import command, echo_json, range_options, settings_of
+from bot.cli.base import command, echo, echo_json, range_options, settings_of
 from bot.core.errors import ConfigError
 
 VENUES = ["sim", "paper", "testnet", "live"]
@@ -59,9 +59,9 @@ def download(symbols: str | None, intervals: str, from_ms: int | None, to_ms: in
         echo_json([{name: getattr(r, name) for name in r.__slots__} for r in reports])
         return
     for report in reports:
-        click.echo(report.line())
+        echo(report.line())
         for warning in report.warnings:
-            click.echo(f"  warning: {warning}", err=True)
+            echo(f"  warning: {warning}", err=True)
 
 
 @command()
@@ -95,11 +95,12 @@ def _show(report: object) -> None:
     if not sys.stdout.isatty():
         for check in report.checks:
             way = f" -> {check.hint}" if check.hint else ""
-            click.echo(f"{check.status:4} {check.name}: {check.text}{way}")
+            echo(f"{check.status:4} {check.name}: {check.text}{way}")
     else:
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
+
+        from bot.report.consoles import console
 
         table = Table(show_header=False, box=None, pad_edge=False)
         for check in report.checks:
@@ -108,10 +109,10 @@ def _show(report: object) -> None:
             if check.hint:
                 text.append(f"\n→ {check.hint}", style="dim")
             table.add_row(Text(f"{mark} {check.status}", style=colour), Text(check.name), text)
-        Console().print(table)
+        console().print(table)
     doubts = sum(check.status == "warn" for check in report.checks)
     failures = len(report.failures())
-    click.echo(f"{report.venue}: {len(report.checks)} checks, {failures} failed, {doubts} warnings")
+    echo(f"{report.venue}: {len(report.checks)} checks, {failures} failed, {doubts} warnings")
 
 
 @command()
@@ -130,7 +131,7 @@ def flatten(venue: str | None, yes: bool) -> None:
     def say(text: str) -> None:
         lines.append(text)
         if not settings.json:
-            click.echo(text)
+            echo(text)
 
     def ask(question: str) -> bool:
         try:
@@ -163,5 +164,5 @@ def notify(test: bool) -> None:
         echo_json(results)
     else:
         for row in results:
-            click.echo(f"{row['kind']}: {'delivered' if row['ok'] else 'NOT delivered'}")
+            echo(f"{row['kind']}: {'delivered' if row['ok'] else 'NOT delivered'}")
     raise SystemExit(0 if all(row["ok"] for row in results) else 1)

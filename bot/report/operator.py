@@ -17,6 +17,7 @@ from typing import Any
 
 from bot.config import Config
 from bot.core.errors import BotError, DataMissing
+from bot.core.printable import visible, visible_json
 from bot.core.records import TradeRecord
 from bot.core.types import REAL_VENUES
 from bot.core.words import positions
@@ -143,24 +144,24 @@ def send_command(config: Config, name: str, *, as_json: bool) -> int:
     if as_json:
         _print_pairs({"command": name, "answer": answer}, as_json=True)
     else:
-        print(
-            f"the running bot (pid {bot['pid']}, {bot['venue']}) took `{name}`; its terminal and page say what came of it"
-        )
+        took = f"the running bot (pid {bot['pid']}, {bot['venue']}) took `{name}`"
+        print(visible(f"{took}; its terminal and page show what came of it"))
     return 0
 
 
 def _print_pairs(values: dict[str, Any], rows: Iterable[tuple[str, str]] = (), *, as_json: bool = False) -> None:
     if as_json:
-        print(json.dumps(values, indent=2, default=str))
+        print(visible_json(json.dumps(values, indent=2, default=str)))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from bot.report.consoles import console
 
     table = Table(show_header=False, box=None)
     for name, value in (*values.items(), *rows):
         table.add_row(name, Text(str(value)))
-    Console().print(table)
+    console().print(table)
 
 
 def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) -> None:
@@ -172,26 +173,25 @@ def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) ->
         trades = journal.trades(None if every else sessions[-1]["id"])
     rows = [trade_row(trade) for trade in trades if trade.fills]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(visible_json(json.dumps(rows, indent=2)))
         return
     if as_csv:
         columns = [field.name for field in fields(TradeRecord) if field.name not in ("fills", "notes")]
         writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: visible(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
         return
-    from rich.console import Console
-
+    from bot.report.consoles import console
     from bot.report.session import trades_table
 
-    Console().print(trades_table(rows, last=len(rows)) if rows else "no trades yet")
+    console().print(trades_table(rows, last=len(rows)) if rows else "no trades yet")
 
 
 def render_config(config: Config, *, as_json: bool) -> str:
     """Return the effective configuration as TOML or JSON; anything that sounds like a secret is redacted."""
     values = _redacted(config.model_dump(mode="json"))
     if as_json:
-        return json.dumps(values, indent=2)
+        return visible_json(json.dumps(values, indent=2))
     lines: list[str] = []
     _toml(values, "", lines)
     return "\n".join(lines).strip()
@@ -213,7 +213,7 @@ def _toml(values: dict[str, Any], prefix: str, lines: list[str]) -> None:
     plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
     if plain and prefix:
         lines.append(f"\n[{prefix}]")
-    lines += [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    lines += [f"{name} = {visible_json(json.dumps(value))}" for name, value in plain.items()]
     for name, value in values.items():
         if isinstance(value, dict):
             _toml(value, f"{prefix}.{name}" if prefix else name, lines)

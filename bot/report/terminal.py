@@ -19,6 +19,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bot.core.printable import visible
+from bot.report.consoles import console as new_console
 from bot.report.hub import Hub
 from bot.report.tables import utc
 from bot.report.view import figure, line, view, weight
@@ -41,7 +43,7 @@ class Terminal:
     """
 
     def __init__(self, hub: Hub, *, snapshot: Callable[[], Mapping[str, Any]], console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or new_console()
         self._live = self._console.is_terminal
         self._snapshot = snapshot
         # Lines must not be lost when a replay runs flat out; a picture shows the last few only.
@@ -105,7 +107,7 @@ class Terminal:
             while (frame := self._frames.get()) is not None:
                 lines = [text for item in frame[1] if (text := line(item)) is not None]
                 if lines:
-                    self._console.file.write("\n".join(lines) + "\n")
+                    self._console.file.write(visible("\n".join(lines)) + "\n")
                     self._console.file.flush()
         except (BrokenPipeError, ValueError, OSError) as error:
             # The reader is gone (`| head`): the bot goes on without a watcher. ValueError: the file was closed.

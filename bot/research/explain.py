@@ -339,12 +339,13 @@ def _plan_line(plan: dict[str, Any]) -> str:
 
 def print_explanation(report: dict[str, Any]) -> None:
     """Print the report of `explain` as tables."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from bot.report.consoles import console as new_console
+
+    console = new_console()
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+        console = new_console(width=PIPED_WIDTH)
     bar = report["bar"]
     prices = "  ".join(f"{name} {price(value)}" for name, value in bar.items())
     console.print(f"[bold]{report['symbol']} 3m, bar opened {report['open_time']}[/]  {prices}", highlight=False)

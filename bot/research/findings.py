@@ -7,7 +7,6 @@ on what it is reported on.
 """
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from bot.config import Config, parse
 from bot.report import metrics
 from bot.report.backtest_page import report_figures
 from bot.report.page import plain
+from bot.report.progress import say
 from bot.research import monte_carlo, optimise, walk_forward
 from bot.research.backtest import run_backtest
 from bot.research.beside import figures_of, hedge_truth, variants_of, with_values, without_legs
@@ -36,11 +36,6 @@ PROFILES: Final = ("alert", "document", "headline", "creator")
 MARKETS: Final = {"spot": "spot 3m, December 2022 to June 2023", "um": "perpetuals 3m, May to June 2025"}
 POOL: Final = 600
 NEAR: Final = 400
-
-
-def say(text: str) -> None:
-    """Print progress to standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def profile_rows(config: Config, market: Market, profile: str, *, pool: int) -> tuple[dict[str, Any], Result]:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from bot.config import Config
 from bot.core.errors import ConfigError
 from bot.core.jit import record
+from bot.core.printable import visible
 from bot.indicators import rating
 from bot.market.paths import project_file
 
@@ -81,4 +82,4 @@ def report_text(model: Mapping[str, Any]) -> str:
 
 def print_report(model: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Print `report_text`."""
-    print(report_text(model), file=stream or sys.stdout)
+    print(visible(report_text(model)), file=stream or sys.stdout)

@@ -32,10 +32,10 @@ def _told(score: dict[str, Any] | None) -> str:
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from bot.report.consoles import console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+    wide = console()
+    return wide if wide.is_terminal else console(width=PIPED_WIDTH)
 
 
 def print_comparison(report: dict[str, Any]) -> None:
