@@ -19,7 +19,7 @@ from yarl import URL
 from bot.app.credentials import Credentials, secrets_for
 from bot.app.setup import STANDARD_ERROR
 from bot.core.errors import ConfigError
-from bot.core.redact import hide, redact
+from bot.core.redact import hide, redact, redact_addresses
 from bot.execution.outcomes import describe, translate
 from bot.sim.faults import parse
 from tests.conftest import ROOT
@@ -221,3 +221,40 @@ def test_plain_words_stay_as_they_are():
     text = "BTCUSDT stop refused: -2021 Order would immediately trigger. (key position, secretly)"
 
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://user:word@host:81/x?a=1", "http://user:***@host:81/x?a=1"),
+        ("https://LongToken@host", "https://***@host"),
+        ("postgresql+psycopg://bot:w@rd@db/studies", "postgresql+psycopg://bot:***@db/studies"),
+        ("http://bot:un/quoted@host/x", "http://bot:***@host/x"),
+        ("postgresql+psycopg://USER@HOST/DATABASE", "postgresql+psycopg://USER@HOST/DATABASE"),
+        ("redis://:word@host", "redis://:***@host"),
+        ("wss://host/ws?token=1&x=2&apiKey=3", "wss://host/ws?token=***&x=2&apiKey=***"),
+        ("see 'https://a:b@c' and https://d:e@f.", "see 'https://a:***@c' and https://d:***@f."),
+        ("http://127.0.0.1:8700/a@b?page=2", "http://127.0.0.1:8700/a@b?page=2"),
+        ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
+        ("mail somebody@example.com", "mail somebody@example.com"),
+    ],
+)
+def test_passwords_in_addresses_are_struck_out_and_nothing_else_is(address, shown):
+    assert redact_addresses(address) == shown
+    assert redact(address) == shown
+
+
+def test_show_config_and_logs_hide_the_passwords_of_addresses(environment, capsys):
+    words = ["--set", "venue.testnet.rest_url=https://me:PlantedWord@host/x?token=PlantedToken"]
+    words += ["--set", "data.archive_url=https://PlantedUser@archive"]
+    for form in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "bot", "show-config", *words, *form],
+            cwd=ROOT, env=environment, capture_output=True, check=False,
+        )  # fmt: skip
+        assert b"https://me:***@host/x?token=***" in done.stdout, done.stderr
+        assert b"Planted" not in done.stdout + done.stderr
+
+    STANDARD_ERROR.write("connecting to https://me:PlantedWord@host\n")
+
+    assert capsys.readouterr().err == "connecting to https://me:***@host\n"

@@ -19,6 +19,7 @@ from bot.config import Config
 from bot.core.errors import BotError, DataMissing
 from bot.core.printable import visible, visible_json
 from bot.core.records import TradeRecord
+from bot.core.redact import redact
 from bot.core.types import REAL_VENUES
 from bot.core.words import positions
 from bot.journal import Journal
@@ -204,8 +205,10 @@ def _redacted(values: dict[str, Any]) -> dict[str, Any]:
             result[name] = _redacted(value)
         elif name == "urls" or any(word in name.split("_") for word in SECRET_WORDS):
             result[name] = ["***" for _ in value] if isinstance(value, list) else "***"
+        elif isinstance(value, list):
+            result[name] = [redact(item) if isinstance(item, str) else item for item in value]
         else:
-            result[name] = value
+            result[name] = redact(value) if isinstance(value, str) else value
     return result
 
 

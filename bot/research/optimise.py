@@ -21,11 +21,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError, DataMissing
+from bot.core.redact import redact_addresses
 from bot.market import store
 from bot.report.progress import progress as progress_bar
 from bot.research.replay import BASE_MS, Market, load_market
 from bot.research.search import MAX_DRAWDOWN, Choice, Range, Trier, space_of, suggest
-from bot.research.storage import close_storage, default_storage, open_storage, without_password
+from bot.research.storage import close_storage, default_storage, open_storage
 from bot.research.workers import Workers
 
 DAY_MS: Final = 86_400_000
@@ -327,6 +328,6 @@ def _with_workers(task: Task, market: Market, study: Study, *, jobs: int, advanc
 
 def task_of(found: Found) -> dict[str, Any]:
     """Return the task as plain values, for the report."""
-    told = asdict(found.task) | {"config": None, "storage": without_password(found.task.storage)}
+    told = asdict(found.task) | {"config": None, "storage": redact_addresses(found.task.storage)}
     del told["config"]
     return told

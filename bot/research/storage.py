@@ -6,6 +6,7 @@ from typing import Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from bot.core.errors import ConfigError
+from bot.core.redact import redact_addresses
 from bot.market.paths import data_folder
 
 
@@ -36,7 +37,7 @@ def open_storage(url: str) -> BaseStorage:
     except Exception as error:  # every database driver has exceptions of its own
         first = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"--storage {without_password(url)} cannot be opened ({type(error).__name__}: {first}); give "
+            f"--storage {redact_addresses(url)} cannot be opened ({type(error).__name__}: {first}); give "
             "sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE, another SQLAlchemy URL, or journal://FILE"
         ) from None
 
@@ -59,12 +60,6 @@ def _lighten(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", dress)
     storage.engine.dispose()
-
-
-def without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, colon, user = head.partition("://")
-    return f"{scheme}{colon}{user.partition(':')[0]}@{tail}" if at else url
 
 
 def default_storage() -> str:
