@@ -5,10 +5,11 @@ one sentence with the key, the value, the allowed range and, for a misspelt key,
 """
 
 import difflib
+import re
 import tomllib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bot.core.errors import ConfigError
 
@@ -324,6 +325,17 @@ class Dashboard(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8700, ge=0, le=65535, description="0 = any free port")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="names or addresses, without port, that the page answers to besides this machine's own"
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?", name):
+                raise ValueError(f"allowed_hosts holds {name!r}: give names or addresses such as bot.lan, without port")
+        return names
 
 
 class Notify(Section):

@@ -15,7 +15,7 @@ from bot.core.klines import aggregate, fill_gaps
 from bot.core.types import Kline
 from bot.market.synthetic import synthetic_market, write_market
 from bot.report import charts
-from bot.report.chart_data import Tape
+from bot.report.chart_data import Tape, assembled
 from bot.report.findings import COVERED, MITIGATED, STATES
 from bot.report.live import Live
 from bot.research.signals import resets_at
@@ -100,7 +100,7 @@ def test_bars_taken_one_by_one_are_drawn_as_history_is(bars):
         live.take(event, row.values)
     history = tape_of(config, bars.part(0, count))
 
-    assert live.chart("BTCUSDT", last=count, after_ms=None) == history.payload()
+    assert assembled(live.chart("BTCUSDT", last=count, after_ms=None)) == history.payload()
 
 
 def test_what_a_page_lacks_added_to_what_it_has_is_the_whole(bars):

@@ -365,13 +365,18 @@ async def test_close_ends_open_streams_and_frees_the_port(client):
     response.close()
 
 
-async def test_too_many_browsers_are_refused(bot, client, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BROWSERS", 1)
+async def test_when_many_watch_a_newcomer_takes_the_place_of_the_one_that_watched_longest(bot, client, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BROWSERS", 2)
     first = await client.get(f"{bot.url}/events")
+    second = await client.get(f"{bot.url}/events")
 
-    async with client.get(f"{bot.url}/events") as second:
-        assert second.status == 503
-    first.close()
+    async with client.get(f"{bot.url}/events") as third:
+        assert (await anext(frames(third)))[0] == "status"
+        async with asyncio.timeout(5):
+            async for _ in first.content:
+                pass  # to the end of the stream
+        assert len(bot.dashboard._browsers) == 2
+    second.close()
 
 
 async def test_an_odd_snapshot_does_not_end_the_watching(bot, client):

@@ -56,7 +56,9 @@ def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, fold
     folder
         Where the day's log files are kept as well; None for nowhere.
     """
-    processors: list[Any] = [structlog.processors.add_log_level, structlog.dev.ConsoleRenderer(colors=False)]
+    # A plain traceback: rich's, with the values of all variables, keeps the loop for most of a second.
+    lines = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    processors: list[Any] = [structlog.processors.add_log_level, lines]
     if log_format == "json":
         processors = [*STAMPED, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     least = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO

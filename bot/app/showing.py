@@ -6,6 +6,7 @@ entries.
 
 import asyncio
 import secrets
+import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -28,6 +29,7 @@ from bot.journal import Journal, Session
 from bot.market.paths import data_folder
 from bot.report.compared import Compared
 from bot.report.dashboard import Dashboard
+from bot.report.doors import exposure, netloc
 from bot.report.hub import Hub
 from bot.report.ledger import Ledger, Miss
 from bot.report.live import Live
@@ -74,15 +76,21 @@ class Showing:
                 trades=self._last_trades,
                 command=self._command,
                 live=self.live,
+                allowed_hosts=self.config.dashboard.allowed_hosts,
             )
             assert self.session is not None
             page.add_equity(self.journal.equity(self.session.id))
             port = await page.start()
             stack.push_async_callback(page.close)
-            write_run_file(data_folder(), port=port, venue=self.venue.name, token=token)
+            host = self.config.dashboard.host
+            write_run_file(data_folder(), port=port, venue=self.venue.name, token=token, host=host)
             stack.callback(remove_run_file, data_folder())
-            place = f"http://{self.config.dashboard.host}:{port}"
-            say(f"dashboard: {place} (commands: {place}/#token={token})", quiet=self.quiet)
+            place = f"http://{netloc(host, port)}"
+            # Only a person at a terminal is shown the token; what is piped or kept by a service manager names its file.
+            shown = f"{place}/#token={token}" if sys.stderr.isatty() else f"the token is in {data_folder() / 'token'}"
+            say(f"dashboard: {place} (commands: {shown})", quiet=self.quiet)
+            if (warning := exposure(host, self.config.dashboard.allowed_hosts)) is not None:
+                say(f"warning: {warning}")
         if self.options.json or self.options.quiet:
             return
         self.terminal = Terminal(self.hub, snapshot=self.snapshot)

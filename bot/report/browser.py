@@ -33,9 +33,16 @@ class EquityLine:
 
 
 class Browser:
-    """One browser's short queue of frames; one that lets it fill up is given up and may connect again."""
+    """One browser's short queue of frames; one that lets it fill up is given up and may connect again.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    operators
+        Whether it has shown that it is the operator's: it keeps its place when others come.
+    """
+
+    def __init__(self, *, operators: bool = False) -> None:
+        self.operators = operators
         self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=QUEUE)
         self._lost = False
 

@@ -6,7 +6,7 @@ counted from the tape's first bar, so that what was sent once stays right when b
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -60,6 +60,9 @@ _HAPPENED: Final = [
     *(_AT[name] for name in (*FLAGS, *_EXTRA) if name not in _STANDING),
 ]
 _GROW: Final = 4096
+
+
+Parts = Iterator[tuple[tuple[str, ...], Any]]  # a place, of one key or two, and what stands there
 
 
 class Tape:
@@ -202,40 +205,43 @@ class Tape:
             Only bars that opened later than this: what a page that has the others lacks. Findings are those that can have
             changed since.
         """
+        return assembled(self.parts(last=last, after_ms=after_ms))
+
+    def parts(self, *, last: int | None = None, after_ms: int | None = None) -> Parts:
+        """Yield the parts of `payload` one after the other, each with its place: other work may come in between.
+
+        The bars are those of the beginning, whatever is taken meanwhile.
+        """
         first = 0 if last is None else max(self._count - last, 0)
         if after_ms is not None:
             first = max(first, int(np.searchsorted(self.open_ms, after_ms, side="right")))
         part = slice(first, self._count)
         decimals = self.decimals
+        # Findings change with every bar, so they are taken first, together with what belongs to them.
         column = {name: self.column(name)[part] for name in (*COLUMNS, *BARS)}
-        cross = column["om_cross_up"] + column["om_big_up"] - column["om_cross_down"] - column["om_big_down"]
         signal = column["long_signal"] - column["short_signal"]
-        return {
-            "symbol": self.symbol,
-            "interval_ms": self.interval_ms,
-            "decimals": decimals,
-            "first": first,
-            "time": (self.open_ms[part] // 1000).tolist(),
-            **{name: column[name].tolist() for name in BARS},
-            "lines": {
-                name: _numbers(column[source], decimals + 1 if digits is None else digits)
-                for name, (source, digits) in LINES.items()
-            },
-            "flags": {
-                "cross": _whole(cross),
-                "confirmation": _whole(column["so_signal"]),
-                "rating": _whole(column["so_rating"]),
-                "bias": _whole(self.bias(part)),
-                "long": self.lit("long", part).tolist(),
-                "short": self.lit("short", part).tolist(),
-                "signal": _whole(signal),
-                "gap": _whole(column["pac_fvg_bull"] - column["pac_fvg_bear"]),
-            },
-            "gap_end": self.config.pac.fvg_mitigation,
-            "boxes": self._boxes(first),
-            "segments": self._segments(first, since=after_ms is not None),
-            "plans": self._plans(part, signal),
-        }
+        yield ("symbol",), self.symbol
+        yield ("interval_ms",), self.interval_ms
+        yield ("decimals",), decimals
+        yield ("first",), first
+        found = self._boxes(first), self._segments(first, since=after_ms is not None), self._plans(part, signal)
+        for name, value in zip(("boxes", "segments", "plans"), found, strict=True):
+            yield (name,), value
+        yield ("time",), (self.open_ms[part] // 1000).tolist()
+        for name in BARS:
+            yield (name,), column[name].tolist()
+        for name, (source, digits) in LINES.items():
+            yield ("lines", name), _numbers(column[source], decimals + 1 if digits is None else digits)
+        cross = column["om_cross_up"] + column["om_big_up"] - column["om_cross_down"] - column["om_big_down"]
+        yield ("flags", "cross"), _whole(cross)
+        yield ("flags", "confirmation"), _whole(column["so_signal"])
+        yield ("flags", "rating"), _whole(column["so_rating"])
+        yield ("flags", "bias"), _whole(self.bias(part))
+        yield ("flags", "long"), self.lit("long", part).tolist()
+        yield ("flags", "short"), self.lit("short", part).tolist()
+        yield ("flags", "signal"), _whole(signal)
+        yield ("flags", "gap"), _whole(column["pac_fvg_bull"] - column["pac_fvg_bear"])
+        yield ("gap_end",), self.config.pac.fvg_mitigation
 
     def _boxes(self, first: int) -> list[list[Any]]:
         """Return blocks that reach into the part asked for; with `first` beyond the end, those that live."""
@@ -305,6 +311,15 @@ class Tape:
             since = int(self._count - 1 - hits[-1]) if len(hits) else None
             result[name] = {"since": since, "strip": "".join("1" if on else "0" for on in held[-bars:].tolist())}
         return result
+
+
+def assembled(parts: Parts) -> dict[str, Any]:
+    """Return the chart that its parts make."""
+    made: dict[str, Any] = {}
+    for path, value in parts:
+        place = made if len(path) == 1 else made.setdefault(path[0], {})
+        place[path[-1]] = value
+    return made
 
 
 def _number(value: float, digits: int) -> float | None:

@@ -4,17 +4,21 @@ The page is served by the bot itself, from the files in `static/` and the chart 
 loaded from elsewhere. State comes by server-sent events: at most four a second, made once for all browsers, and a browser
 that does not read is dropped; the bot never waits for one. Events name each symbol's newest bar, and a page asks for what it
 lacks of the symbol that it shows. Looking needs no password, because the server listens on this machine only and answers
-only to its own name; doing (flatten, stop entries, arm) needs the token that the bot prints at its start.
+only to its own name (`doors`); doing (flatten, stop entries, arm) needs the token that the bot prints at its start.
 """
 
 import asyncio
 import errno
 import hmac
+import math
+import secrets
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import orjson
@@ -22,9 +26,13 @@ import structlog
 from aiohttp import web
 
 from bot.core.errors import BotError
+from bot.core.printable import visible
 from bot.core.records import EquityPoint, TradeRecord
+from bot.report import doors
 from bot.report.browser import Browser, EquityLine
+from bot.report.chart_door import ChartDoor
 from bot.report.charts import LIBRARY, library, modules
+from bot.report.doors import Refusal
 from bot.report.hub import Hub
 from bot.report.live import Live
 from bot.report.tables import trade_row
@@ -36,12 +44,15 @@ COMMANDS: Final = frozenset({"arm", "stop_entries", "start_entries", "flatten", 
 STATIC: Final = Path(__file__).with_name("static")
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FRAME_S: Final = 0.25  # between two frames to a browser
-STUCK_S: Final = 10.0  # a browser that takes longer to read a frame is dropped
-MAX_BROWSERS: Final = 16
+STUCK_S: Final = 10.0  # a browser that takes longer to read a frame, or an answer, is dropped
+MAX_BROWSERS: Final = 16  # a newcomer takes the place of the one that has watched longest, the operator's apart
+SEND_BUFFER: Final = 131_072  # bytes that the system keeps for a stream: one that is not read is soon found out
+ROWS_S: Final = 1.0  # trades are read from the journal no oftener
 NEWS: Final = 50
+MOST_TRADES: Final = 200
 CHART_BARS: Final = 1_500  # of a symbol that a page is given at first
-MOST_BARS: Final = 20_000
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+MOST_BARS: Final = 5_000
+ARGUMENT: Final = 200  # characters of a command's argument
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -86,6 +97,8 @@ class Dashboard:
         Puts an operator's command on the bot's queue: name and arguments.
     live
         The tapes that the chart is drawn from; without them the page has no chart.
+    allowed_hosts
+        Names that it answers to besides this machine's own.
     """
 
     def __init__(
@@ -99,8 +112,17 @@ class Dashboard:
         trades: Callable[[], Sequence[TradeRecord | Mapping[str, Any]]],
         command: Callable[[str, dict[str, Any]], None],
         live: Live | None = None,
+        allowed_hosts: Sequence[str] = (),
     ) -> None:
         self._live = live
+        self._charts = ChartDoor(live, dumps=dumps) if live is not None else None
+        self._names = doors.names_of(allowed_hosts)
+        self._ration = doors.Ration()
+        self._gate: doors.Gate | None = None
+        self._listener: asyncio.Server | None = None
+        self._pass = secrets.token_urlsafe(24)  # shows that a stream is the operator's, without the token in an address
+        self._failed: set[str] = set()  # routes whose failure the log holds already
+        self._kept_rows: tuple[float, bytes] = (-math.inf, b"")
         self._newest: dict[str, int] = {}
         self._hub, self._host, self._port, self._token = hub, host, port, token
         self._snapshot, self._trades, self._command = snapshot, trades, command
@@ -109,7 +131,7 @@ class Dashboard:
         self._runner: web.AppRunner | None = None
         self._registry: Any = None  # of the metrics, made when they are first asked for
         self._collector: asyncio.Task[None] | None = None
-        self._browsers: set[Browser] = set()
+        self._browsers: dict[Browser, None] = {}  # the one that has watched longest first
         self._frame: tuple[int, bytes] = (-1, b"")  # the hub's version and the state that was encoded at it
         pages = ("index.html", "style.css", "chart.css", "icon.svg", *modules("app.js"))
         self._files = {
@@ -130,16 +152,28 @@ class Dashboard:
                 web.get("/api/equity", self._equity_points),
                 web.get("/api/chart", self._chart),
                 web.get("/api/bar", self._bar),
+                web.get("/api/pass", self._watch_pass),
                 web.get("/health", self._health),
                 web.get("/metrics", self._metrics),
                 web.post("/api/command", self._do),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=doors.HEADERS_S,
+            lingering_time=1.0,
+            logger=doors.SERVER_LOG,
+        )
         await runner.setup()
+        assert runner.server is not None
+        self._gate = doors.Gate(runner.server)
         try:
-            site = web.TCPSite(runner, self._host, self._port)
-            await site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._gate, self._host, self._port, backlog=doors.MAX_CONNECTIONS
+            )
         except OSError as error:
             await runner.cleanup()
             if error.errno == errno.EADDRINUSE:
@@ -152,7 +186,7 @@ class Dashboard:
             ) from None
         self._runner = runner
         self._collector = asyncio.create_task(self._collect(), name="dashboard")
-        self._port = int(runner.addresses[0][1])
+        self._port = int(self._listener.sockets[0].getsockname()[1])
         return self._port
 
     async def close(self) -> None:
@@ -163,6 +197,9 @@ class Dashboard:
             self._collector.cancel()
             await asyncio.gather(self._collector, return_exceptions=True)
             self._collector = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -199,9 +236,11 @@ class Dashboard:
             self._equity.add(*point)
         news = [{"text": text, "weight": weight(item)} for item in items if (text := line(item)) is not None]
         self._news.extend(news)
+        closed = [trade_row(item) for item in items if isinstance(item, TradeRecord)]
+        if closed:
+            self._kept_rows = (-math.inf, b"")
         if not self._browsers:
             return b""  # nobody looks: the engine is not asked
-        closed = [trade_row(item) for item in items if isinstance(item, TradeRecord)]
         parts: list[tuple[str, Any]] = [("point", points[-1:]), ("trade", closed), ("news", news[-NEWS:])]
         if self._live is not None and (newest := self._live.newest()) != self._newest:
             self._newest = newest
@@ -212,20 +251,54 @@ class Dashboard:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Answer only to our own name (a foreign page may point its name at 127.0.0.1), with strict headers on everything."""
+        """Let in who may come in, answer in one sentence whatever happens, and drop who does not read the answer."""
+        assert self._gate is not None
+        with self._gate.working(request):
+            response = await self._answer(request, handler)
+            if not response.prepared:
+                response.headers.update(HEADERS)
+                try:
+                    async with asyncio.timeout(STUCK_S):
+                        await response.prepare(request)
+                        await response.write_eof()
+                except TimeoutError:
+                    _drop(request)
+            return response
+
+    async def _answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        began = math.inf
         try:
-            name = request.url.host
-        except ValueError:
-            name = None
-        if self._host in LOOPBACK and name not in LOOPBACK:
-            return _json({"error": f"ask for http://127.0.0.1:{self._port} by this address"}, status=421)
-        try:
-            response = await handler(request)
+            if not self._is_operators(request):
+                await self._ration.turn()
+                began = perf_counter()
+            doors.check_name(request, self._names, f"http://127.0.0.1:{self._port}")
+            doors.check_site(request)
+            return await handler(request)
+        except Refusal as refusal:
+            response = _json({"error": refusal.sentence}, status=refusal.status)
+            if refusal.retry_s is not None:
+                response.headers["Retry-After"] = str(refusal.retry_s)
+            return response
         except web.HTTPException as problem:
-            response = _json({"error": problem.reason}, status=problem.status)
-        if not response.prepared:
-            response.headers.update(HEADERS)
-        return response
+            return _json({"error": problem.reason}, status=problem.status)
+        except ConnectionError:
+            raise
+        except Exception:
+            if request.path not in self._failed:  # once: asking again and again must not fill the log
+                self._failed.add(request.path)
+                log.exception("the dashboard could not answer", path=request.path)
+            return _json({"error": "the page could not answer this; the bot's log has the reason"}, status=500)
+        finally:
+            # Those that wait on the way count what they use themselves.
+            if request.path not in ("/events", "/api/chart", "/api/command"):
+                self._ration.spend(max(0.0, perf_counter() - began))
+
+    def _is_operators(self, request: web.Request) -> bool:
+        """Whether a request shows the token."""
+        given = request.headers.get("X-Token", "").encode(errors="surrogateescape")
+        return hmac.compare_digest(given, self._token.encode())
 
     async def _file(self, request: web.Request) -> web.Response:
         kind, body = self._files[request.path]
@@ -243,52 +316,58 @@ class Dashboard:
         return snapshot if self._live is None else {**snapshot, **self._live.told()}
 
     async def _status(self, request: web.Request) -> web.Response:
+        doors.parameters(request)
         return web.Response(body=self._state(), content_type="application/json")
 
     def _rows(self) -> list[Mapping[str, Any]]:
         return [trade_row(trade) if isinstance(trade, TradeRecord) else trade for trade in self._trades()]
 
+    def _encoded_rows(self) -> bytes:
+        """Return the last trades, read from the journal at most once a second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._kept_rows[0] >= ROWS_S:
+            self._kept_rows = (now, dumps(self._rows()[-MOST_TRADES:]))
+        return self._kept_rows[1]
+
     async def _trade_rows(self, request: web.Request) -> web.Response:
-        try:
-            last = max(1, int(request.query.get("last", "200")))
-        except ValueError:
-            return _json({"error": "last is not a whole number"}, status=400)
-        return _json(self._rows()[-last:])
+        found = doors.parameters(request, "last")
+        last = doors.number(found, "last", default=MOST_TRADES, least=1, meaning="so many of the newest trades")
+        assert last is not None
+        rows = self._encoded_rows()
+        if last < MOST_TRADES:
+            rows = dumps(orjson.loads(rows)[-last:])
+        return web.Response(body=rows, content_type="application/json")
 
     async def _equity_points(self, request: web.Request) -> web.Response:
+        doors.parameters(request)
         return _json(self._equity.points)
 
     async def _chart(self, request: web.Request) -> web.Response:
         """Answer with a symbol's chart: its newest bars, or those after a bar that the page has."""
-        if self._live is None:
-            return _json({"error": "this bot keeps no chart"}, status=404)
-        try:
-            last = min(max(1, int(request.query.get("last", str(CHART_BARS)))), MOST_BARS)
-            after = request.query.get("after")
-            after_ms = None if after is None else int(after)
-        except ValueError:
-            return _json({"error": "last and after are whole numbers: bars, and epoch ms"}, status=400)
-        symbol = request.query.get("symbol", "")
-        followed = self._live.follow()
-        while not followed:
-            await asyncio.sleep(0)  # other work comes in between
-            followed = self._live.follow()
-        found = self._live.chart(symbol, last=last, after_ms=after_ms)
-        if found is None:
-            return _json({"error": f"there is no chart of {symbol!r}"}, status=404)
-        return _json(found)
+        if self._charts is None:
+            raise Refusal(404, "this bot keeps no chart")
+        found = doors.parameters(request, "symbol", "last", "after")
+        symbol = doors.symbol_of(found)
+        last = doors.number(found, "last", default=CHART_BARS, least=1, meaning="so many of the newest bars")
+        after_ms = doors.number(found, "after", default=None, least=0, meaning="bars that opened later, epoch ms")
+        assert last is not None
+        spend = (lambda seconds: None) if self._is_operators(request) else self._ration.spend
+        body = await self._charts.chart(symbol, last=min(last, MOST_BARS), after_ms=after_ms, spend=spend)
+        if body is None:
+            raise Refusal(404, f"there is no chart of {symbol}")
+        return web.Response(body=body, content_type="application/json")
 
     async def _bar(self, request: web.Request) -> web.Response:
         """Answer with a bar as it was decided, in the form of the state."""
-        try:
-            open_ms = int(request.query.get("open_ms", ""))
-        except ValueError:
-            return _json({"error": "open_ms is a whole number: epoch ms of the bar's open"}, status=400)
-        found = self._live.bar(open_ms) if self._live is not None else None
-        if found is None:
-            return _json({"error": "nothing was decided on that bar in this session"}, status=404)
-        seen = view(found)
-        return _json({"sides": seen["sides"], "verdict": seen["verdict"], "values": found["decision"]["values"]})
+        found = doors.parameters(request, "open_ms")
+        open_ms = doors.number(found, "open_ms", default=None, least=0, meaning="epoch ms of the bar's open")
+        if open_ms is None:
+            raise Refusal(400, "open_ms is missing: epoch ms of the bar's open")
+        bar = self._live.bar(open_ms) if self._live is not None else None
+        if bar is None:
+            raise Refusal(404, "nothing was decided on that bar in this session")
+        seen = view(bar)
+        return _json({"sides": seen["sides"], "verdict": seen["verdict"], "values": bar["decision"]["values"]})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         from bot.report.metrics_page import CONTENT_TYPE, metrics, registry_of
@@ -298,44 +377,89 @@ class Dashboard:
         return web.Response(body=metrics(self._registry), headers={"Content-Type": CONTENT_TYPE})
 
     async def _health(self, request: web.Request) -> web.Response:
+        doors.parameters(request)
         seen = view(self._snapshot())
         lost = seen["feeds_lost"]
         body = {"ok": not lost, "venue": seen["venue"], "clock_ms": seen["clock_ms"], "feeds_lost": lost}
         return _json(body, status=503 if lost else 200)
 
     async def _do(self, request: web.Request) -> web.Response:
-        if not hmac.compare_digest(request.headers.get("X-Token", "").encode(), self._token.encode()):
-            return _json({"error": "commands need the token of this bot in the header X-Token"}, status=403)
+        if not self._is_operators(request):
+            raise Refusal(403, "commands need the token of this bot in the header X-Token")
+        doors.parameters(request)
         try:
             body = orjson.loads(await request.read())
         except orjson.JSONDecodeError:
-            return _json({"error": "the body is not JSON"}, status=400)
+            raise Refusal(400, "the body is not JSON") from None
         name = body.get("name") if isinstance(body, dict) else None
         arguments = body.get("args", {}) if isinstance(body, dict) else {}
         if not isinstance(name, str) or name not in COMMANDS or not isinstance(arguments, dict):
-            return _json({"error": f"name must be one of {', '.join(sorted(COMMANDS))}; args an object"}, status=400)
+            raise Refusal(400, f"name must be one of {', '.join(sorted(COMMANDS))}; args an object")
+        if len(arguments) > 8 or not all(map(_is_plain, (*arguments, *arguments.values()))):
+            raise Refusal(400, f"args holds up to eight plain texts of up to {ARGUMENT} characters")
         self._command(name, arguments)
         return _json({"accepted": name}, status=202)
 
+    async def _watch_pass(self, request: web.Request) -> web.Response:
+        """Give the operator's page what its stream shows: an address is no place for the token."""
+        doors.parameters(request)
+        if not self._is_operators(request):
+            raise Refusal(403, "the pass needs the token of this bot in the header X-Token")
+        return _json({"pass": self._pass})
+
+    def _make_room(self, *, operators: bool) -> None:
+        """Let the browser go that has watched longest when there are enough; one of the operator's only for another."""
+        if len(self._browsers) < MAX_BROWSERS:
+            return
+        guests = (browser for browser in self._browsers if not browser.operators)
+        leaves = next(guests, next(iter(self._browsers)) if operators else None)
+        if leaves is None:
+            raise Refusal(503, f"{MAX_BROWSERS} browsers of the operator are watching already", retry_s=10)
+        del self._browsers[leaves]
+        leaves.close()
+
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if len(self._browsers) >= MAX_BROWSERS:
-            return _json({"error": f"{MAX_BROWSERS} browsers are watching already"}, status=503)
-        browser = Browser()
-        self._browsers.add(browser)
+        shown = doors.parameters(request, "pass").get("pass", "").encode(errors="surrogateescape")
+        operators = hmac.compare_digest(shown, self._pass.encode()) or self._is_operators(request)
+        self._make_room(operators=operators)
+        browser = Browser(operators=operators)
+        self._browsers[browser] = None
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
+        began = perf_counter()
         try:
-            first = _event("status", self._state()) + _event("trades", dumps(self._rows()[-200:]))
+            first = _event("status", self._state()) + _event("trades", self._encoded_rows())
             browser.offer(
                 first + _event("equity", dumps(self._equity.points)) + _event("news", dumps(list(self._news)))
             )
-            await response.prepare(request)
+            self._ration.spend(0.0 if operators else perf_counter() - began)
+            connection = request.get_extra_info("socket")
+            if connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            async with asyncio.timeout(STUCK_S):
+                await response.prepare(request)
             while (frame := await browser.next()) is not None:
-                await asyncio.wait_for(response.write(frame), STUCK_S)
-        except (ConnectionError, TimeoutError):
-            pass  # the browser has gone or does not read: it comes back by itself when it wants to
+                async with asyncio.timeout(STUCK_S):
+                    await response.write(frame)
+        except ConnectionError:
+            pass  # the browser has gone: it comes back by itself when it wants to
+        except TimeoutError:
+            _drop(request)  # it does not read
         finally:
-            self._browsers.discard(browser)
+            self._browsers.pop(browser, None)
         return response
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a part of a command is what the journal keeps of it: short text, a number, or yes or no."""
+    if isinstance(value, str):
+        return len(value) <= ARGUMENT and visible(value) == value
+    return value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**53)
+
+
+def _drop(request: web.Request) -> None:
+    """End a connection at once, whatever waits to be sent."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _event(name: str, data: bytes) -> bytes:

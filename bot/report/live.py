@@ -12,7 +12,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.records import Decision
-from bot.report.chart_data import CONDITIONS, Tape
+from bot.report.chart_data import CONDITIONS, Parts, Tape
 
 STRIP_BARS: Final = 60
 FOLLOW: Final = 400  # bars followed at once: about 4 ms
@@ -50,10 +50,10 @@ class Live:
         done = [tape.follow(FOLLOW) for tape in self.tapes.values()]
         return all(done)
 
-    def chart(self, symbol: str, *, last: int, after_ms: int | None) -> dict[str, Any] | None:
-        """Return the chart of a symbol, or what is new since `after_ms`; None for one that is not there."""
+    def chart(self, symbol: str, *, last: int, after_ms: int | None) -> Parts | None:
+        """Return the parts of a symbol's chart, or of what is new since `after_ms`; None for a symbol that is not there."""
         tape = self.tapes.get(symbol)
-        return None if tape is None else tape.payload(last=last, after_ms=after_ms)
+        return None if tape is None else tape.parts(last=last, after_ms=after_ms)
 
     def newest(self) -> dict[str, int]:
         """Return the open time of each symbol's newest bar, ms."""

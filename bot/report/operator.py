@@ -26,6 +26,7 @@ from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.market.store import format_time
 from bot.report.compared import Compared, sentence
+from bot.report.doors import netloc
 from bot.report.ledger import FOLDER, left
 from bot.report.status import status_rows, truth_rows
 from bot.report.tables import trade_row
@@ -33,12 +34,12 @@ from bot.report.tables import trade_row
 SECRET_WORDS = ("key", "secret", "token", "password")
 
 
-def write_run_file(folder: Path, *, port: int, venue: str, token: str) -> None:
+def write_run_file(folder: Path, *, port: int, venue: str, token: str, host: str = "127.0.0.1") -> None:
     """Leave the address and the token of this process for `status`, `arm` and `flatten`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("token", token),
-        ("run.json", json.dumps({"pid": os.getpid(), "port": port, "venue": venue})),
+        ("run.json", json.dumps({"pid": os.getpid(), "port": port, "venue": venue, "host": host})),
     ):
         path = folder / name
         path.unlink(missing_ok=True)
@@ -74,10 +75,12 @@ def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> A
         token = (data_folder() / "token").read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BotError(f"the token file of the running bot cannot be read: {error.strerror}") from None
+    # A page that listens on one address of the network is not at this machine's own; to the page we are this machine.
+    host = str(bot.get("host", "127.0.0.1"))
     request = urllib.request.Request(
-        f"http://127.0.0.1:{bot['port']}{path}",
+        f"http://{netloc('127.0.0.1' if host in ('', '0.0.0.0', '::') else host, bot['port'])}{path}",
         data=None if body is None else json.dumps(body).encode(),
-        headers={"X-Token": token, "Content-Type": "application/json"},
+        headers={"X-Token": token, "Content-Type": "application/json", "Host": f"127.0.0.1:{bot['port']}"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -29,6 +29,20 @@ function given() {
   return found ?? sessionStorage.getItem(STORE) ?? "";
 }
 
+// What a request shows to be the operator's: it does not wait when strangers keep the page busy.
+export function operators() {
+  const value = byId("token")?.value.trim();
+  return value && /^[\x21-\x7e]+$/.test(value) ? { "X-Token": value } : {};
+}
+
+// An address is no place for the token, so the stream of events shows a pass instead.
+export async function watchPass() {
+  const headers = operators();
+  if (!headers["X-Token"]) return "";
+  const response = await fetch("/api/pass", { headers }).catch(() => null);
+  return response && response.ok ? `?pass=${(await response.json()).pass}` : "";
+}
+
 function rights() {
   const value = byId("token").value.trim();
   sessionStorage.setItem(STORE, value);

@@ -1,5 +1,6 @@
 // The chart of the running bot: asks for a symbol once, then for what it lacks whenever a bar has closed.
 
+import { operators } from "/commands.js";
 import { byId, number, utc } from "/format.js";
 import { onTrades } from "/history.js";
 import { mountChart } from "/toolbar.js";
@@ -63,7 +64,8 @@ async function load() {
       const symbol = wanted;
       const data = page.view.data;
       const after = symbol === loaded && data.time.length ? data.time.at(-1) * 1000 : null;
-      const response = await fetch(`/api/chart?symbol=${symbol}${after === null ? "" : `&after=${after}`}`);
+      const response = await fetch(`/api/chart?symbol=${symbol}${after === null ? "" : `&after=${after}`}`, { headers: operators() });
+      if (response.status === 429) { await pause(Number(response.headers.get("Retry-After")) || 1); continue; }
       if (!response.ok) break;
       const payload = await response.json();
       if (symbol !== wanted) continue;
@@ -82,6 +84,10 @@ async function load() {
   } finally {
     busy = false;
   }
+}
+
+function pause(seconds) {
+  return new Promise((resolve) => { setTimeout(resolve, 1000 * seconds); });
 }
 
 function lacks() {
