@@ -12,6 +12,7 @@ from bot.app.credentials import HMAC, RSA_KIND
 from bot.config import Config
 from bot.core import words
 from bot.core.events import SessionStarted
+from bot.core.files import private_folder
 from bot.core.held import lock_holder
 from bot.execution import replies
 from bot.execution.account_mode import Reading, judge, of_portfolio
@@ -130,7 +131,7 @@ async def disk(config: Config) -> Check:
     probe = folder / f".doctor-{os.getpid()}"
     hint = "free some space, or set BOT_DATA to another folder"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         began = time.perf_counter()
         with probe.open("wb") as file:
             file.write(b"x" * 4096)

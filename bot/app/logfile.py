@@ -1,9 +1,10 @@
 """Log files by the day: what the terminal shows is kept in `BOT_DATA/logs/bot-DATE.log` for `jobs.log_days` days."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
+
+from bot.core.files import open_private, private_folder
 
 
 class DailyFile:
@@ -21,9 +22,8 @@ class DailyFile:
             day = datetime.now(UTC).strftime("%Y-%m-%d")
             if day != self._day or self._file is None:
                 self.close()
-                self._folder.mkdir(parents=True, exist_ok=True)
-                handle = os.open(self._folder / f"bot-{day}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                self._file, self._day = os.fdopen(handle, "a", encoding="utf-8"), day
+                path = private_folder(self._folder) / f"bot-{day}.log"
+                self._file, self._day = open_private(path, "a"), day
             self._file.write(text)
             self._file.flush()
         except OSError:

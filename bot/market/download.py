@@ -22,6 +22,7 @@ from bot.core.klines import COLUMNS, Klines, empty_klines, gaps, interval_ms, in
 from bot.market.archive import Archive, Part, days, funding_of, klines_of, plan
 from bot.market.funding import FundingRates, no_funding, read_funding, write_funding
 from bot.market.history import History
+from bot.market.owned import make_folder
 from bot.market.store import first_fault, format_time, read_file, read_raw, row_words, write
 
 PARALLEL: Final = 6  # the archive asks for no more
@@ -99,7 +100,7 @@ class Download:
             report.from_ms, report.to_ms = int(merged.open_ms[0]), merged.end_ms
             report.gaps = [(int(merged.open_ms[i - 1]) + length, n) for i, n in gaps(merged)]
         if report.new:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             write(self._folder, merged)
         self._forget(f"{symbol}-{interval}-*")
         return report
@@ -136,7 +137,7 @@ class Download:
             csv = await self._archive.fetch(part)
             if csv is None:
                 return None
-            self._aside.mkdir(parents=True, exist_ok=True)
+            make_folder(self._aside)
             piece = klines_of(csv, part, self._aside)
         except DataError as error:
             report.warnings.append(f"{error}; taken over REST")
@@ -160,7 +161,7 @@ class Download:
     def _put_aside(self, path: Path, piece: Klines) -> Klines:
         """Keep a piece until its series is written; the file appears whole or not at all."""
         scratch = self._aside / path.stem  # `write` names its file by the series
-        scratch.mkdir(parents=True, exist_ok=True)
+        make_folder(scratch)
         write(scratch, piece).replace(path)
         scratch.rmdir()
         return piece
@@ -202,7 +203,7 @@ class Download:
         if len(merged):
             report.from_ms, report.to_ms = int(merged.funding_ms[0]), int(merged.funding_ms[-1])
         if report.new:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             write_funding(self._folder, merged)
         self._advance(1)
         return report

@@ -32,6 +32,7 @@ from bot.core.klines import (
     interval_name,
     make_klines,
 )
+from bot.market.owned import make_folder, opener
 from bot.market.tables import FILE_COLUMNS, csv_table, numbers, parquet_table, whole_ms
 
 LAST_MS: Final = 10_000_000_000_000  # the year 2286: what a person writes beyond it is no time in ms
@@ -337,10 +338,10 @@ def write_table(path: Path, columns: dict[str, np.ndarray]) -> Path:
     ]
     table = pa.Table.from_arrays(arrays, schema=pa.schema(list(types.items())))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=opener) as file:
             pq.write_table(table, file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())

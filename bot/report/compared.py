@@ -5,7 +5,6 @@ one before; the files themselves are not kept. Whoever watches the running bot t
 how far it agreed: the whole signal, each condition of both sides, and the sentence that says it in words.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from bot.core.errors import BotError
+from bot.core.files import private_folder, write_private
 from bot.report.page import plain
 from bot.report.tables import utc
 
@@ -89,15 +89,11 @@ def keep(folder: Path, report: Mapping[str, Any], *, at_ms: int) -> Path:
     """
     found = summary_of(report, at_ms=at_ms)
     path = folder / FOLDER / f"{found['kind'].replace(' ', '_')}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(orjson.dumps(plain(found), option=orjson.OPT_INDENT_2))
-        temporary.replace(path)
+        private_folder(path.parent)
+        write_private(path, orjson.dumps(plain(found), option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise BotError(f"{path}: the comparison cannot be kept for the dashboard: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -22,6 +22,7 @@ import orjson
 from bot.config import Config
 from bot.core.errors import DataError
 from bot.core.events import KlineClosed
+from bot.core.files import open_private, private_folder, write_private
 from bot.report.tables import utc
 from bot.strategy.features import Features
 from bot.strategy.kernel import COLUMNS
@@ -69,7 +70,7 @@ class Book:
         if self.path is None:
             return
         head = orjson.dumps({"version": VERSION, "columns": COLUMNS}) + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         held = self.path.read_bytes() if self.path.is_file() else b""
         if held and not held.startswith(head):
             raise DataError(f"{self.path} holds columns of another version: move it away to start a new ledger")
@@ -77,7 +78,7 @@ class Book:
         records = np.frombuffer(held, np.float64, count * (1 + len(COLUMNS)), len(head)) if count else np.empty(0)
         for record in records.reshape(count, 1 + len(COLUMNS)):
             self.stored[int(record[0])] = record[1:]
-        self._file = self.path.open("r+b" if held else "w+b")
+        self._file = open_private(self.path, "r+b" if held else "w+b")
         if not held:
             self._file.write(head)
         self._file.truncate(len(head) + count * self._size)
@@ -194,9 +195,7 @@ class Ledger:
         for book in self._books.values():
             book.close()
         if self._told is not None:
-            temporary = self._told.with_suffix(".tmp")
-            temporary.write_bytes(orjson.dumps(self.summary()))
-            temporary.replace(self._told)
+            write_private(self._told, orjson.dumps(self.summary()))
 
 
 def left(folder: Path, session: int) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from bot.config import Config
 from bot.core.errors import BotError, DataMissing
+from bot.core.files import private_folder, write_private
 from bot.core.printable import visible, visible_json
 from bot.core.records import TradeRecord
 from bot.core.redact import redact
@@ -36,15 +37,12 @@ SECRET_WORDS = ("key", "secret", "token", "password")
 
 def write_run_file(folder: Path, *, port: int, venue: str, token: str, host: str = "127.0.0.1") -> None:
     """Leave the address and the token of this process for `status`, `arm` and `flatten`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     for name, text in (
         ("token", token),
         ("run.json", json.dumps({"pid": os.getpid(), "port": port, "venue": venue, "host": host})),
     ):
-        path = folder / name
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        write_private(folder / name, text.encode())
 
 
 def remove_run_file(folder: Path) -> None:

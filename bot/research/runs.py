@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.config import Config
+from bot.core.files import open_private, private_folder, write_private
 from bot.core.redact import redact
 from bot.core.words import counted
 
@@ -93,7 +94,7 @@ class Research:
         """Do one research run; a step that fails ends it, and the sentence says which."""
         async with self._busy:
             out = self._folder / f"{self._today()}-{kind}"
-            out.mkdir(parents=True, exist_ok=True)
+            private_folder(out)
             for step in steps_of(kind, self._config, klines=self._klines, out=out):
                 code = await self._step(step, out)
                 if code:
@@ -107,7 +108,8 @@ class Research:
     async def _step(self, step: Step, out: Path) -> int:
         nice = ("nice", "-n", "19") if shutil.which("nice") else ()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
-        with (out / f"{step.name}.json").open("wb") as told, (out / f"{step.name}.log").open("wb") as said:
+        paths = (out / f"{step.name}.json", out / f"{step.name}.log")
+        with open_private(paths[0], "wb") as told, open_private(paths[1], "wb") as said:
             self._process = await asyncio.create_subprocess_exec(
                 *nice,
                 sys.executable,
@@ -118,6 +120,7 @@ class Research:
                 stdout=told,
                 stderr=said,
                 env=environment,
+                umask=0o077,  # what a step writes is as private as the rest of the bot's data
             )
             try:
                 return await asyncio.wait_for(self._process.wait(), TIMEOUT_S)
@@ -149,7 +152,7 @@ class Research:
                 values, source = found, path.name
         lines = changes_of(self._config, values)
         if lines:
-            (out / "proposed.diff").write_text("\n".join([f"# {source}", *lines]) + "\n", encoding="utf-8")
+            write_private(out / "proposed.diff", ("\n".join([f"# {source}", *lines]) + "\n").encode())
         return lines
 
     async def close(self) -> None:

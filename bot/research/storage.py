@@ -6,6 +6,7 @@ from typing import Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from bot.core.errors import ConfigError
+from bot.core.files import open_private, private_folder
 from bot.core.redact import redact_addresses
 from bot.market.paths import data_folder
 
@@ -64,6 +65,6 @@ def _lighten(storage: RDBStorage) -> None:
 
 def default_storage() -> str:
     """Return the SQLite file among the bot's data."""
-    folder = data_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'studies.db'}"
+    path = private_folder(data_folder()) / "studies.db"
+    open_private(path, "ab").close()  # SQLite gives the files next to it the same rights
+    return f"sqlite:///{path}"

@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 
 from bot.core.errors import ConfigError
+from bot.core.files import private_folder, write_private
 from bot.core.klines import Klines
 from bot.market.paths import data_folder
 from bot.research.parity import formulas
@@ -98,14 +99,12 @@ def remembered_path(fingerprint: str) -> Path:
 def remember(fingerprint: str, bind: BindFile, header: list[str]) -> Path:
     """Keep a bind file for the next export with the same header, whole or not at all; return where."""
     path = remembered_path(fingerprint)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     quote = json.dumps  # a JSON string is a TOML string
     lines = [f"# header: {', '.join(header)}".replace("\n", " ")]
     for name, table in (("bind", bind.columns), ("alerts", bind.alerts)):
         lines += [f"[{name}]", *(f"{quote(k, ensure_ascii=False)} = {quote(v)}" for k, v in table.items())]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_private(path, ("\n".join(lines) + "\n").encode())
     return path
 
 
