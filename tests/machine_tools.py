@@ -2,13 +2,13 @@
 
 Everything that decides is real: the engine with its orders, the loop with its SQLite journal, the executor with
 gateway, limits and python-binance's client down to the signed request, and the exchange from its request desk to the
-books. Left out are the TCP connections: a request goes to the exchange as a `Call`, a frame of the user stream is
-read by `wire` as it comes. The market stands still until a test moves it; the clock goes on only in `pass_time`, one
-item at a time, and every item is looked at.
+books. Left out are the TCP connections: a request goes to the exchange as a `Call`, a frame of the user stream is put on
+the queue of a socket that is not connected. The market stands still until a test moves it; the clock goes on only in
+`pass_time`, one item at a time, and every item is looked at. Replies and frames pass a liar on their way (`tests.hostile`).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -24,7 +24,7 @@ import yarl
 from bot.app.loop import Loop
 from bot.app.sessions import replay
 from bot.core.activity import Activity
-from bot.core.errors import BotError
+from bot.core.errors import BotError, WireError
 from bot.core.events import Command, FeedLost, FeedRestored, KlineClosed, Quotes, SessionStarted
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import Klines, make_klines
@@ -36,6 +36,8 @@ from bot.execution.client import LocalClient
 from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
+from bot.execution.sockets import HardenedSocket
+from bot.execution.streams import USER, Streams
 from bot.execution.tasks import Tasks
 from bot.jobs import Repeat
 from bot.journal import Journal
@@ -63,6 +65,9 @@ from tests.engine_harness import (
     quiet_row,
     signal_row,
 )
+from tests.hostile.liar import Answer, Liar
+from tests.hostile.liar import Asked as Question
+from tests.hostile.menu import MENU
 
 ZERO = Decimal(0)
 NAKED_MS = 1_500
@@ -100,23 +105,31 @@ MARKET = {symbol: standing(symbol) for symbol in SYMBOLS}
 
 
 class Reply:
-    """What python-binance reads of a response."""
+    """What is read of a response; it is its own content."""
 
-    def __init__(self, status: int, text: str, headers: dict[str, str]) -> None:
-        self.status, self.headers, self._text = status, headers, text
+    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.status, self.headers, self._body = status, headers, body
+        self.content, self.content_length = self, len(body)
 
     async def text(self) -> str:
-        return self._text
+        return self._body.decode()
 
     async def json(self) -> Any:
-        return orjson.loads(self._text)
+        return orjson.loads(self._body)
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """Give the body in one piece."""
+        yield self._body
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 class Session:
     """In the place of aiohttp's session: hands requests to the exchange, and knows which are under way."""
 
-    def __init__(self, exchange: Exchange, limits: Limits) -> None:
-        self.exchange, self.limits = exchange, limits
+    def __init__(self, exchange: Exchange, limits: Limits, liar: Liar) -> None:
+        self.exchange, self.limits, self.liar = exchange, limits, liar
         self.under_way: set[Call] = set()
         self.closed = True
 
@@ -150,8 +163,11 @@ class Asked:
         if reply.cut:
             raise aiohttp.ServerDisconnectedError
         session.limits.observe(reply.headers)
-        text = reply.text if reply.text is not None else orjson.dumps(reply.data).decode()
-        return Reply(reply.status, text, reply.headers)
+        body = reply.text.encode() if reply.text is not None else orjson.dumps(reply.data)
+        call = self.call
+        answer = Answer(body, reply.status, reply.headers)
+        answer = session.liar.reply(Question(call.method, call.path, call.params), answer)
+        return Reply(answer.status, answer.body, dict(answer.headers))
 
     async def __aexit__(self, *_: object) -> None:
         return None
@@ -160,8 +176,8 @@ class Asked:
 class Client(LocalClient):
     """python-binance's client without connections."""
 
-    def __init__(self, exchange: Exchange, tasks: Tasks, limits: Limits) -> None:
-        self._line = Session(exchange, limits)
+    def __init__(self, exchange: Exchange, tasks: Tasks, limits: Limits, liar: Liar) -> None:
+        self._line = Session(exchange, limits, liar)
         super().__init__(
             KEY, SECRET, rest_url="http://127.0.0.1", stream_url="ws://127.0.0.1", tasks=tasks, limits=limits
         )
@@ -186,6 +202,8 @@ class Process:
     engine: Engine
     loop: Loop
     executor: Executor
+    streams: Streams
+    inbox: HardenedSocket  # the user stream's, not connected
     pump: "asyncio.Task[None] | None" = None
     jobs: list[Repeat] = field(default_factory=list)
 
@@ -211,6 +229,10 @@ class World:
         x.running = True
         x.hub._write = self._heard  # type: ignore[method-assign]  # no connection: the frames are read as they come
         self.clock, self.venue = x.clock, x.venue
+        self.liar = Liar(x)
+        self.lied_ms = -(10**9)  # when a lie last acted
+        self.lies_seen = 0
+        self.phantoms = False  # whether fills were told that never were
         self.bot: Process | None = None
         self.socket: Socket | None = None
         self.open_ms = START  # of the next bar
@@ -236,7 +258,7 @@ class World:
         journal = Journal(self.path)
         tasks = Tasks(self.clock, activity=self.activity, on_error=self._failed)
         limits = Limits(tasks)
-        client = Client(self.exchange, tasks, limits)
+        client = Client(self.exchange, tasks, limits, self.liar)
         gateway = Gateway(client, tasks, limits)
         now = self.clock.time_ms
         session = journal.open_session("testnet", "machine", resume=True, at_ms=now)
@@ -271,7 +293,16 @@ class World:
             since_ms=max(last_ms - SNAPSHOT_OVERLAP_MS, 0) or None,
         )
         limits.on_pause = self._paused
-        bot = self.bot = Process(journal, tasks, limits, client, gateway, engine, loop, executor)
+
+        def heard(event: Any) -> None:
+            executor.observe(event)
+            loop.emit(event)
+
+        sockets: Any = SimpleNamespace(futures_user_socket=None)
+        streams = Streams(sockets, gateway, SYMBOLS, tasks=tasks, emit=heard, on_error=self._unreadable)
+        inbox = streams.feeds[USER].socket = HardenedSocket(url="ws://in/", path="in", tasks=tasks)
+        streams._start_consumer(streams.feeds[USER], inbox)
+        bot = self.bot = Process(journal, tasks, limits, client, gateway, engine, loop, executor, streams, inbox)
         done = tasks.latch()
         tasks.spawn(self._boot(bot, done, fresh=fresh, known=session.resumed), name="boot")
         for _ in range(20_000):
@@ -364,6 +395,9 @@ class World:
         for job in bot.jobs:
             job.cancel()
         bot.executor.close()
+        bot.streams._closing = True
+        for feed in bot.streams.feeds.values():
+            feed.cancel()
         bot.limits.on_pause = lambda reason: None
         bot.limits.close()
         await bot.tasks.close()
@@ -449,10 +483,11 @@ class World:
     def _heard(self, socket: Socket, messages: list[bytes]) -> None:
         if socket is not self.socket or self.bot is None:
             return  # was closed while these were on their way
+        inbox = self.bot.inbox
         for message in messages:
-            for event in wire.events_of(orjson.loads(message), rates=self.bot.gateway.fee_rates):
-                self.bot.executor.observe(event)
-                self.bot.loop.emit(event)
+            for told in self.liar.frames(message):
+                self.activity.begin()
+                inbox._queue.put_nowait(inbox._decoded(told, None))
 
     def lose_stream(self) -> None:
         """Close the user stream; what happens meanwhile is never told."""
@@ -471,6 +506,9 @@ class World:
         now = self.clock.time_ms
         if self.bot is not None:
             self.bot.loop.emit(FeedLost(now, "rest", reason) if reason else FeedRestored(now, "rest"))
+
+    def _unreadable(self, error: WireError) -> None:
+        self.alerts.append(f"{self.clock.time_ms - START} {error}")
 
     def _told(self, alert: Alert) -> None:
         self.alerts.append(f"{self.clock.time_ms - START} {alert.level}: {alert.text}")
@@ -547,6 +585,11 @@ class World:
             self.exchange.past.note(self.venue, self.clock.time_ms)
         return fault
 
+    def lie(self, name: str, ms: int) -> None:
+        """Let one of the lies of the menu act from now on."""
+        self.liar.add(MENU[name](ms))
+        self.phantoms = self.phantoms or "fill" in name
+
     def strike(self, **what: Any) -> None:
         """Let something happen to market or account at once."""
         self.venue.now_ms = self.clock.time_ms
@@ -579,6 +622,7 @@ class World:
     async def heal(self) -> None:
         """Switch all faults off, bring everything back, and wait until what can heal has."""
         self.exchange.faults.replace([])
+        self.liar.forget()
         if self.bot is None:
             await self.start()
         await self.restore_stream()
@@ -594,6 +638,8 @@ class World:
         acted = sum(fault.acted for fault in self.exchange.faults.active)
         if acted != self.acted:
             self.acted, self.impaired_ms = acted, now
+        if self.lies_seen != sum(self.liar.told):
+            self.lies_seen, self.lied_ms = sum(self.liar.told), now
         if bot is None or self.socket is None or bot.limits.paused:
             self.impaired_ms = now
         if bot is not None and bot.loop.broken is not None:
@@ -611,7 +657,7 @@ class World:
             return
         since = self.naked_since.setdefault(symbol, now)
         bot = self.bot
-        if bot is None or self.leaving(symbol):
+        if bot is None or self.leaving(symbol, since):
             return
         allowed = NAKED_MS + SLACK_MS if self.impaired_ms < since - HEALING_MS else NAKED_MS + HEALING_MS
         age = now - max(since, self.impaired_ms) if allowed > NAKED_MS + SLACK_MS else now - since
@@ -627,14 +673,17 @@ class World:
                 lots += algo.order.left if algo.order is not None else algo.lots
         return rules.qty(lots)
 
-    def leaving(self, symbol: str) -> bool:
-        """Whether an exit is under way: the engine has decided upon it, or the exchange executes one."""
+    def leaving(self, symbol: str, since: int) -> bool:
+        """Whether an exit is under way: the exchange executes one, or the engine has decided upon it and not for long."""
         assert self.bot is not None
         portfolio = self.bot.engine.portfolio
         bracket = portfolio.bracket(symbol)
         executing = any(o.reduce_only and o.type == "MARKET" for o in self.venue.open_orders(symbol))
         stray = symbol in portfolio.strays.qty  # guarded by a closePosition stop, which the person decides about
-        return executing or stray or (bracket is not None and bracket.closing)
+        decided = bracket is not None and bracket.closing
+        # What the bot believes counts for as long as an exit takes: it may believe that it is flat.
+        lately = self.clock.time_ms - max(since, self.impaired_ms) <= NAKED_MS + HEALING_MS
+        return executing or stray or (decided and lately)
 
     def _watch_entries(self) -> None:
         working = [o for o in self.venue.open_orders(BTC) if not o.reduce_only and o.type == "LIMIT"]
@@ -653,7 +702,7 @@ class World:
         return (
             bot is not None
             and self.socket is not None
-            and self.clock.time_ms - self.impaired_ms >= QUIET_MS
+            and self.clock.time_ms - max(self.impaired_ms, self.lied_ms) >= QUIET_MS
             and self.clock.time_ms - self.venue.account_ms >= SETTLED_MS
             and not bot.client.under_way
             and not bot.executor.submission.placing
@@ -680,7 +729,8 @@ class World:
             theirs = self.venue.account.positions[symbol].qty
             if theirs != traded.get(symbol, ZERO):
                 raise Broken(f"{symbol}: the exchange holds {theirs}, its fills say {traded.get(symbol)}")
-            if not bot.engine.portfolio.adopted and ledger.qty(symbol) != heard.get(symbol, ZERO):
+            adopted = bot.engine.portfolio.adopted or self.phantoms
+            if not adopted and ledger.qty(symbol) != heard.get(symbol, ZERO):
                 raise Broken(f"{symbol}: the book says {ledger.qty(symbol)}, the fills heard {heard.get(symbol)}")
         if self.at_rest:
             self.check_rest()
@@ -717,7 +767,7 @@ class World:
             if bracket.catastrophe is not None and len(guards) != 1:
                 raise Broken(f"{symbol}: {theirs} held and {len(guards)} catastrophe stops")
         difference = portfolio.account.wallet - venue.account.wallet
-        if abs(difference) >= Decimal("0.01") and not portfolio.adopted:
+        if abs(difference) >= Decimal("0.01") and not portfolio.adopted and not self.phantoms:
             raise Broken(f"our wallet differs by {difference}")
 
     def check_replay(self) -> None:

@@ -1,7 +1,8 @@
 """Random orders, faults, deaths and markets against the laws that protect money, in the exchange's own time.
 
 Hypothesis composes runs of `machine_tools.World`: bars that signal, prices that jump through stops and targets,
-requests that fail in every way, frames that are lost, doubled or late, deaths and restarts, words of the operator.
+requests that fail in every way, frames that are lost, doubled or late, replies and frames that lie, deaths and restarts,
+words of the operator.
 The laws are looked at after every item of the clock and after every step; at the end the faults are switched off, and
 everything has to come to rest: protected, equal to the cent, then flat without anything left over. What was found and
 shrunk stands in `data/counterexamples` and is run again.
@@ -38,6 +39,7 @@ from bot.orders.bracket import Bracket
 from bot.orders.ids import IdMaker
 from bot.orders.state import Ledger
 from tests.engine_harness import BTC, ETH, SOL, SYMBOLS
+from tests.hostile.menu import MENU
 from tests.machine_tools import Broken, World
 
 D = Decimal
@@ -133,6 +135,9 @@ class Run:
 
     async def strike(self, **what: Any) -> None:
         self.world.strike(**what)
+
+    async def lie(self, name: str, ms: int) -> None:
+        self.world.lie(name, ms)
 
     async def funding(self, rate: str) -> None:
         self.world.pay_funding(D(rate))
@@ -271,6 +276,24 @@ class Trading(RuleBasedStateMachine):
     def trouble(self, faults: list[dict[str, Any]], ms: int) -> None:
         for fault in faults:
             self.run.step("fault", **fault)
+        self.run.step("wait", ms=ms)
+
+    @rule(
+        told=st.lists(
+            st.tuples(st.sampled_from(sorted(MENU)), st.sampled_from((1_000, 6_000, 15_000))), min_size=1, max_size=2
+        ),
+        ms=st.sampled_from((1_600, 5_000, 12_000, 35_000)),
+    )
+    def lied_to(self, told: list[tuple[str, int]], ms: int) -> None:
+        """One witness lies, or two of them lie together; then there is time to believe it."""
+        for name, lasts in told:
+            self.run.step("lie", name=name, ms=lasts)
+        self.run.step("wait", ms=ms)
+
+    @precondition(lambda self: self.alive and self.held)
+    @rule(name=st.sampled_from(sorted(MENU)), ms=st.sampled_from((5_000, 12_000, 35_000)))
+    def lied_to_while_held(self, name: str, ms: int) -> None:
+        self.run.step("lie", name=name, ms=15_000)
         self.run.step("wait", ms=ms)
 
     @rule(fault=st.sampled_from(("http_429", "http_418")), ms=st.sampled_from((1_000, 4_000)), after=st.integers(0, 6))
@@ -445,7 +468,27 @@ def absent_too_early(patch):
     patch.setattr(submission, "ACCEPTED_PROOF_MS", 0)
 
 
-PLANTED = (fills_twice, stop_not_resized, missed_fills_stay_missed, chance_in_ids)
+def an_empty_list_is_believed(patch):
+    """A position that the position read does not show is gone, whatever anybody else reports."""
+    patch.setattr(reconcile, "believable", lambda *arguments, **more: True)
+    patch.setattr("bot.orders.beliefs.may_shrink", lambda *arguments, **more: "")
+
+
+def one_witness_cancels(patch):
+    """One fill, order update or account update is enough for the stops to go."""
+    patch.setattr("bot.orders.beliefs.still_unproved", lambda *arguments: False)
+    patch.setattr(Bracket, "flat_confirmed", property(lambda self: True, lambda self, value: None))
+
+
+def any_time_is_believed(patch):
+    """A message of the year 2100 sets the time."""
+    patch.setattr("bot.execution.wire.in_time", lambda at_ms, latest_ms: None)
+
+
+PLANTED = (
+    fills_twice, stop_not_resized, missed_fills_stay_missed, chance_in_ids,
+    an_empty_list_is_believed, one_witness_cancels, any_time_is_believed,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("side", ["LONG", "SHORT"])

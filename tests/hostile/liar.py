@@ -7,12 +7,14 @@ of an embedded exchange use the same liar.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 if TYPE_CHECKING:
     from bot.sim.server import Exchange
+
+KEPT: Final = 400  # honest answers to one question
 
 
 @dataclass(frozen=True)
@@ -156,27 +158,31 @@ class Liar:
         All of a case; nothing is changed before `begin`.
     """
 
-    def __init__(self, exchange: "Exchange", lies: tuple[Lie, ...]) -> None:
+    def __init__(self, exchange: "Exchange", lies: tuple[Lie, ...] = ()) -> None:
         self._x = exchange
-        self._lies = lies
-        self.told = [0] * len(lies)  # how often each lied
-        self._since: list[int | None] = [None] * len(lies)
-        self._on = [False] * len(lies)
+        self._later = lies
+        self._lies: list[Lie] = []
+        self.told: list[int] = []  # how often each lied
+        self._since: list[int | None] = []
         self._earlier: dict[tuple[str, str, str], list[Answer]] = {}
 
     def begin(self) -> None:
-        """Switch all lies on."""
-        for n, lie in enumerate(self._lies):
-            self._on[n] = True
-            if isinstance(lie, Phantom):
-                for turn in range(lie.times):
-                    self._x.clock.at(self._x.clock.now_ms() + turn * lie.every_ms, self._push(n, lie), name="phantom")
+        """Switch all lies of the case on."""
+        for lie in self._later:
+            self.add(lie)
 
-    @property
-    def over(self) -> bool:
-        """Whether every lie has lied and is off again."""
-        now = self._x.clock.now_ms()
-        return all(self._ended(n, now) and self.told[n] for n in range(len(self._lies)))
+    def add(self, lie: Lie) -> None:
+        """Switch a lie on."""
+        n, now = len(self._lies), self._x.clock.now_ms()
+        self._lies.append(lie)
+        self.told.append(0)
+        self._since.append(None)
+        for turn in range(lie.times if isinstance(lie, Phantom) else 0):
+            self._x.clock.at(now + turn * lie.every_ms, self._push(n, lie), name="phantom")
+
+    def forget(self) -> None:
+        """Switch all lies off."""
+        self._lies, self.told, self._since = [], [], []
 
     def _ended(self, n: int, now: int) -> bool:
         lie, since = self._lies[n], self._since[n]
@@ -187,7 +193,7 @@ class Liar:
         return since is not None and now - since >= lie.ms
 
     def _acts(self, n: int) -> bool:
-        return self._on[n] and not self._ended(n, self._x.clock.now_ms())
+        return not self._ended(n, self._x.clock.now_ms())
 
     def _note(self, n: int) -> None:
         self.told[n] += 1
@@ -214,6 +220,7 @@ class Liar:
                 return lie.spoil(answer, scene)
         if asked.method == "GET":
             earlier.append(answer)
+            del earlier[:-KEPT]
         return answer
 
     # -- frames -----------------------------------------------------------------------------------------------------
@@ -237,6 +244,8 @@ class Liar:
 
     def _push(self, n: int, lie: Phantom) -> Callable[[], None]:
         def push() -> None:
+            if n >= len(self._lies) or self._lies[n] is not lie:
+                return  # switched off
             self._note(n)
             frames = lie.frames(Scene(self._x))
             for socket in [s for s in self._x.hub.sockets if s.category == lie.feed]:
