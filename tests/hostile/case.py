@@ -28,6 +28,7 @@ FAILED = Right("a failed read: told, asked again", sentences=1)
 REFUSED = Right("refused and told", sentences=1)
 CONTRADICTION = Right("a contradiction: stops stay, told, the trade goes on", alerts=1)
 HARMLESS = Right("nothing changes")
+SAFE = Right("ended or guarded, nothing bare, told", alerts=1)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Case:
     story
         Of `tests.kill.scenarios`; the same trade without lies says what the right course is.
     course
-        "same": as the honest trade. "ended": it may end sooner and otherwise, and leaves nothing.
+        "same": as the honest trade. "ended": it may end sooner and otherwise, and leaves nothing. "guarded": the same, or a
+        position that is left to the person with a guard.
     may_pass_by
         The bot need not ask what is lied about.
     late_ms
@@ -59,7 +61,7 @@ class Case:
     side: Side = Side.LONG
     after_ms: int = 0
     overrides: tuple[str, ...] = ("jobs.reconcile_seconds=5",)
-    course: Literal["same", "ended"] = "same"
+    course: Literal["same", "ended", "guarded"] = "same"
     may_pass_by: bool = False
     late_ms: int = 0
 

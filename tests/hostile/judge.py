@@ -87,8 +87,9 @@ def _by_role(seen: Seen) -> dict[str, Decimal]:
 
 def _course(case: Case, seen: Seen, honest: Seen) -> list[str]:
     """The trade takes the course of the honest one, or at least ends and leaves nothing."""
-    faults = [f"left at the end: {', '.join(seen.left)}"] if seen.left else []
-    if case.course == "ended":
+    guarded = case.course == "guarded" and any("-gd-" in name for name in seen.left)
+    faults = [f"left at the end: {', '.join(seen.left)}"] if seen.left and not guarded else []
+    if case.course != "same":
         return faults
     mine, theirs = _by_role(seen), _by_role(honest)
     if _entered(mine) != _entered(theirs):

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.engine_harness import BTC
 from tests.hostile import lies
-from tests.hostile.case import CLOSING, CONTRADICTION, FAILED, HARMLESS, REFUSED, Case
+from tests.hostile.case import CLOSING, CONTRADICTION, FAILED, HARMLESS, REFUSED, SAFE, Case
 from tests.hostile.liar import ReplyLie, Spoil
 from tests.hostile.lies import push
 from tests.hostile.reads import ALGOS, BALANCE, ORDERS, POSITIONS, TRADES, reply
@@ -97,7 +97,7 @@ PAIRS: Final = (
 
 WRITES: Final = (
     Case("HC-401", "the stop is taken, the reply says -2021",
-         write("algoOrder", lies.error(-2021, "Order would immediately trigger."), role="sl"), HARMLESS, "entry"),
+         write("algoOrder", lies.error(-2021, "Order would immediately trigger."), role="sl"), SAFE, "entry", course="ended"),
     Case("HC-402", "the stop is taken, the reply says -4045",
          write("algoOrder", lies.error(-4045, "Reach max stop order limit."), role="sl"), HARMLESS, "entry"),
     Case("HC-403", "the stop is taken, the reply is `null`", write("algoOrder", lies.NULL, role="sl"), FAILED, "entry"),
@@ -109,13 +109,13 @@ WRITES: Final = (
     Case("HC-407", "the catastrophe stop is taken, the reply says -4130",
          write("algoOrder", lies.error(-4130, "An open stop with closePosition exists."), role="cs"), HARMLESS, "entry"),
     Case("HC-408", "the entry is taken, the reply says -2019",
-         write("order", lies.error(-2019, "Margin is insufficient."), role="en"), CONTRADICTION, BEFORE_ENTRY, course="ended"),
+         write("order", lies.error(-2019, "Margin is insufficient."), role="en"), SAFE, BEFORE_ENTRY, course="guarded"),
     Case("HC-409", "the entry is taken, the reply is `null`",
          write("order", lies.NULL, role="en"), FAILED, BEFORE_ENTRY, course="ended"),
     Case("HC-410", "the entry is taken, the reply is that of another order",
          write("order", lies.other_order, role="en"), REFUSED, BEFORE_ENTRY, course="ended"),
     Case("HC-411", "the entry rests, the reply says filled",
-         write("order", lies.says_filled, role="en"), CONTRADICTION, BEFORE_ENTRY, course="ended"),
+         write("order", lies.says_filled, role="en"), SAFE, BEFORE_ENTRY, course="guarded"),
     Case("HC-412", "the rest of the entry fills, the reply says -2022",
          write("order", lies.error(-2022, "ReduceOnly Order is rejected."), role="io"), HARMLESS, "entry"),
     Case("HC-413", "the entry is said to be cancelled and works on",
@@ -123,7 +123,7 @@ WRITES: Final = (
     Case("HC-414", "the entry is cancelled, the reply says -2011",
          write("order", lies.error(-2011, "Unknown order sent."), role="en", method="DELETE"), HARMLESS, "entry"),
     Case("HC-415", "a leg is taken, the reply says -2019",
-         write("order", lies.error(-2019, "Margin is insufficient."), role="hx"), CONTRADICTION, "entry", course="ended"),
+         write("order", lies.error(-2019, "Margin is insufficient."), role="hx"), HARMLESS, "entry", course="guarded"),
     Case("HC-416", "a leg is taken, the reply is an empty body", write("order", lies.EMPTY, role="hx"), FAILED, "entry"),
     Case("HC-417", "the exit is taken, the reply says -2022",
          write("order", lies.error(-2022, "ReduceOnly Order is rejected."), role="xx"), HARMLESS, CLOSING),
@@ -141,7 +141,7 @@ WRITES: Final = (
     Case("HC-424", "a stop is cancelled, the reply is `null`",
          write("algoOrder", lies.NULL, role="sl", method="DELETE"), FAILED, "scaling", "flip"),
     Case("HC-425", "the new stop of the runner is taken, the reply says -2021",
-         write("algoOrder", lies.error(-2021, "Order would immediately trigger."), role="sl"), CONTRADICTION, 222_000, "flip",
+         write("algoOrder", lies.error(-2021, "Order would immediately trigger."), role="sl"), SAFE, 222_000, "flip",
          course="ended"),
     Case("HC-426", "a target is taken, the reply says -2022",
          write("order", lies.error(-2022, "ReduceOnly Order is rejected."), role="tp"), HARMLESS, "entry"),

@@ -57,20 +57,22 @@ class RoomClock(WallClock):
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         super().__init__()
-        self._base_ms = 0.0
+        super().synchronise(self._truth())  # as after a first reading
+        self._base_ms, self.replay = 0.0, False
 
     def _monotonic_ms(self) -> float:  # type: ignore[override]
         return float(self._exchange.clock.now_ms())
+
+    def _truth(self) -> float:
+        return self._exchange.clock.now_ms() - machine_ms()
 
     def call_later(self, delay_ms: float, callback: Any) -> Cancellable:
         return self._exchange.clock.call_later(delay_ms, callback)
 
     def synchronise(self, offset_ms: float) -> float:
-        truth = self._exchange.clock.now_ms() - machine_ms()
-        if abs(offset_ms - truth) < SAME_TIME_MS:
-            self._base_ms = 0.0
-        else:
-            super().synchronise(offset_ms)
+        super().synchronise(offset_ms)
+        if abs(offset_ms - self._truth()) < SAME_TIME_MS:
+            self._base_ms = 0.0  # the time of the machine that went by between question and answer is none here
         self.replay = False
         return 0.0  # the exchange takes requests signed with the machine's time
 
