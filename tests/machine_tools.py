@@ -707,6 +707,8 @@ class World:
             and not bot.client.under_way
             and not bot.executor.submission.placing
             and not bot.engine.portfolio.suspects
+            and not bot.engine.portfolio.claims
+            and not bot.engine.portfolio.contradictions
             and not any(o.live and (not o.accepted or o.cancel_ms) for o in bot.engine.portfolio.ledger.orders.values())
         )
 
@@ -730,8 +732,10 @@ class World:
             if theirs != traded.get(symbol, ZERO):
                 raise Broken(f"{symbol}: the exchange holds {theirs}, its fills say {traded.get(symbol)}")
             adopted = bot.engine.portfolio.adopted or self.phantoms
-            if not adopted and ledger.qty(symbol) != heard.get(symbol, ZERO):
-                raise Broken(f"{symbol}: the book says {ledger.qty(symbol)}, the fills heard {heard.get(symbol)}")
+            claimed = [f for f in bot.engine.portfolio.claims.values() if f.symbol == symbol]  # heard, not believed yet
+            booked = ledger.qty(symbol) + sum((f.side.sign * f.qty for f in claimed), ZERO)
+            if not adopted and booked != heard.get(symbol, ZERO):
+                raise Broken(f"{symbol}: the book says {booked}, the fills heard {heard.get(symbol)}")
         if self.at_rest:
             self.check_rest()
 
