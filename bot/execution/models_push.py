@@ -16,6 +16,7 @@ from bot.execution.models import (
     NameOrEmpty,
     Number,
     NumberOrZero,
+    OptionalName,
     OrderId,
     OrderIdOrEmpty,
     Positive,
@@ -82,7 +83,7 @@ class MarkPricePush(MarketPush):
     """`markPriceUpdate`; the rate of a contract without funding is empty."""
 
     mark: Positive = Field(alias="p")
-    rate: Number | Literal[""] | None = Field(default=None, alias="r")
+    rate: Annotated[Number | Literal[""] | None, Field(union_mode="left_to_right")] = Field(default=None, alias="r")
     next_funding_ms: StampOrZero = Field(default=0, alias="T")
 
 
@@ -111,11 +112,11 @@ class OrderBody(Message):
     qty: Amount = Field(alias="q")
     filled_qty: Amount = Field(alias="z")
     average_price: AmountOrZero = Field(default=ZERO, alias="ap")
-    original_type: NameOrEmpty = Field(default="", alias="ot")
+    original_type: OptionalName = Field(default=None, alias="ot")
     last_qty: AmountOrZero = Field(default=ZERO, alias="l")
     last_price: AmountOrZero = Field(default=ZERO, alias="L")
     fee: NumberOrZero = Field(default=ZERO, alias="n")
-    fee_asset: NameOrEmpty = Field(default="", alias="N")
+    fee_asset: OptionalName = Field(default=None, alias="N")
     maker: bool = Field(default=False, alias="m")
     trade_ms: Stamp = Field(alias="T")
     trade_id: Count = Field(alias="t")
@@ -166,8 +167,8 @@ class PositionLine(Message):
     entry_price: Amount = Field(alias="ep")
     isolated_wallet: NumberOrZero = Field(default=ZERO, alias="iw")
     unrealized: NumberOrZero = Field(default=ZERO, alias="up")
-    margin_type: NameOrEmpty = Field(default="", alias="mt")
-    position_side: NameOrEmpty = Field(default="BOTH", alias="ps")
+    margin_type: OptionalName = Field(default=None, alias="mt")
+    position_side: OptionalName = Field(default="BOTH", alias="ps")
 
 
 class AccountBody(Message):
