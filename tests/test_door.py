@@ -19,10 +19,10 @@ from bot.core.events import FeedLost, FeedRestored, KlineClosed, OrderUpdate, Qu
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import OrderSide, OrderType, TimeInForce
 from bot.execution import wire
-from bot.execution.client import MOST_BODY, LocalClient
+from bot.execution.client import MOST_BODY, HardenedBSM, LocalClient
 from bot.execution.clock import AHEAD_MS, FASTEST_REPLAY, Reading, Verdict, WallClock, latest_ms, machine_ms
 from bot.execution.limits import Limits
-from bot.execution.outcomes import Accepted, ReadFailed, Rejected, Unknown
+from bot.execution.outcomes import ReadFailed, Rejected, Unknown
 from bot.execution.streams import Streams, StreamSettings
 from bot.execution.tasks import Tasks
 from tests.loopback import START_MS, Answer, ManualClock, bench, stream_of
@@ -478,8 +478,6 @@ async def test_a_socket_is_not_opened_where_the_exchange_points_to():
             return web.Response(status=302, headers={"Location": other.replace("http", "ws", 1)})
 
         async with served(handler) as url, client_of(url) as client:
-            from bot.execution.client import HardenedBSM
-
             tasks = Tasks(ManualClock(Activity()))
             socket = HardenedBSM(client, tasks=tasks).futures_multiplex_socket(["x@bookTicker"], category="public")
             with pytest.raises(Exception, match=r"redirects to 127\.0\.0\.1"):
@@ -544,12 +542,6 @@ async def time_handler(request):
     return web.json_response({"serverTime": 1789478280000})
 
 
-def elsewhere(client, monkeypatch, host="exchange.invalid"):
-    """Let a client believe that its exchange is a host that only a proxy can reach, in the clear as on this machine."""
-    client.rest_url, client.stream_url = f"http://{host}", f"ws://{host}"
-    client.FUTURES_URL = f"http://{host}/fapi"
-
-
 @pytest.mark.wire
 async def test_rest_and_streams_take_the_machines_proxy(no_proxies):
     async with served(time_handler) as url, proxy(int(url.rsplit(":", 1)[1])) as (address, seen):
@@ -557,8 +549,6 @@ async def test_rest_and_streams_take_the_machines_proxy(no_proxies):
         no_proxies.setenv("http_proxy", address)
         no_proxies.setattr("bot.execution.client.require_encrypted", lambda address, setting: address)
         async with client_of("http://exchange.invalid") as client:
-            from bot.execution.client import HardenedBSM
-
             assert await client.futures_time() == {"serverTime": 1789478280000}
             tasks = Tasks(ManualClock(Activity()))
             no_proxies.setenv("https_proxy", address)  # websockets takes this one for ws too
@@ -640,7 +630,6 @@ ACCOUNT_FRAMES = {
     for name in ("order_partly_filled", "algo_finished", "account_order", "account_leverage")
 } | {"margin_call": ("private", {**PUSHES["margin_call"], "E": START_MS})}
 FRAMES = MARKET_FRAMES | ACCOUNT_FRAMES
-INNER = {"kline": "k", "forming": "k", "order_partly_filled": "o", "algo_finished": "o", "account_leverage": "ac"}
 FRAME_LIES = [
     ("kline", ("k", "h"), "1"),
     ("kline", ("k", "c"), "NaN"),
@@ -925,11 +914,3 @@ async def test_a_reply_from_the_future_has_the_exchange_s_time_asked_at_once():
 
         assert position.update_ms == now
         assert len(b.venue.sent("GET", "time")) == 3
-
-
-@pytest.mark.wire
-async def test_an_accepted_order_is_still_accepted():
-    async with bench() as b:
-        b.venue.default["POST", "order"] = REPLIES["order_ack"]
-
-        assert isinstance(await b.gateway.place(BUY), Accepted)

@@ -15,6 +15,7 @@ from bot.core.events import AccountSnapshot, FeedLost, KlineClosed, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, LookUp
 from bot.core.types import OrderSide, OrderStatus, PositionReport
 from bot.execution.limits import Limits
+from bot.execution.models_push import AggTradePush
 from bot.execution.stamps import Decisions, Lag
 from bot.execution.tasks import Tasks
 from bot.execution.trades import TradeBars
@@ -150,12 +151,21 @@ async def test_the_user_stream_ends_a_look_up():
 # Streams --------------------------------------------------------------------------------------------------------------
 
 
+def frame_of(name):
+    """Return a frame that belongs on a stream of the market."""
+    symbol, suffix = name.upper().split("@", 1)
+    if suffix.startswith("KLINE_"):
+        interval = suffix.removeprefix("KLINE_").lower()
+        return kline(BAR0 if interval == "3m" else BAR0 - STEP, symbol, closed=False, interval=interval)
+    return {**PUSHES["mark_price"], "s": symbol}
+
+
 async def test_one_silent_stream_on_a_socket_that_lives_is_lost_and_the_socket_replaced():
     async with market(market_silence_ms=10_000, stream_silence=3, late_bar_ms=10**9) as m:
         names = list(m.streams.feeds["market"].streams)
         for _ in range(13):
             for name in names[1:]:
-                await m.venue.push("market", {**PUSHES["mark_price"]}, stream=name)
+                await m.venue.push("market", frame_of(name), stream=name)
             await m.clock.advance(4_000)
         await m.reconnected("market", 2)
 
@@ -198,7 +208,7 @@ async def test_what_the_user_stream_told_is_not_held_against_it():
 async def test_each_streams_lag_and_the_lag_of_closed_bars_are_measured():
     async with market() as m:
         now = m.clock.now_ms()
-        await m.venue.push("public", {**PUSHES["book_ticker"], "E": now - 35}, stream="btcusdt@bookTicker")
+        await m.push("public", {**PUSHES["book_ticker"], "s": "BTCUSDT", "E": now - 35})
         await m.push("market", kline(BAR0))
 
         view = m.streams.view()
@@ -256,7 +266,7 @@ async def trade_bars(*trades, advance_ms=0):
     bars = TradeBars(SYMBOLS, STEP, tasks=Tasks(clock, activity=activity), emit=made.append)
     for payload in trades:
         await clock.advance(max(payload["T"] - clock.now_ms(), 0))
-        bars.push(payload)
+        bars.push(AggTradePush.of(payload))
     await clock.advance(advance_ms)
     bars.close()
     return bars, made
@@ -282,7 +292,7 @@ async def test_without_a_trade_the_clock_closes_the_bar_and_a_later_trade_of_it_
     bars, made = await trade_bars(
         trade(BAR0 + 20, 1), trade(BAR0 + STEP, 2), trade(BAR0 + 2 * STEP - 5, 3), advance_ms=200
     )
-    bars.push(trade(BAR0 + 2 * STEP - 1, 4))
+    bars.push(AggTradePush.of(trade(BAR0 + 2 * STEP - 1, 4)))
 
     assert [e.kline.open_ms for e in made] == [BAR0 + STEP]
     assert made[0].at_ms == BAR0 + 2 * STEP + 150

@@ -14,7 +14,7 @@ from bot.execution import replies, wire
 from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, Reading, Refusal, judge, of_portfolio
 from bot.execution.client import LocalClient
 from bot.execution.limits import Lane, Limits
-from bot.execution.models_rest import AccountConfig, Commission, Order, SymbolConfig, Trade
+from bot.execution.models_rest import AccountConfig, Commission, OpenOrder, SymbolConfig, Trade
 from bot.execution.outcomes import (
     NO_SUCH_ORDER,
     NOT_PERMITTED,
@@ -241,7 +241,7 @@ class Gateway(Rest):
         """Return the working orders of `symbols`, regular and algo."""
 
         async def regular(symbol: str) -> list[OrderReport]:
-            def parse(payload: Any) -> list[Order]:
+            def parse(payload: Any) -> list[OpenOrder]:
                 found = replies.orders(payload, symbol)
                 self._in_time(order.update_ms for order in found)
                 return found

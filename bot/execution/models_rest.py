@@ -270,13 +270,12 @@ class Position(Message):
 
 
 class Order(Message):
-    """A regular order: the reply to its placing, cancelling or query, or a line of openOrders."""
+    """A regular order: the reply to its placing, cancelling or query."""
 
     symbol: Name
     client_id: ClientId = Field(alias="clientOrderId")
     order_id: OrderId = Field(alias="orderId")
     side: OrderSide
-    kind: Name = Field(alias="type")
     original_kind: NameOrEmpty = Field(default="", alias="origType")
     state: OrderState = Field(alias="status")
     qty: Amount = Field(alias="origQty")
@@ -288,14 +287,19 @@ class Order(Message):
     update_ms: Stamp = Field(alias="updateTime")
 
 
+class OpenOrder(Order):
+    """A line of openOrders."""
+
+    kind: Name = Field(alias="type")
+
+
 class AlgoOrder(Message):
-    """An algo order: the reply to its placing or query, or a line of openAlgoOrders."""
+    """An algo order: the reply to its placing or query."""
 
     symbol: Name
     client_id: ClientId = Field(alias="clientAlgoId")
     algo_id: OrderId = Field(alias="algoId")
     side: OrderSide
-    kind: Name = Field(alias="orderType")
     state: AlgoState = Field(alias="algoStatus")
     qty: AmountOrZero = Field(default=ZERO, alias="quantity")
     filled_qty: AmountOrZero = Field(default=ZERO, alias="actualQty")
@@ -311,6 +315,12 @@ class AlgoOrder(Message):
     def update_ms(self) -> int:
         """When it last changed."""
         return self.changed_ms or self.created_ms
+
+
+class OpenAlgoOrder(AlgoOrder):
+    """A line of openAlgoOrders."""
+
+    kind: Name = Field(alias="orderType")
 
 
 class AlgoCanceled(Message):
@@ -349,7 +359,7 @@ class IncomeLine(Message):
 
 
 positions: Final = reader(Position, MOST_SYMBOLS)
-orders: Final = reader(Order, MOST_ORDERS)
-algo_orders: Final = reader(AlgoOrder, MOST_ORDERS)
+orders: Final = reader(OpenOrder, MOST_ORDERS)
+algo_orders: Final = reader(OpenAlgoOrder, MOST_ORDERS)
 trades: Final = reader(Trade, MOST_ROWS)
 incomes: Final = reader(IncomeLine, MOST_ROWS)

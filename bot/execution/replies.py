@@ -25,7 +25,16 @@ from bot.core.types import (
 )
 from bot.execution import models_rest as models
 from bot.execution.models import shortened
-from bot.execution.models_rest import AccountConfig, AlgoOrder, Order, Permissions, SymbolConfig, Trade
+from bot.execution.models_rest import (
+    AccountConfig,
+    AlgoOrder,
+    OpenAlgoOrder,
+    OpenOrder,
+    Order,
+    Permissions,
+    SymbolConfig,
+    Trade,
+)
 from bot.execution.wire import (
     CONDITIONAL,
     ORDER_STATUS,
@@ -275,7 +284,7 @@ def client_id(payload: Any, symbol: str, order_id: str) -> str:
     return order.client_id
 
 
-def orders(payload: Any, symbol: str) -> list[Order]:
+def orders(payload: Any, symbol: str) -> list[OpenOrder]:
     """Return the lines of `GET openOrders` of one symbol."""
     found = models.orders(payload)
     for order in found:
@@ -283,7 +292,7 @@ def orders(payload: Any, symbol: str) -> list[Order]:
     return found
 
 
-def order_report(order: Order) -> OrderReport | None:
+def order_report(order: OpenOrder) -> OrderReport | None:
     """Return a working order; None for a kind of order that the bot does not use (somebody else's)."""
     if order.kind not in OrderType.__members__:
         return None
@@ -312,7 +321,7 @@ def algo_reports(payload: Any, symbol: str) -> list[OrderReport]:
     return [report for order in found if (report := algo_report(order)) is not None]
 
 
-def algo_report(order: AlgoOrder) -> OrderReport | None:
+def algo_report(order: OpenAlgoOrder) -> OrderReport | None:
     """Return a working stop; None for a kind of order that the bot does not use."""
     if order.kind not in OrderType.__members__:
         return None
