@@ -32,6 +32,7 @@ import aiohttp
 import numpy as np
 
 from bench.clock import ROOT
+from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.app.setup import configure_logging
@@ -128,9 +129,8 @@ async def decide(port: int, count: int, folder: Path) -> tuple[list[float], list
     """Run the bot against the feeder until `count` decisions are through; return their times and the control's in ms."""
     rest, overrides = f"http://127.0.0.1:{port}", (f"data.history_bars={HISTORY_BARS}", "risk.soft_stop_r=1000")
     config = parse("", overrides=overrides)
-    venue = Venue(
-        "testnet", rest, f"ws://127.0.0.1:{port}", "sim-key", "sim-secret", rest, WallClock(), Activity(), resume=False
-    )
+    keys = Credentials("sim-key", "sim-secret")
+    venue = Venue("testnet", rest, f"ws://127.0.0.1:{port}", keys, rest, WallClock(), Activity(), resume=False)
     with Journal(folder / "bot.db") as journal:
         bot = BenchBot(count, config, RunOptions("testnet", dashboard=False, quiet=True), venue, journal)
         try:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bot.app.credentials import Credentials
 from bot.app.recovery import Recovery
 from bot.app.sessions import engine_settings, replay, same_settings, settings_text
 from bot.app.venues import Venue
@@ -21,7 +22,7 @@ from tests.engine_harness import BTC, Harness, started
 
 
 def venue(speed=1.0):
-    return Venue("testnet", "", "", "", "", "a", clock=None, activity=None, resume=True, speed=speed)
+    return Venue("testnet", "", "", Credentials(""), "a", clock=None, activity=None, resume=True, speed=speed)
 
 
 def written(path, harness):

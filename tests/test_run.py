@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 import pytest
 
 from bot.app import venues
+from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.config import Config, parse
@@ -139,7 +140,7 @@ def test_no_position_was_without_a_stop_for_longer_than_the_limit(session):
 
 
 def test_limits_on_our_own_latency_are_wall_time_against_a_faster_replay():
-    venue = venues.Venue("testnet", "", "", "", "", "", clock=None, activity=None, resume=True, speed=60.0)
+    venue = venues.Venue("testnet", "", "", Credentials(""), "", clock=None, activity=None, resume=True, speed=60.0)
 
     scaled = venue.in_wall_time(Config())
 
