@@ -5,7 +5,11 @@ import contextlib
 import json
 import logging
 import os
+import pty
 import socket
+import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from time import perf_counter
 
@@ -212,6 +216,25 @@ async def test_a_failure_of_our_own_is_a_sentence_and_is_logged_once(bot, client
 
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("could not answer") == 1
+
+
+async def test_clients_that_go_away_before_the_answer_leave_no_trace_in_the_log(bot, caplog):
+    close_bars(bot, 5_000)
+    for text in (
+        b"GET /api/chart?symbol=BTCUSDT&last=5000 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /api/command HTTP/1.1\r\nHost: localhost\r\nX-Token: %b\r\nContent-Length: 90\r\n\r\n{" % TOKEN.encode(),
+    ):
+        for pause in (0.0, 0.01, 0.05):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing is a reset
+            one.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(one, address(bot))
+            one.send(text * (5 if text.startswith(b"GET") else 1))
+            await asyncio.sleep(pause)
+            one.close()
+    await asyncio.sleep(0.5)
+
+    assert caplog.records == []
 
 
 # Connections ------------------------------------------------------------------------------------------------------------
@@ -435,3 +458,39 @@ async def test_a_chart_made_in_parts_is_the_same_and_is_made_once_for_all(bot, c
 
 def test_the_gate_is_the_protocol_of_a_connection_until_there_is_a_handler():
     assert issubclass(Gate, asyncio.Protocol)
+
+
+@pytest.mark.slow
+@pytest.mark.wire
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_the_token_is_shown_on_a_terminal_alone_and_elsewhere_its_file_is_named(tmp_path, terminal):
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    words = ["run", "--venue", "sim", "--speed", "max", "--once", "--port", "0", "--log-format", "json"]
+    words += ["--from", "2024-01-09T10:00", "--to", "2024-01-09T11:00"]
+
+    bot = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", *words), cwd=ROOT, env={**os.environ, "BOT_DATA": str(tmp_path)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer,
+    )  # fmt: skip
+    os.close(writer)
+    said = (await asyncio.to_thread(everything, reader)).decode()
+    code = await bot.wait()
+
+    assert code == 0, said
+    assert "dashboard: http://127.0.0.1:" in said
+    assert ("#token=" in said) is terminal
+    assert (f"the token is in {tmp_path / 'token'}" in said) is not terminal
+
+
+def everything(reader: int) -> bytes:
+    """Return what comes until the other end is closed."""
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(reader, 65_536)
+        except OSError:  # so ends a terminal
+            chunk = b""
+        if not chunk:
+            os.close(reader)
+            return seen
+        seen += chunk

@@ -263,6 +263,10 @@ class Dashboard:
                         await response.write_eof()
                 except TimeoutError:
                     _drop(request)
+                except ConnectionError:
+                    pass  # who asked has gone
+                if not self._is_operators(request):
+                    self._ration.spend((response.content_length or 0) * doors.BYTE_S)
             return response
 
     async def _answer(
@@ -283,8 +287,8 @@ class Dashboard:
             return response
         except web.HTTPException as problem:
             return _json({"error": problem.reason}, status=problem.status)
-        except ConnectionError:
-            raise
+        except ConnectionError as error:
+            return _json({"error": f"the connection was lost: {error}"}, status=400)
         except Exception:
             if request.path not in self._failed:  # once: asking again and again must not fill the log
                 self._failed.add(request.path)
