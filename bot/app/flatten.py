@@ -88,9 +88,10 @@ async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
 
 async def _once(line: Connection, now: Standing, rules: dict[str, Instrument], *, attempt: int, say: Say) -> None:
     """Cancel entries, close positions, cancel the rest: each step for all symbols at once."""
-    entries = [o for o in now.orders if not o.algo and not o.reduce_only]
-    await asyncio.gather(*(_cancel(line, order, say) for order in entries))
-    held = await line.gateway.positions(line_symbols(rules)) if entries else now.positions  # an entry may have filled
+    # From the second time on targets go first too: an exchange may refuse to close beside them (-4118). Stops stay.
+    resting = [o for o in now.orders if not o.algo and (not o.reduce_only or (attempt and o.order_type is OrderType.LIMIT))]
+    await asyncio.gather(*(_cancel(line, order, say) for order in resting))
+    held = await line.gateway.positions(line_symbols(rules)) if resting else now.positions  # one may have filled
     closings = [order for p in held for order in closing_orders(p, rules[p.symbol], attempt=attempt)]
     await asyncio.gather(*(_close(line, order, say) for order in closings))
     left = {p.symbol for p in await line.gateway.positions(line_symbols(rules))}
@@ -123,7 +124,7 @@ def closing_orders(position: PositionReport, instrument: Instrument, *, attempt:
 async def _cancel(line: Connection, order: OrderReport, say: Say) -> None:
     outcome = await line.gateway.cancel(CancelOrder(order.client_id, order.symbol))
     words = "cancelled" if isinstance(outcome, Accepted) else f"not cancelled: {outcome}"
-    say(f"entry {order.client_id} of {order.symbol} {words}")
+    say(f"{'target' if order.reduce_only else 'entry'} {order.client_id} of {order.symbol} {words}")
 
 
 async def _close(line: Connection, order: PlaceOrder, say: Say) -> None:

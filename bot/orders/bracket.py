@@ -13,6 +13,8 @@ whether they arrive twice, makes no difference to where it ends.
   too much is cancelled or refused. (An entry in that state is waited for: see `maker_taker`.)
 * A stop that cannot be placed because the price is already through it, and one that triggered without closing
   everything, end in a market exit. Market exits are reduce-only: they can never turn the position around.
+* An exchange may count resting targets against an exit or a triggered stop and refuse it (-4118). Then the exit leaves
+  again the moment the last target is gone, and with growing pauses until that is heard.
 * When flat, everything left is cancelled as soon as the exchange's position and trades confirm it (`flat_confirmed`, set by
   whoever reads the account): one wrong fill must not strip a position. `idle` says that nothing of it is alive any more and
   every fill is known.
@@ -30,10 +32,8 @@ from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, ZERO, Order
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
-NOTHING_LEFT: Final = REDUCE_ONLY_REFUSED | {
-    -2011,
-    -2013,
-}  # how the exit of a flat position is refused, or found absent
+NOTHING_LEFT: Final = frozenset({-2022, -2011, -2013})  # how the exit of a flat position is refused, or found absent
+RESTING_COUNTED: Final = -4118  # "check your existing position and open orders": it names a position that is there
 NOTHING_TO_CLOSE: Final = frozenset({-2022, -4509})  # the same as a witness: a reduce-only exit, a closePosition stop
 FLAT_ATTEMPTS: Final = 4  # such refusals in a row that a snapshot has time to explain
 CLOSE_POSITION_EXISTS: Final = -4130
@@ -140,7 +140,7 @@ class Bracket(Position):
         if exposed > 0 and self.naked_since is not None and now - self.naked_since >= self.naked_limit_ms:
             if not self.exit_reason:
                 out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
-            self.exit("naked")
+            self.exit(self._fired() or "naked")
         if exposed > 0 and self.closed_ms:  # it was believed flat and is not
             self.closed_ms, self.flat_confirmed = 0, False
         if exposed > 0 and not self.exit_reason:
@@ -199,6 +199,23 @@ class Bracket(Position):
             case other:
                 return other
 
+    def _fired(self) -> str:
+        """Return what the newest sized stop is called if it triggered and was refused, heard or not; else nothing.
+
+        The exchange itself ends a stop that it holds only so: with this bot's process dead at that moment, it is all that is left.
+        """
+        held = next((o for o in reversed(self.stops) if o.accepted_ms), None)
+        ended = held is not None and held.status in (OrderStatus.REJECTED, OrderStatus.EXPIRED) and not held.cancel_ms
+        return self.kinds[held.client_id] if held is not None and ended else ""
+
+    def _target_rested(self, since_ms: int) -> bool:
+        """Whether a target was alive at some instant since then."""
+        for target in self.targets:
+            for order in target.orders:
+                if not order.status.is_terminal or order.changed_ms >= since_ms:
+                    return True
+        return False
+
     def _outcomes(self, now: int, out: list[Intent]) -> None:
         """React once to every order that came to its end."""
         for order in self._reducers():
@@ -226,7 +243,12 @@ class Bracket(Position):
 
     def _stop_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
         if refused and order.code in ALREADY_THROUGH:
-            self.exit("stop_passed" if order.trigger == self.stop else self.stop_kind)
+            self.exit(self._fired() or ("stop_passed" if order.trigger == self.stop else self.stop_kind))
+        elif refused and order.accepted_ms:
+            self.stop_retry.failed(now)
+            why = f"{order.code or ''} {order.reason}".strip()
+            out.append(Alert("warning", f"{self.symbol} stop triggered and was refused: {why or 'no reason given'}"))
+            out.append(RequestSnapshot(f"{self.symbol} stop triggered and was refused"))
         elif refused:
             self.stop_retry.failed(now)
             out.append(Alert("warning", f"{self.symbol} stop refused: {order.code} {order.reason}"))
@@ -269,10 +291,18 @@ class Bracket(Position):
         if order.status is OrderStatus.REJECTED:
             if order.code in NOTHING_TO_CLOSE:
                 self.nothing_left_ms = now
+            why, early = f"{order.code} {order.reason}", self.exit_retry.failures < FLAT_ATTEMPTS
             # A position that went without our hearing it, as across a crash, answers so: the snapshot tells, and soon.
-            perhaps_flat = order.code in NOTHING_LEFT and self.exit_retry.failures < FLAT_ATTEMPTS
-            level = "warning" if perhaps_flat else "critical"
-            out.append(Alert(level, f"{self.symbol} market exit refused: {order.code} {order.reason}"))
+            level = "warning" if order.code in NOTHING_LEFT and early else "critical"
+            if order.code == RESTING_COUNTED:
+                self.crowded = self._target_rested(order.placed_ms)
+                level = "warning" if self.crowded and early else "critical"
+                why += (
+                    "; it leaves again when the targets are cancelled"
+                    if self.crowded
+                    else "; if orders of yours that only reduce rest there, cancel them"
+                )
+            out.append(Alert(level, f"{self.symbol} market exit refused: {why}"))
             out.append(RequestSnapshot(f"{self.symbol} market exit refused: {order.code}"))
 
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
@@ -287,7 +317,7 @@ class Bracket(Position):
             short = exposed > sum((o.remaining for o in heard), ZERO)
             if (short or not flying) and now >= self.stop_retry.not_before_ms:
                 if price is not None and self.side.sign * (price - self.stop) <= 0:
-                    self.exit("stop_passed")
+                    self.exit(self._fired() or "stop_passed")
                     return
                 self.stops.append(self._stop_order("sl", exposed, self.stop, now, out))
         elif wanted.accepted:
@@ -352,6 +382,9 @@ class Bracket(Position):
         for order in (*self.stops, *self.guards):
             if order.status in EXECUTING and now - order.changed_ms < TRIGGER_PATIENCE_MS:
                 on_way += exposed if order.close_position else order.remaining
+        if self.crowded and not self._target_rested(_NEVER):  # what it was refused for is gone: no pause any more
+            self.crowded = False
+            self.exit_retry.worked()
         if exposed > on_way and now >= self.exit_retry.not_before_ms:
             self.market(exposed - on_way, "xx", now, out)
         for target in self.targets:

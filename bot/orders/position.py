@@ -83,6 +83,7 @@ class Position:
     trusting: bool = False  # a back-test: the fills are the truth, nobody else is asked
     flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may go
     nothing_left_ms: int = 0  # when an exit or a closePosition stop was last refused because there is nothing to close
+    crowded: bool = False  # a market exit was refused because targets rest beside it
     naked_since: int | None = None
     naked_start: int = 0  # of the last naked spell
     naked_end: int = 0
