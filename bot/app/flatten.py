@@ -89,7 +89,9 @@ async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
 async def _once(line: Connection, now: Standing, rules: dict[str, Instrument], *, attempt: int, say: Say) -> None:
     """Cancel entries, close positions, cancel the rest: each step for all symbols at once."""
     # From the second time on targets go first too: an exchange may refuse to close beside them (-4118). Stops stay.
-    resting = [o for o in now.orders if not o.algo and (not o.reduce_only or (attempt and o.order_type is OrderType.LIMIT))]
+    resting = [
+        o for o in now.orders if not o.algo and (not o.reduce_only or (attempt and o.order_type is OrderType.LIMIT))
+    ]
     await asyncio.gather(*(_cancel(line, order, say) for order in resting))
     held = await line.gateway.positions(line_symbols(rules)) if resting else now.positions  # one may have filled
     closings = [order for p in held for order in closing_orders(p, rules[p.symbol], attempt=attempt)]

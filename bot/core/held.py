@@ -42,8 +42,9 @@ class HeldFile:
         except Timeout:
             raise Held(_words(self.path)) from None
         note = _note(self.path)
-        note.touch(mode=MODE)
-        note.write_text(self.words, encoding="utf-8")
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            note.touch(mode=MODE)
+            note.write_text(self.words, encoding="utf-8")
 
     @property
     def held(self) -> bool:

@@ -16,7 +16,8 @@ themselves), and the wait is taken in `settle`, when nothing is urgent: after fi
 begun anew there too, which waits for the disk once more, so that no later commit does.
 """
 
+from bot.journal.file import Aside, Busy, Damaged, Trouble
 from bot.journal.reading import Journal
-from bot.journal.sessions import Session
+from bot.journal.sessions import Session, salvage
 
-__all__ = ["Journal", "Session"]
+__all__ = ["Aside", "Busy", "Damaged", "Journal", "Session", "Trouble", "salvage"]

@@ -1,18 +1,61 @@
-"""The file itself: opened by one process at a time, checked at the door, committed and settled."""
+"""The file itself: opened by one process at a time, checked at the door, committed and settled.
+
+What cannot be gone on with (damaged, of a newer version, no journal at all) is a `Damaged`: a bot that starts has it set aside
+under another name and begins a new file, because what the exchange holds has to be looked after all the same. Nothing is
+ever written into such a file, and no newer version is migrated down.
+
+While a bot trades (`on_trouble` is set) a write that fails raises nothing. What was appended since the last commit is kept
+in memory with all that follows, `on_trouble` is called once, and `retry` writes it all in order when the file can be
+written again. More than `KEPT` entries are never held: quotes go first, the oldest first, then whatever is oldest.
+"""
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Final, Literal, Self
 
 from bot.core.errors import BotError, DataError, DataMissing, InvariantError
+from bot.core.events import Quotes
 from bot.core.held import Held, HeldFile
 from bot.journal.schema import APPLICATION_ID, MEASURE, SCHEMA, bring_up_to_date
 
 SETTLE_ROWS: Final = 20_000  # rows after which the log is moved into the file even without a trade
+KEPT: Final = 100_000  # entries held in memory while nothing can be written
+AT_ONCE: Final = 500  # of them written in one go: some 20 ms
+OPENING_WAIT_MS: Final = 1_000  # how long another program's lock is waited for while opening
+LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class Damaged(DataError):
+    """The file cannot be gone on with: it is damaged, of a newer version, or no journal."""
+
+
+class Busy(BotError):
+    """Another program holds the file just now."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Why nothing can be written, and since when (monotonic seconds)."""
+
+    text: str
+    since: float
+    dropped: int = 0  # entries that had to go because too many waited
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file that was moved out of the way: where it is now, and why."""
+
+    path: Path
+    why: str
 
 
 class File:
@@ -21,18 +64,29 @@ class File:
     Parameters
     ----------
     path
-        The SQLite file; made, with its folder, when it is not there. Beside it stand a lock file and the write-ahead log.
+        The SQLite file; made, with its folder, when it is not there. Next to it stand a lock file and the write-ahead log.
     sync
         SQLite's `synchronous`: ``normal`` survives a killed process, ``full`` a power cut at the cost of one disk wait
         a commit.
     read_only
-        For `trades` and `status` beside a running bot: takes no lock and writes nothing.
+        For `trades` and `status` next to a running bot: takes no lock and writes nothing.
+    aside
+        What the name of a damaged file gets added when a new one is begun in its place; empty refuses it.
     """
 
     def __init__(
-        self, path: Path | str, *, sync: Literal["normal", "full"] = "normal", read_only: bool = False
+        self,
+        path: Path | str,
+        *,
+        sync: Literal["normal", "full"] = "normal",
+        read_only: bool = False,
+        aside: str = "",
     ) -> None:
         self.path = Path(path)
+        self.aside: Aside | None = None
+        self.trouble: Trouble | None = None
+        self.on_trouble: Callable[[Trouble], None] | None = None  # from when on a write that fails is kept
+        self._suffix, self._sync = aside, sync
         self._lock: HeldFile | None = None
         self._db_open = False
         self._session = 0
@@ -40,34 +94,86 @@ class File:
         self._unsettled = 0  # rows since the log was moved into the file
         self._settle_due = False
         self._last_event = (0, 0)  # sequence number and time of the newest event
-        if read_only and not self.path.is_file():
+        self._unwritten: deque[Call] = deque()  # since the last commit
+        if read_only and not self.path.exists():
             raise DataMissing(f"there is no journal at {self.path}: no bot has run there yet")
         try:
-            if not read_only:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            if read_only:
+                self._db = self._connect(read_only=True)
+            else:
+                _make_folder(self.path.parent)
                 self._take_lock()
-            self._db = self._connect(read_only=read_only)
+                self._open()
             self._db_open = True
-            if not read_only:
-                self._db.execute(f"PRAGMA synchronous = {sync}")
-                # Checkpoints wait for the disk: `settle` makes them, never a commit that an order waits for.
-                self._db.execute("PRAGMA wal_autocheckpoint = 0")
         except OSError as error:
             self._release_lock()
             raise BotError(f"the journal {self.path} cannot be used: {error.strerror or error}") from error
-        except sqlite3.Error as error:
+        except (Damaged, sqlite3.Error) as error:
             self._release_lock()
-            raise self._unreadable(error) from error
+            told = error if isinstance(error, Damaged) else self._unreadable(error)
+            if isinstance(told, Damaged):
+                told = Damaged(f"{told}: `run` sets it aside and begins a new one")
+            raise told from error
         except BaseException:
             self._release_lock()
             raise
 
+    def _open(self) -> None:
+        """Connect for writing; a damaged file makes room for a new one, if that is wanted."""
+        try:
+            self._db = self._connect(read_only=False)
+        except (Damaged, sqlite3.Error) as error:
+            damage = error if isinstance(error, Damaged) else self._unreadable(error)
+            if not isinstance(damage, Damaged) or not self._suffix:
+                raise
+            self._move_aside(str(damage))
+            self._db = self._connect(read_only=False)
+        self._db.execute(f"PRAGMA synchronous = {self._sync}")
+        # Checkpoints wait for the disk: `settle` makes them, never a commit that an order waits for.
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def start_over(self, why: str) -> None:
+        """Set the file aside, because what it holds cannot be gone on with, and begin a new one.
+
+        Raises
+        ------
+        Damaged
+            It was not opened with a name for that.
+        """
+        if not self._suffix:
+            raise Damaged(why)
+        self._db.close()
+        self._db_open, self._session, self._seq, self._unsettled = False, 0, 0, 0
+        self._unwritten.clear()
+        try:
+            self._move_aside(why)
+            self._open()
+        except OSError as error:
+            raise BotError(f"the journal {self.path} cannot be used: {error.strerror or error}") from error
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+        self._db_open = True
+
+    def _move_aside(self, why: str) -> None:
+        name, n = f"{self.path.name}.{self._suffix}", 1
+        while (moved := self.path.with_name(name)).exists():
+            n += 1
+            name = f"{self.path.name}.{self._suffix}-{n}"
+        self.path.rename(moved)
+        for part in ("-wal", "-shm"):  # under these names SQLite finds them again
+            log = self.path.with_name(self.path.name + part)
+            if log.exists():
+                log.rename(moved.with_name(moved.name + part))
+        self.aside = Aside(moved, why)
+
     def _unreadable(self, error: sqlite3.Error) -> BotError:
-        if isinstance(error, sqlite3.OperationalError):
-            return BotError(f"the journal {self.path} cannot be used: {error}")
-        return DataError(
-            f"{self.path} is not a readable journal ({error}): move it away, or set BOT_DATA to another folder"
-        )
+        """Return what a fault of SQLite means, by its code: its words alone have misled."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in LOCKED:
+            return Busy(f"the journal {self.path} cannot be used: another program holds it ({error})")
+        if code in BROKEN:
+            return Damaged(f"{self.path} is not a readable journal ({error})")
+        return BotError(f"the journal {self.path} cannot be used: {error}")
 
     def _take_lock(self) -> None:
         lock = HeldFile(self.path.with_name(self.path.name + ".lock"), str(os.getpid()))
@@ -85,26 +191,13 @@ class File:
             self._lock = None
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        if self.path.is_file() and self.path.stat().st_size > 0:
-            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as probe:
-                mark = probe.execute("PRAGMA application_id").fetchone()[0]
-                version = probe.execute("PRAGMA user_version").fetchone()[0]
-                foreign = mark != APPLICATION_ID and probe.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if foreign:
-                raise DataError(
-                    f"{self.path} is a database of something else, not a journal: move it away, "
-                    "or set BOT_DATA to another folder"
-                )
-            if version > SCHEMA:
-                raise DataError(f"{self.path} was written by a newer version of the bot: use that version to open it")
-        else:
-            version = 0
+        version = self._examine(check=not read_only)
         if version < SCHEMA and not read_only:
             bring_up_to_date(self.path)
-        mode = "ro" if read_only else "rw"
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=5.0
-        )
+        if not read_only:
+            with suppress(OSError):  # a file of somebody else's that we may write: theirs to decide
+                self.path.chmod(0o600)
+        connection = self._line("ro" if read_only else "rw")
         connection.row_factory = sqlite3.Row
         try:
             connection.execute("SELECT count(*) FROM sessions").fetchone()  # a damaged file shows here, not in a trade
@@ -112,6 +205,40 @@ class File:
             connection.close()
             raise
         return connection
+
+    def _line(self, mode: str) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=OPENING_WAIT_MS / 1000)
+
+    def _examine(self, *, check: bool) -> int:
+        """Return the version of the file, 0 for none; with `check`, read all of it for damage.
+
+        Raises
+        ------
+        Damaged
+            It is damaged, of a newer version, or something else.
+        """
+        if not self.path.exists():
+            return 0
+        if not self.path.is_file():
+            raise Damaged(f"{self.path} is not a file")
+        if self.path.stat().st_size == 0:
+            raise Damaged(f"{self.path} is empty: a journal never is")
+        with closing(self._line("ro")) as probe:
+            mark = probe.execute("PRAGMA application_id").fetchone()[0]
+            version = int(probe.execute("PRAGMA user_version").fetchone()[0])
+            foreign = mark != APPLICATION_ID and probe.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if foreign:
+                raise Damaged(f"{self.path} is a database of something else, not a journal")
+            if version > SCHEMA:
+                raise Damaged(
+                    f"{self.path} was written by a newer version {version} of the bot (this one knows {SCHEMA})"
+                )
+            if check:
+                found = str(probe.execute("PRAGMA quick_check(1)").fetchone()[0])
+                if found != "ok":
+                    raise Damaged(f"{self.path} is damaged ({' '.join(found.split())})")
+        return version
 
     def __enter__(self) -> Self:
         return self
@@ -121,13 +248,19 @@ class File:
 
     def close(self) -> None:
         """Commit, move the log into the file and let the next bot in. The session stays unfinished: see `end_session`."""
-        if self._db_open:
-            if self._lock is not None:
-                self.commit()
-                self._checkpoint("TRUNCATE")
-            self._db.close()
-            self._db_open = False
-        self._release_lock()
+        try:
+            if self._db_open and self._lock is not None:
+                if self.trouble is None:
+                    self.commit()
+                while self.trouble is not None and self.retry(at_once=KEPT):
+                    pass
+                if self.trouble is None:
+                    self._checkpoint("TRUNCATE")
+        finally:
+            if self._db_open:
+                self._db.close()
+                self._db_open = False
+            self._release_lock()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -142,25 +275,115 @@ class File:
                 raise InvariantError("the journal is written before a session is open")
             self._db.execute("BEGIN IMMEDIATE")
 
+    # Writing, now or later ---------------------------------------------------------------------------------------------
+
+    def wait_at_most(self, ms: int) -> None:
+        """Wait so long for another program's lock from now on: nearly nothing where an event loop waits with it."""
+        self._db.execute(f"PRAGMA busy_timeout = {ms}")
+
+    def _write(self, how: Callable[..., None], *what: Any) -> None:
+        """Write now, or keep it until it can be written."""
+        if not self._session:
+            raise InvariantError("the journal is written before a session is open")
+        self._unwritten.append((how, what))
+        if self.trouble is not None:
+            self._keep_within()
+            return
+        try:
+            self._begin()
+            how(*what)
+        except sqlite3.Error as error:
+            self._fail(error)
+        except BaseException:
+            self._unwritten.pop()  # what cannot be stored at all must not hold up the rest
+            raise
+
+    def _keep_within(self) -> None:
+        """Let go of what is needed least when too much waits."""
+        if len(self._unwritten) <= KEPT:
+            return
+        assert self.trouble is not None
+        before = len(self._unwritten)
+        half = [self._unwritten.popleft() for _ in range(before // 2)]
+        kept = [call for call in half if not any(isinstance(part, Quotes) for part in call[1])]
+        self._unwritten.extendleft(reversed(kept))
+        while len(self._unwritten) > KEPT:
+            self._unwritten.popleft()
+        self.trouble.dropped += before - len(self._unwritten)
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        """Undo what was begun, and keep what was appended for `retry`; without anybody to call, raise."""
+        with suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        told = self._unreadable(error)
+        if self.on_trouble is None:
+            self._unwritten.clear()
+            raise told from error
+        if self.trouble is not None:
+            self.trouble.text = str(told)
+            return
+        self.trouble = Trouble(str(told), time.monotonic())
+        self.on_trouble(self.trouble)
+
+    def retry(self, *, at_once: int = AT_ONCE) -> bool:
+        """Write what waits, some of it in one go; return whether that went well. All is on file when `trouble` is None again."""
+        if self.trouble is None:
+            return True
+        part = [self._unwritten[n] for n in range(min(at_once, len(self._unwritten)))]
+        try:
+            self._begin()
+            for how, what in part:
+                how(*what)
+            self._db.execute("COMMIT")
+            if self._settle_due:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            self._fail(error)
+            return False
+        for _ in part:
+            self._unwritten.popleft()
+        if not self._unwritten:
+            self.trouble = None
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are not on file yet."""
+        return len(self._unwritten)
+
     def commit(self) -> None:
         """Make everything appended so far survive the death of this process. Called before intents are performed."""
-        if self._db.in_transaction:
-            with self._translated():
-                self._db.execute("COMMIT")
+        if self.trouble is not None or not self._db.in_transaction:
+            return
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(error)
+        else:
+            self._unwritten.clear()
 
     def settle(self) -> None:
         """Commit, and after a fill, a closed trade or many rows also wait for the disk. For moments without hurry."""
         self.commit()
-        if self._settle_due or self._unsettled >= SETTLE_ROWS:
-            started = perf_counter()
-            self._checkpoint("PASSIVE")
+        if self.trouble is None and (self._settle_due or self._unsettled >= SETTLE_ROWS):
+            started = time.perf_counter()
+            try:
+                self._checkpoint("PASSIVE")
+            except BotError as error:
+                cause = error.__cause__
+                assert isinstance(cause, sqlite3.Error)
+                self._settle_due = True  # `retry` tries that again too
+                self._fail(cause)
+                return
             self._settle_due, self._unsettled = False, 0
             # The first write after that begins the log anew and waits for the disk once more: here, not before an order.
-            with self._translated():
-                self._begin()
-                waited_ms = (perf_counter() - started) * 1000
-                self._db.execute(MEASURE, (self._session, "settle_ms", self._last_event[1], waited_ms))
+            waited_ms = (time.perf_counter() - started) * 1000
+            self._write(self._write_measure, "settle_ms", waited_ms, self._last_event[1])
             self.commit()
+
+    def _write_measure(self, name: str, value: float, at_ms: int) -> None:
+        self._db.execute(MEASURE, (self._session, name, at_ms, value))
 
     def _checkpoint(self, mode: str) -> None:
         with self._translated():
@@ -169,3 +392,10 @@ class File:
     def _rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         with self._translated():
             return [dict(row) for row in self._db.execute(sql, arguments)]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, for this user alone; those that are there stay as they are."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)

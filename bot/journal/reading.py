@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from bot.core.codec import unpack
+from bot.core.errors import DataError
 from bot.core.events import Event
 from bot.core.intents import Intent
 from bot.core.records import Decision, EquityPoint, NakedSpell, TradeRecord
 from bot.core.types import OrderStatus
+from bot.journal.file import Damaged
 from bot.journal.writing import Writing
 
 
@@ -24,21 +27,29 @@ class Journal(Writing):
 
     def events(self, session: int, *, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Yield (sequence number, event) of a session in the order in which they were handled."""
-        with self._translated():
-            rows = self._db.execute(
-                "SELECT seq, type, body FROM events WHERE session = ? AND seq > ? ORDER BY seq", (session, after)
-            )
-            for seq, name, body in rows:
-                yield seq, unpack(name, orjson.loads(body))
+        sql = "SELECT seq, type, body FROM events WHERE session = ? AND seq > ? ORDER BY seq"
+        yield from self._unpacked(sql, (session, after), "event")
 
     def intents(self, session: int, *, after: int = 0) -> Iterator[tuple[int, Intent]]:
         """Yield (sequence number of the event answered, intent) of a session."""
-        with self._translated():
-            rows = self._db.execute(
-                "SELECT seq, type, body FROM intents WHERE session = ? AND seq > ? ORDER BY seq, n", (session, after)
-            )
+        sql = "SELECT seq, type, body FROM intents WHERE session = ? AND seq > ? ORDER BY seq, n"
+        yield from self._unpacked(sql, (session, after), "intent of event")
+
+    def _unpacked(self, sql: str, arguments: tuple[Any, ...], what: str) -> Iterator[tuple[int, Any]]:
+        """Yield number and thing of each row.
+
+        Raises
+        ------
+        Damaged
+            A row cannot be read: its number and why.
+        """
+        with self._translated(), closing(self._db.execute(sql, arguments)) as rows:
             for seq, name, body in rows:
-                yield seq, unpack(name, orjson.loads(body))
+                try:
+                    thing = unpack(name, orjson.loads(body))
+                except (DataError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+                    raise Damaged(f"{what} {seq} cannot be read ({error or type(error).__name__})") from error
+                yield seq, thing
 
     def trades(self, session: int | None = None) -> list[TradeRecord]:
         """Return the trades, and the setups that filled nothing, of a session or of all, in the order of their signals."""

@@ -1,5 +1,6 @@
 """The journal's tables, how an older file is brought up to date, and the statements that are written often."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,9 @@ APPLICATION_ID: Final = 0x626F7421  # in the file's header: how a journal is tol
 SCHEMA: Final = 2
 
 EVENT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
+EVENT_AGAIN: Final = (
+    "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"  # a commit may have failed and yet be on file
+)
 INTENT: Final = "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)"
 DECISION: Final = "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?)"
 TRADE: Final = "INSERT OR REPLACE INTO trades VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -37,7 +41,10 @@ MEASURE: Final = "INSERT INTO measures VALUES (?, ?, ?, ?)"
 
 
 def bring_up_to_date(path: Path) -> None:
-    """Bring the file to this version's tables. Only a file that is not there yet pays for the import."""
+    """Bring the file to this version's tables; a new one gets its name when it has them all.
+
+    So a journal is never empty or half made, whenever the process ends. Only a file that is not there yet pays for the import.
+    """
     from sqlite_utils import Database, Migrations  # 0.6 s: not on the way to a decision
 
     migrations = Migrations("journal")
@@ -86,9 +93,17 @@ def bring_up_to_date(path: Path) -> None:
         )
         db.execute("CREATE INDEX measures_by_name ON measures (session, name)")
 
-    with closing(sqlite3.connect(path)) as connection:
+    new = not path.exists()
+    place = path.with_name(path.name + ".new") if new else path
+    if new:
+        for part in ("", "-wal", "-shm"):  # of a start that did not get to its end
+            place.with_name(place.name + part).unlink(missing_ok=True)
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(place)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # first: a half-made journal is still ours
         migrations.apply(Database(connection, execute_plugins=False))
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
         connection.commit()
+    if new:
+        place.rename(path)

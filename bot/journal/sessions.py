@@ -2,14 +2,17 @@
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from bot.core.errors import DataError
 from bot.core.types import OrderSide
-from bot.journal.file import File
+from bot.journal.file import Damaged, File
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,46 @@ class Session:
     memory: dict[str, Any] | None = None  # what the session before it left
 
 
-def _loaded(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else dict(orjson.loads(text))
+def _loaded(text: str | None, session: int) -> dict[str, Any] | None:
+    try:
+        return None if text is None else dict(orjson.loads(text))
+    except (ValueError, TypeError):
+        raise Damaged(f"what session {session} took over from the one before it cannot be read") from None
+
+
+def salvage(path: Path, venue: str, account: str) -> dict[str, Any] | None:
+    """Return what can still be read of a damaged file's limits: what the last session of an account left or took over.
+
+    A higher peak of its equity line counts. None when nothing can be read.
+    """
+    sql = "SELECT id, final, memory FROM sessions WHERE venue = ? AND account = ? ORDER BY ended_ms IS NULL DESC, id DESC LIMIT 1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.1)) as db:
+            number, final, memory = db.execute(sql, (venue, account)).fetchone()
+            found = _loaded(final or memory, number)
+            if found is None:
+                return None
+            with suppress(sqlite3.Error, ArithmeticError, TypeError):
+                last = "SELECT peak FROM equity WHERE session = ? ORDER BY seq DESC, n DESC LIMIT 1"
+                peak = Decimal(db.execute(last, (number,)).fetchone()[0])
+                found |= {name: str(max(peak, Decimal(found[name]))) for name in ("peak", "soft_peak")}
+            return found
+    except (sqlite3.Error, DataError, ArithmeticError, TypeError, KeyError):
+        return None
 
 
 class Sessions(File):
     """The sessions of a journal."""
 
     def open_session(
-        self, venue: str, account: str, *, resume: bool, at_ms: int = 0, config: str | None = None
+        self,
+        venue: str,
+        account: str,
+        *,
+        resume: bool,
+        at_ms: int = 0,
+        config: str | None = None,
+        memory: Mapping[str, Any] | None = None,
     ) -> Session:
         """Return the session that is written from now on.
 
@@ -48,8 +82,15 @@ class Sessions(File):
             Exchange time, of a new session's start.
         config
             The settings of a new session, as text that `Config` reads back.
+        memory
+            What a new session takes over in place of what the last one left.
+
+        Raises
+        ------
+        Damaged
+            What the session to take up remembers cannot be read.
         """
-        memory: str | None = None
+        left = None
         with self._translated():
             self.commit()
             if resume:
@@ -59,19 +100,25 @@ class Sessions(File):
                 ).fetchone()
                 if row and row["ended_ms"] is None:
                     return self._take_up(row)
-                memory = (row["final"] or row["memory"]) if row else None
+                left = (row["final"] or row["memory"]) if row else None
+                _loaded(left, row["id"] if row else 0)
+            if memory is not None:
+                left = orjson.dumps(memory).decode()
             cursor = self._db.execute(
                 "INSERT INTO sessions (venue, account, started_ms, config, memory) VALUES (?, ?, ?, ?, ?)",
-                (venue, account, at_ms, config, memory),
+                (venue, account, at_ms, config, left),
             )
             self._session, self._seq = int(cursor.lastrowid or 0), 0
-        return Session(self._session, venue, account, False, 0, config, _loaded(memory))
+        return Session(self._session, venue, account, False, 0, config, _loaded(left, self._session))
 
     def _take_up(self, row: sqlite3.Row) -> Session:
         self._session = int(row["id"])
-        last = self._db.execute("SELECT max(seq) FROM events WHERE session = ?", (self._session,)).fetchone()
-        self._seq = last[0] or 0
-        memory = _loaded(row["memory"])
+        sql = "SELECT max(seq), count(*) FROM events WHERE session = ?"
+        last, count = self._db.execute(sql, (self._session,)).fetchone()
+        self._seq = last or 0
+        memory = _loaded(row["memory"], self._session)
+        if count != self._seq:
+            raise Damaged(f"{self._seq - count} of {self._seq} events of session {self._session} are missing")
         return Session(self._session, row["venue"], row["account"], True, self._seq, row["config"], memory)
 
     def has_begun(self, session: int) -> bool:
@@ -96,6 +143,16 @@ class Sessions(File):
             "SELECT s.*, (SELECT count(*) FROM trades t WHERE t.session = s.id AND t.opened_ms > 0) AS trades "
             "FROM sessions s ORDER BY id"
         )
+
+    def may_hold(self, venue: str, account: str) -> bool:
+        """Whether something of an account may be open: its session's fills do not add up to nothing, or nobody can know."""
+        if self.aside is not None:
+            return True
+        sql = "SELECT id FROM sessions WHERE venue = ? AND account = ? AND ended_ms IS NULL ORDER BY id DESC LIMIT 1"
+        try:
+            return any(self.held(row["id"]) for row in self._rows(sql, (venue, account)))
+        except (DataError, ArithmeticError, ValueError):
+            return True
 
     def held(self, session: int) -> dict[str, Decimal]:
         """Return what the fills on record add up to, by symbol, without what is flat."""

@@ -1,6 +1,5 @@
 """Appending: events before they are handled, what the engine answered before it is performed."""
 
-import sqlite3
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, get_args
@@ -15,9 +14,9 @@ from bot.journal.schema import (
     DECISION,
     EQUITY,
     EVENT,
+    EVENT_AGAIN,
     FILL,
     INTENT,
-    MEASURE,
     NAKED,
     ORDER_FILLED,
     ORDER_NEW,
@@ -34,19 +33,19 @@ class Writing(Sessions):
 
     def append_event(self, event: Event) -> int:
         """Record an event, before it is handled, and return its sequence number. Durable at the next `commit`."""
-        seq = self._seq + 1
-        name = type(event).__name__
-        try:
-            self._begin()
-            self._db.execute(EVENT, (self._session, seq, event.at_ms, name, orjson.dumps(pack(event)).decode()))
-            if name == "OrderUpdate" or name == "Fill" or name == "AccountSnapshot":
-                self._append_book(event)
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from error
-        self._seq = seq
-        self._last_event = (seq, event.at_ms)
+        body = orjson.dumps(pack(event)).decode()
+        self._seq += 1
+        self._last_event = (self._seq, event.at_ms)
         self._unsettled += 1
-        return seq
+        self._write(self._write_event, self._seq, event, body)
+        return self._seq
+
+    def _write_event(self, seq: int, event: Event, body: str) -> None:
+        name = type(event).__name__
+        sql = EVENT if self.trouble is None else EVENT_AGAIN
+        self._db.execute(sql, (self._session, seq, event.at_ms, name, body))
+        if name == "OrderUpdate" or name == "Fill" or name == "AccountSnapshot":
+            self._append_book(event)
 
     def append_events(self, events: Iterable[Event]) -> int:
         """Record many events that decide nothing (the klines of the warm-up) at once; return the last number."""
@@ -54,12 +53,13 @@ class Writing(Sessions):
             (self._session, seq, event.at_ms, type(event).__name__, orjson.dumps(pack(event)).decode())
             for seq, event in enumerate(events, self._seq + 1)
         ]
-        with self._translated():
-            self._begin()
-            self._db.executemany(EVENT, rows)
+        self._write(self._write_rows, rows)
         self._seq += len(rows)
         self._unsettled += len(rows)
         return self._seq
+
+    def _write_rows(self, rows: list[tuple[int, int, int, str, str]]) -> None:
+        self._db.executemany(EVENT if self.trouble is None else EVENT_AGAIN, rows)
 
     def append_outputs(
         self, seq: int, outputs: Iterable[Intent | Record], *, intents: bool = True, records: bool = True
@@ -69,37 +69,39 @@ class Writing(Sessions):
         Writing the answers of a replayed event again changes nothing: they have the same keys. While an order waits to
         be sent, the intents may be recorded first and the rest afterwards.
         """
+        wanted = []
         urgent = False
-        session = self._session
-        try:
-            self._begin()
-            execute = self._db.execute
-            for n, output in enumerate(outputs):
-                if not (records if isinstance(output, RECORDS) else intents):
-                    continue
-                self._unsettled += 1
-                if isinstance(output, EquityPoint):
-                    money = (str(output.wallet), str(output.equity), str(output.peak), float(output.day_r))
-                    execute(EQUITY, (session, seq, n, output.at_ms, *money))
-                    continue
-                if isinstance(output, NakedSpell):
-                    spell = (output.symbol, output.at_ms, output.trade_id, output.role, output.ms)
-                    execute(NAKED, (session, *spell))
-                    continue
-                body = orjson.dumps(pack(output)).decode()
-                if isinstance(output, Decision):
-                    execute(DECISION, (session, output.open_ms, output.at_ms, output.signal, output.code, body))
-                elif isinstance(output, TradeRecord):
-                    self._append_trade(output, body)
-                else:
-                    urgent = True
-                    client_id = getattr(output, "client_id", "")
-                    execute(INTENT, (session, seq, n, type(output).__name__, client_id, body))
-                    if isinstance(output, PlaceOrder):
-                        self._append_order(seq, output)
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from error
+        for n, output in enumerate(outputs):
+            record = isinstance(output, RECORDS)
+            urgent = urgent or (intents and not record)
+            if records if record else intents:
+                wanted.append((n, output))
+        if wanted:
+            self._unsettled += len(wanted)
+            self._write(self._write_outputs, seq, wanted)
         return urgent
+
+    def _write_outputs(self, seq: int, outputs: list[tuple[int, Intent | Record]]) -> None:
+        session, execute = self._session, self._db.execute
+        for n, output in outputs:
+            if isinstance(output, EquityPoint):
+                money = (str(output.wallet), str(output.equity), str(output.peak), float(output.day_r))
+                execute(EQUITY, (session, seq, n, output.at_ms, *money))
+                continue
+            if isinstance(output, NakedSpell):
+                spell = (output.symbol, output.at_ms, output.trade_id, output.role, output.ms)
+                execute(NAKED, (session, *spell))
+                continue
+            body = orjson.dumps(pack(output)).decode()
+            if isinstance(output, Decision):
+                execute(DECISION, (session, output.open_ms, output.at_ms, output.signal, output.code, body))
+            elif isinstance(output, TradeRecord):
+                self._append_trade(output, body)
+            else:
+                client_id = getattr(output, "client_id", "")
+                execute(INTENT, (session, seq, n, type(output).__name__, client_id, body))
+                if isinstance(output, PlaceOrder):
+                    self._append_order(seq, output)
 
     def _append_trade(self, trade: TradeRecord, body: str) -> None:
         times = (trade.signal_ms, trade.opened_ms, trade.closed_ms)
@@ -110,8 +112,10 @@ class Writing(Sessions):
     def _append_order(self, seq: int, order: PlaceOrder) -> None:
         known, at_ms = self._last_event
         if seq != known:
-            found = self._rows("SELECT at_ms FROM events WHERE session = ? AND seq = ?", (self._session, seq))
-            at_ms = found[0]["at_ms"] if found else 0
+            found = self._db.execute(
+                "SELECT at_ms FROM events WHERE session = ? AND seq = ?", (self._session, seq)
+            ).fetchone()
+            at_ms = found["at_ms"] if found else 0
         price = order.price if order.trigger_price is None else order.trigger_price
         what = (
             order.client_id,
@@ -151,25 +155,24 @@ class Writing(Sessions):
 
     def _append_filled(self, fill: Fill) -> None:
         """Bring an order's row up to its fills: after a crash they are read again, its own updates are not."""
-        order = self._rows(
+        execute = self._db.execute
+        order = execute(
             "SELECT qty FROM orders WHERE session = ? AND client_id = ?", (self._session, fill.client_id)
-        )
+        ).fetchone()
         if not order:
             return
-        fills = self._rows(
+        fills = execute(
             "SELECT qty, price FROM fills WHERE session = ? AND symbol = ? AND client_id = ?",
             (self._session, fill.symbol, fill.client_id),
-        )
+        ).fetchall()
         filled = sum((Decimal(row["qty"]) for row in fills), Decimal(0))
         average = sum((Decimal(row["qty"]) * Decimal(row["price"]) for row in fills), Decimal(0)) / filled
-        whole = 0 < Decimal(order[0]["qty"]) <= filled
-        self._db.execute(
+        whole = 0 < Decimal(order["qty"]) <= filled
+        execute(
             ORDER_FILLED,
             (str(filled), str(round(average, 8)), fill.at_ms, whole, self._session, fill.client_id),
         )
 
     def measure(self, name: str, value: float, *, at_ms: int) -> None:
         """Record something measured of the bot itself (`decision_ms`, ...); durable with the next commit."""
-        with self._translated():
-            self._begin()
-            self._db.execute(MEASURE, (self._session, name, at_ms, value))
+        self._write(self._write_measure, name, value, at_ms)
