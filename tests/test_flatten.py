@@ -1,6 +1,7 @@
 """Getting out of everything: in order, reduce-only, verified, and said plainly when it could not be verified."""
 
 import asyncio
+import sqlite3
 import sys
 from decimal import Decimal
 
@@ -19,6 +20,7 @@ from bot.report import operator
 from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
 from bot.sim.faults import parse
+from tests import damage
 from tests.conftest import ROOT
 from tests.places import place, set_keys
 
@@ -95,6 +97,44 @@ async def test_with_no_bot_running_the_venue_itself_is_emptied_and_verified():
     assert held(state) == []
     assert live_orders(state) == []
     assert said[-1] == "testnet is flat: no position, no order"
+
+
+def _locked(path):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+@pytest.mark.parametrize("harm", [damage.newer, damage.garbage, damage.zero, damage.isdir, damage.page_wipe, _locked])
+async def test_flatten_needs_no_journal_and_says_what_it_could_not_read(surroundings, harm):
+    path = surroundings / "bot.db"
+    with Journal(path) as journal:
+        journal.open_session("testnet", "http://127.0.0.1:1", resume=True, at_ms=1)
+    held_open = harm(path)
+
+    async with place() as venue:
+        await open_things(venue.config())
+        code, said = await run(venue.config())
+        state = venue.exchange.state()
+    if held_open is not None:
+        held_open.close()
+
+    assert code == 0
+    assert held(state) == []
+    assert live_orders(state) == []
+    if harm is not damage.page_wipe:  # its sessions may still be readable
+        assert "the journal could not be read" in said[0]
+        assert "going by the settings" in said[0]
+
+
+async def test_without_a_journal_that_can_be_read_the_venue_has_to_be_said(surroundings):
+    damage.garbage(surroundings / "bot.db")
+    said = []
+
+    with pytest.raises(ConfigError, match="the journal cannot name the venue: say --venue"):
+        await flatten(Config(), None, say=said.append, confirm=lambda question: True)
+    assert "not a database" in said[0]
 
 
 async def test_entries_go_first_and_stops_stand_until_the_position_is_closed():
@@ -213,7 +253,7 @@ def test_a_running_bots_own_address_goes_before_the_settings_and_an_open_session
     with Journal(surroundings / "bot.db") as journal:
         journal.open_session("testnet", "http://127.0.0.1:8791", resume=True, at_ms=1)
 
-    at = module.address_of(Config(), "testnet", running=running, say=said.append)
+    at = module.address_of(Config(), "testnet", module.record(), running=running, say=said.append)
 
     assert at.rest_url == ("http://127.0.0.1:8791" if running else Config().venue.testnet.rest_url)
     assert len(said) == 1
@@ -233,17 +273,17 @@ def test_a_position_above_the_market_maximum_is_closed_in_parts():
 
 
 def test_the_venue_is_the_running_bots_or_the_journals_or_has_to_be_said(surroundings):
-    assert module.venue_of("live", {"venue": "testnet"}) == "live"
-    assert module.venue_of(None, {"venue": "paper"}) == "paper"
+    assert module.venue_of("live", {"venue": "testnet"}, module.record()) == "live"
+    assert module.venue_of(None, {"venue": "paper"}, module.record()) == "paper"
     with pytest.raises(ConfigError, match="say --venue"):
-        module.venue_of(None, None)
+        module.venue_of(None, None, module.record())
     with Journal(surroundings / "bot.db") as journal:
         journal.open_session("sim", "sim", resume=False, at_ms=1)
-    assert module.venue_of(None, None) == "sim"
+    assert module.venue_of(None, None, module.record()) == "sim"
     with Journal(surroundings / "bot.db") as journal:
         journal.open_session("testnet", "http://x", resume=True, at_ms=1)
 
-    assert module.venue_of(None, None) == "testnet"
+    assert module.venue_of(None, None, module.record()) == "testnet"
 
 
 def test_the_command_flattens_with_yes_and_says_that_sim_has_nothing_to_close():

@@ -6,9 +6,13 @@ dealt with directly). With none running: entries are cancelled first, so that no
 reduce-only at market while their stops still stand; then every order goes, conditional ones too; then positions and
 orders are read again, until there are none or patience ends. A reduce-only order that is sent twice cannot turn a
 position around, so an unknown outcome costs nothing but another look.
+
+The journal is asked for nothing but the venue and the address of a session that was left open: when it cannot be read,
+whatever the reason, the settings name them.
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +25,7 @@ from bot.core.held import lock_holder
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import REAL_VENUES, Instrument, OrderReport, OrderSide, OrderType, PositionReport
 from bot.core.words import positions
-from bot.execution.outcomes import Accepted, ReadFailed
+from bot.execution.outcomes import Accepted
 from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.report import operator
@@ -78,11 +82,12 @@ async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
         try:
             await _once(line, now, rules, attempt=attempt, say=say)
             now = await standing(line, symbols)
-        except ReadFailed as error:
+            if attempt < len(PAUSE_S) and not now.flat:
+                await asyncio.sleep(PAUSE_S[attempt])
+                now = await standing(line, symbols)
+        except BotError as error:
             say(f"{error}; trying again")
-        if attempt < len(PAUSE_S) and not now.flat:
-            await asyncio.sleep(PAUSE_S[attempt])
-            now = await standing(line, symbols)
+            await asyncio.sleep(PAUSE_S[min(attempt, len(PAUSE_S) - 1)])
     return now
 
 
@@ -135,13 +140,15 @@ async def _close(line: Connection, order: PlaceOrder, say: Say) -> None:
     say(f"{order.side.value} {order.qty:f} {order.symbol} reduce-only at market {words}")
 
 
-def venue_of(venue: str | None, bot: dict[str, Any] | None) -> str:
+def venue_of(venue: str | None, bot: dict[str, Any] | None, recorded: "Record") -> str:
     """Return the venue that is meant: as named, else the running bot's, else that of an open session, else a simulated one."""
     if venue is not None:
         return venue
-    if bot is not None:
+    if bot is not None and "venue" in bot:
         return str(bot["venue"])
-    sessions = _sessions()
+    sessions = recorded.sessions
+    if recorded.fault:
+        raise ConfigError("the journal cannot name the venue: say --venue testnet or --venue live")
     if left := _left_open(sessions, *REAL_VENUES):
         return str(left["venue"])
     if sessions and sessions[-1]["venue"] not in REAL_VENUES:
@@ -155,18 +162,30 @@ def _left_open(sessions: list[dict[str, Any]], *venues: str) -> dict[str, Any] |
     return mine[-1] if mine else None
 
 
-def _sessions() -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal tells, if it can be read: nothing here depends on it."""
+
+    sessions: list[dict[str, Any]]
+    fault: str = ""  # why it could not be read
+
+
+def record() -> Record:
+    """Read the journal's sessions, whatever state the file is in."""
     path = data_folder() / "bot.db"
-    if not path.is_file():
-        return []
-    with Journal(path, read_only=True) as journal:
-        return journal.sessions()
+    try:
+        if not path.exists():
+            return Record([])
+        with Journal(path, read_only=True) as journal:
+            return Record(journal.sessions())
+    except (BotError, OSError, sqlite3.Error, ValueError) as error:
+        return Record([], str(error) or type(error).__name__)
 
 
-def address_of(config: Config, venue: str, *, running: bool, say: Say) -> Addresses:
+def address_of(config: Config, venue: str, recorded: Record, *, running: bool, say: Say) -> Addresses:
     """Return where the venue is: by the settings, but where a running bot trades if that is elsewhere."""
     at = addresses(config, venue)
-    session = _left_open(_sessions(), venue)
+    session = _left_open(recorded.sessions, venue)
     theirs = at.rest_url if session is None else str(session["account"])
     if theirs == at.rest_url:
         return at
@@ -201,17 +220,20 @@ def _is_flat(status: dict[str, Any]) -> bool:
 async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Callable[[str], bool]) -> int:
     """Get out of everything; return the exit code: 0 flat and verified, 1 not."""
     bot = await asyncio.to_thread(operator.running_bot)
-    name = venue_of(venue, bot)
+    recorded = record()
+    if recorded.fault:
+        say(f"the journal could not be read ({recorded.fault}): going by the settings and by what the exchange shows")
+    name = venue_of(venue, bot, recorded)
     asked = False
-    if bot is not None and bot["venue"] == name:
+    if bot is not None and bot.get("venue") == name:
         if not confirm(f"Have the running bot on {name} close every position and cancel every order?"):
             raise BotError("nothing was done")
         asked = True
         try:
             flat = await through_bot(bot, say)
-        except BotError as error:
+        except Exception as error:  # whatever its page answers, the exchange is asked next
             flat = False
-            say(f"{error}")
+            say(str(error) or type(error).__name__)
         if name not in REAL_VENUES:
             return verdict(flat, "the running bot", name, say)
         say("the bot says it is flat: asking the exchange" if flat else "the bot is not flat: closing at the exchange")
@@ -219,7 +241,7 @@ async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Calla
         say(f"no bot runs on {name}, whose exchange lives inside the bot: there is nothing to close")
         return 0
     holder = "" if asked else lock_holder(data_folder() / "bot.db.lock")
-    at = address_of(config, name, running=asked or bool(holder), say=say)
+    at = address_of(config, name, recorded, running=asked or bool(holder), say=say)
     if holder:
         say(
             f"a bot without a page holds the journal (pid {holder}): it goes on trading unless you stop it "
