@@ -39,8 +39,10 @@ class Repeat:
         self._pending = self._clock.call_later(self._seconds() * 1000, self._run)
 
     def _run(self) -> None:
-        self._action()
-        self._wait()
+        try:
+            self._action()
+        finally:  # one failure is no end of the timetable
+            self._wait()
 
     def cancel(self) -> None:
         """Stop repeating."""

@@ -244,7 +244,7 @@ async def bench(*, clock=None, stepped: bool = True):
     activity = Activity()
     clock = clock if clock is not None else ManualClock(activity)
     errors: list[BaseException] = []
-    tasks = Tasks(clock, activity=activity, on_error=errors.append)
+    tasks = Tasks(clock, activity=activity, on_error=lambda name, error: errors.append(error))
     limits = Limits(tasks)
     venue = Venue(activity, clock if isinstance(clock, ManualClock) else None)
     await venue.listen()

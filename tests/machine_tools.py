@@ -458,7 +458,7 @@ class World:
     def _pace(self) -> float:
         return self.config.jobs.reconcile_seconds
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, name: str, error: BaseException) -> None:
         self.failure = error
 
     def _raise_failure(self) -> None:

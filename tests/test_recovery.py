@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from bot.app.credentials import Credentials
+from bot.app.measures import Measures
 from bot.app.recovery import Recovery
 from bot.app.sessions import engine_settings, replay, same_settings, settings_text
 from bot.app.venues import Venue
 from bot.config import Config
-from bot.core.errors import BotError, InvariantError
+from bot.core.errors import InvariantError
 from bot.core.events import AccountUpdate, KlineClosed, OrderUpdate
 from bot.core.intents import PlaceOrder
 from bot.core.types import OrderSide, OrderStatus
-from bot.journal import Journal, Session
+from bot.journal import Damaged, Journal, Session
 from bot.strategy.early import EarlyFeatures
 from tests.builders import kline
 from tests.engine_harness import BTC, Harness, started
@@ -73,6 +74,7 @@ class Shell(Recovery):
         self.config, self.journal, self.harness, self.told = Config(), journal, harness, []
         self.venue = replace(venue(), clock=SimpleNamespace(now_ms=lambda: harness.now))
         self.quiet, self.calendar, self.ledger, self.session = True, (), None, None
+        self.measures = Measures()
         self.loop = SimpleNamespace(last_ms=0)
         self.gateway = SimpleNamespace(know_orders=lambda orders: None)
         self.engine = self.new_engine(self.config)
@@ -160,10 +162,11 @@ def test_an_open_session_is_gone_on_with_in_the_settings_that_it_was_begun_with(
     assert engine_settings(Session(1, "t", "a", True, 5), new, venue()) == new
 
 
-def test_settings_that_this_version_does_not_know_are_one_sentence():
-    session = Session(1, "testnet", "a", True, 5, '{"config": {"no_such_section": {}}, "speed": 1}')
+@pytest.mark.parametrize("text", ['{"config": {"no_such_section": {}}, "speed": 1}', "{", "[]"])
+def test_settings_that_this_version_does_not_know_are_damage_in_one_sentence(text):
+    session = Session(1, "testnet", "a", True, 5, text)
 
-    with pytest.raises(BotError, match="run the version that began it, or close its trade with `flatten`"):
+    with pytest.raises(Damaged, match=r"^session 1 was begun with settings that this version does not know$"):
         engine_settings(session, Config(), venue())
 
 

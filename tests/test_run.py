@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from bot.research.replay import find_start, load_market
 from bot.strategy.features import Features
 from tests.conftest import ROOT
 from tests.kill import books
+from tests.sim_tools import close_client, endpoints
 
 pytestmark = [pytest.mark.wire, pytest.mark.slow]
 HOUR_MS = 3_600_000
@@ -227,20 +229,98 @@ def launched(market, tmp_path, speed):
             process.wait()
 
 
-def test_a_journal_that_cannot_be_written_in_an_entry_leaves_nothing_bare_and_is_told(market, tmp_path):
-    with launched(market, tmp_path, 30) as (port, launch):
+def _full_disk(bot, full):
+    """Let no file of this process alone grow, as on a full disk; or let them grow again."""
+    hard = resource.prlimit(bot.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (4_096 if full else hard, hard))
+
+
+def test_a_disk_that_is_full_for_a_while_in_an_entry_costs_nothing_bare_and_nothing_of_the_record(market, tmp_path):
+    with launched(market, tmp_path, 10) as (port, launch):
         bot = launch("bot.log")
-        _until(lambda: "  signal " in (tmp_path / "bot.log").read_text(), 150, "an entry", every=0.005)
-        resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (4_096, 4_096))  # a full disk, for this process alone
+        said = lambda: (tmp_path / "bot.log").read_text()  # noqa: E731
+        _until(lambda: "  signal " in said(), 300, "an entry", every=0.005)
+        _full_disk(bot, full=True)
+        _until(lambda: "entries rest, stops and exits go on" in said(), 30, "the person being told")
+        time.sleep(8)
+        assert bot.poll() is None
+        state = _state(port)
+        _full_disk(bot, full=False)
+        _until(lambda: "the journal is written again" in said(), 20, "the record")
+        bot.send_signal(signal.SIGTERM)
         code = bot.wait(60)
+        left = _state(port)
+
+    assert books.unprotected(state, exact=False) == books.unprotected(left, exact=False) == []
+    assert code == 0
+    with Journal(tmp_path / "bot.db", read_only=True) as journal:
+        seqs = [seq for seq, _ in journal.events(1)]
+        kinds = {type(event).__name__ for _, event in journal.events(1)}
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert "FeedRestored" in kinds
+
+
+def test_a_disk_that_stays_full_ends_in_leaving_with_the_exchanges_own_state(market, tmp_path):
+    with launched(market, tmp_path, 10) as (port, launch):
+        bot = launch("bot.log")
+        _until(lambda: "  signal " in (tmp_path / "bot.log").read_text(), 300, "an entry", every=0.005)
+        _full_disk(bot, full=True)
+        began = time.monotonic()
+        code = bot.wait(150)
+        took = time.monotonic() - began
         state = _state(port)
         log = (tmp_path / "bot.log").read_text()
 
     assert code == 1
+    assert took > 55
     assert books.unprotected(state, exact=False) == []
-    assert "the journal" in log
+    last = log.strip().splitlines()[-1]
+    held = {p["symbol"] for p in state["positions"] if float(p["positionAmt"])}
+    assert last.startswith("bot: stopped: the journal")
+    assert ("still open at testnet" in last) if held else ("testnet is flat" in last)
+    assert all(symbol in last for symbol in held)
     assert "the bot stops" in log
-    assert "Traceback" not in log
+
+
+async def _close_by_hand(port):
+    """Close BTC with another client of the account."""
+    client = endpoints(port)[0]("sim-key", "sim-secret")
+    try:
+        for p in await client.futures_position_information(symbol="BTCUSDT"):
+            side = "SELL" if float(p["positionAmt"]) > 0 else "BUY"
+            qty = p["positionAmt"].lstrip("-")
+            await client.futures_create_order(
+                symbol="BTCUSDT", side=side, type="MARKET", quantity=qty, reduceOnly="true"
+            )
+    finally:
+        await close_client(client)
+
+
+def test_a_locked_journal_in_a_trade_stops_neither_exits_nor_record(market, tmp_path):
+    with launched(market, tmp_path, 10) as (port, launch):
+        bot = launch("bot.log")
+        said = lambda: (tmp_path / "bot.log").read_text()  # noqa: E731
+
+        def held():
+            return [p for p in _state(port)["positions"] if float(p["positionAmt"])]
+
+        _until(held, 300, "a position")
+        time.sleep(2)
+        other = sqlite3.connect(tmp_path / "bot.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        _until(lambda: "another program holds it" in said(), 60, "the person being told")
+        asyncio.run(_close_by_hand(port))  # another program on the account: the legs have to be taken out by the bot
+        _until(lambda: not held(), 30, "the way out of the rest")
+        other.execute("COMMIT")
+        other.close()
+        _until(lambda: "the journal is written again" in said(), 20, "the record")
+        bot.send_signal(signal.SIGTERM)
+        code = bot.wait(60)
+
+    assert code == 0
+    assert "testnet is flat" in said()
+    with Journal(tmp_path / "bot.db", read_only=True) as journal:
+        assert len([t for t in journal.trades() if t.opened_ms]) == 1
 
 
 def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, tmp_path):

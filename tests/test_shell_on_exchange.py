@@ -133,7 +133,7 @@ async def session(exchange: Exchange, activity: Activity, clock, *, stepped: boo
     """The whole shell on an exchange, with the trader behind it."""
     port = await exchange.listen("127.0.0.1", 0)
     trader, errors = Trader(activity), []
-    tasks = Tasks(clock, activity=activity, on_error=errors.append)
+    tasks = Tasks(clock, activity=activity, on_error=lambda name, error: errors.append(error))
     limits = Limits(tasks)
     client = LocalClient(
         KEY, SECRET, rest_url=f"http://127.0.0.1:{port}", stream_url=f"ws://127.0.0.1:{port}", tasks=tasks, limits=limits,

@@ -461,7 +461,7 @@ async def test_together_raises_the_first_error_after_all_have_ended_and_counts_s
 async def test_a_task_that_fails_is_told():
     clock = ManualClock(activity := Activity())
     errors = []
-    tasks = Tasks(clock, activity=activity, on_error=errors.append)
+    tasks = Tasks(clock, activity=activity, on_error=lambda name, error: errors.append(error))
 
     async def fail():
         raise ValueError("one")

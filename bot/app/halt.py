@@ -60,8 +60,10 @@ class Halt:
                         Alert("critical", "halted and flat: the exchange holds no position and no order of ours")
                     )
                     return
-            except BotError as error:
-                left = str(error)
+            except Exception as error:  # nothing that fails here ends the closing
+                left = str(error) or type(error).__name__
+                if not isinstance(error, BotError):
+                    self._tasks.report("halt", error)
             pause_ms = PAUSES_MS[min(tries, len(PAUSES_MS) - 1)]
             if tries & (tries + 1) == 0:
                 self._tell(Alert("critical", f"halted and NOT flat ({left}); trying again every {pause_ms // 1000} s"))

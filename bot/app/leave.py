@@ -57,6 +57,9 @@ async def shelter(
     try:
         async with asyncio.timeout(CLOSING_S):
             left = (await close()).words()
-    except (BotError, TimeoutError) as error:
-        left = f"{error or 'the exchange does not answer'}; look at the exchange, or run `python -m bot flatten`"
+    except Exception as error:  # nothing that fails here ends the process before the person knows
+        if not isinstance(error, BotError | TimeoutError):
+            bot.tasks.report("closing everything", error)
+        why = str(error) or "the exchange does not answer"
+        left = f"{why}; look at the exchange, or run `python -m bot flatten`"
     tell(Alert("critical", f"stopped: {left}"))

@@ -12,7 +12,8 @@ funding, which comes once a minute, is handled when it comes and not together wi
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -50,6 +51,9 @@ class Loop:
         Counts queued events, so that a stepped exchange waits for them.
     halt
         Told of the first breach of one of our own rules; from then on events are journalled and nothing else.
+    failed
+        Given the name and exception of what fails beside the engine (recording, sending, watching), and whether entries should
+        rest for it; the next thing is done all the same. None raises it out of `run`.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Loop:
         told: Callable[[Alert], None],
         activity: Activity,
         halt: Callable[[InvariantError], None] | None = None,
+        failed: Callable[[str, Exception, bool], None] | None = None,
     ) -> None:
         self.engine = engine
         self.journal = journal
@@ -82,6 +87,7 @@ class Loop:
         self._perform = perform
         self._told = told
         self._halted = halt
+        self._failed = failed
         self.hasty = False  # whether all that no order needs waits until orders are out: in real time, not in a replay
         self._waiting: deque[tuple[int, Event, list[Output]]] = deque()
         self._afterwards: asyncio.TimerHandle | None = None
@@ -118,20 +124,33 @@ class Loop:
             while self._queue:
                 event = self._queue.popleft()
                 try:
-                    self._deliver(event)
+                    with self._guarded("handling an event"):
+                        self._deliver(event)
                 finally:
                     self.activity.end()
             if self._stopping:
-                self._catch_up()
+                with self._guarded("recording"):
+                    self._catch_up()
                 return
             if self.hasty:
                 self._later()  # the next bar of this instant may be on its way
             else:
-                self._store()
+                with self._guarded("recording"):
+                    self._store()
             self._wake.clear()
             await self._wake.wait()
             if self._failure is not None:
                 raise self._failure
+
+    @contextmanager
+    def _guarded(self, name: str, *, rests: bool = True) -> Iterator[None]:
+        """Pass a failure inside on and go on after it, if somebody takes it."""
+        try:
+            yield
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(name, error, rests)
 
     def _store(self) -> None:
         """Make what was handled durable; waiting for the disk is for times without a position and between bars."""
@@ -148,8 +167,9 @@ class Loop:
 
     def _on_time(self) -> None:
         try:
-            self._catch_up()
-        except Exception as error:  # a journal that cannot be written ends `run`, as it does in there
+            with self._guarded("recording"):
+                self._catch_up()
+        except Exception as error:  # with nobody to take it, it ends `run`, as it does in there
             self._failure = error
             self._wake.set()
 
@@ -179,7 +199,9 @@ class Loop:
     def handle(self, event: Event) -> None:
         """Journal one event, let the engine handle it, journal what it wants, then have it performed."""
         self.last_ms = max(self.last_ms, event.at_ms)
-        seq = self.journal.append_event(event)
+        seq = 0  # of an event that could not be recorded at all
+        with self._guarded("recording"):
+            seq = self.journal.append_event(event)
         if self.broken is not None:
             self.hub.publish(event)
             return
@@ -191,12 +213,16 @@ class Loop:
         self.handled += 1
         urgent = any(isinstance(output, URGENT) for output in outputs)
         later = self.hasty and (urgent or bool(self._waiting))
-        self.journal.append_outputs(seq, outputs, records=not later)
-        if urgent or isinstance(event, Command):
-            self.journal.commit()  # the order is on record before the exchange can know of it, a person's word at once
+        with self._guarded("recording"):
+            if seq:
+                self.journal.append_outputs(seq, outputs, records=not later)
+            if urgent or isinstance(event, Command):
+                # The order is on record before the exchange can know of it, a person's word at once.
+                self.journal.commit()
         for output in outputs:
             if not isinstance(output, TOLD):
-                self._perform(output, event.at_ms)
+                with self._guarded("doing what the engine wants"):
+                    self._perform(output, event.at_ms)
         if not later:
             self._tell(event, outputs)
             return
@@ -210,24 +236,29 @@ class Loop:
             self._afterwards = None
         while self._waiting:
             seq, event, outputs = self._waiting.popleft()
-            self.journal.append_outputs(seq, outputs, intents=False)
+            with self._guarded("recording"):
+                if seq:
+                    self.journal.append_outputs(seq, outputs, intents=False)
             self._tell(event, outputs)
         self._store()
         if self.hasty:
             gc.collect(1)  # else the collector would begin by itself, perhaps between a bar and its order
 
     def _tell(self, event: Event, outputs: list[Output]) -> None:
-        """Let everybody know who only watches."""
-        for output in outputs:
-            if isinstance(output, NakedSpell) and self.on_spell is not None:
-                self.on_spell(output)
-            elif isinstance(output, Alert):
-                self._told(output)
-        if isinstance(event, KlineClosed) and not event.early:
-            self._compare_higher(event.kline)
-            if self.on_bar is not None:
-                self.on_bar(event)
-        self.hub.publish(event, *outputs)
+        """Let everybody know who only watches; what fails there touches nothing else."""
+        with self._guarded("showing", rests=False):
+            for output in outputs:
+                if isinstance(output, NakedSpell) and self.on_spell is not None:
+                    self.on_spell(output)
+                elif isinstance(output, Alert):
+                    self._told(output)
+        with self._guarded("comparing bars"):
+            if isinstance(event, KlineClosed) and not event.early:
+                self._compare_higher(event.kline)
+                if self.on_bar is not None:
+                    self.on_bar(event)
+        with self._guarded("showing", rests=False):
+            self.hub.publish(event, *outputs)
 
     def cross_check(self, bar: Kline) -> None:
         """Compare the exchange's own higher bar with ours, built from base bars; a mismatch is logged and counted."""
@@ -264,6 +295,7 @@ class Loop:
             exc_info=None if error is broken else error,
         )
         self.broken = broken
-        self.journal.commit()
+        with self._guarded("recording"):
+            self.journal.commit()
         if self._halted is not None:
             self._halted(broken)

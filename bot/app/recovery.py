@@ -3,15 +3,21 @@
 `sessions.py` says by which rules; here they are applied to a bot that is being started.
 """
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 from bot.app.loop import Loop
 from bot.app.measures import Measures
 from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
+from bot.app.supervision import PAUSES_S
 from bot.app.venues import Venue
 from bot.config import Config
+from bot.core.errors import BotError
 from bot.core.events import FeedLost, KlineClosed, LeverageSet, MarginTypeSet, SessionStarted
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.klines import interval_ms
@@ -20,7 +26,7 @@ from bot.engine import Engine
 from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
-from bot.journal import Journal, Session
+from bot.journal import Aside, Damaged, Journal, Session, salvage
 from bot.market.paths import data_folder
 from bot.report.ledger import FOLDER, Ledger
 from bot.report.progress import say
@@ -28,8 +34,14 @@ from bot.research.models import model_for
 from bot.strategy.early import EarlyFeatures
 
 log = structlog.get_logger("bot")
+T = TypeVar("T")
 BASE = "3m"
 STARTING = "start"  # what counts as lost until the start is complete
+
+
+def _until_looked(memory: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return what a session left, with entries off until a person starts them."""
+    return {**memory, "entries_off": memory["entries_off"] or reason}
 
 
 class Recovery:
@@ -49,7 +61,9 @@ class Recovery:
     executor: Executor | None
     limits: Limits
     instruments: dict[str, Instrument]  # as the journal knows them
-    believed: bool  # whether the journal's session could be replayed
+    believed: bool  # whether the journal knows what is open
+    left_open: bool  # whether its last session had left something open
+    _pump: asyncio.Task[None] | None  # the loop's run
     calendar: tuple[tuple[int, str, str], ...]
 
     def new_engine(self, config: Config) -> Engine:
@@ -58,7 +72,19 @@ class Recovery:
         return Engine(config, features, venue=self.venue.name, calendar=self.calendar)
 
     def take_up_session(self) -> dict[str, int]:
-        """Open the journal's session and bring the engine to where it was; return the last bar of each symbol."""
+        """Open the journal's session and bring the engine to where it was; return the last bar of each symbol.
+
+        A journal that cannot be read is set aside (it may have been at the door), and a new one begun.
+        """
+        aside = self.journal.aside
+        if aside is not None:
+            return self._begin_after_damage(aside)
+        try:
+            return self._take_up()
+        except Damaged as damage:
+            return self._begin_after_damage(self.journal.start_over(str(damage)))
+
+    def _take_up(self) -> dict[str, int]:
         session = self._open_session()
         if session.resumed and not self.journal.has_begun(session.id):
             self.journal.end_session(self.venue.clock.now_ms())  # the process ended while history was loaded
@@ -71,6 +97,9 @@ class Recovery:
         replayed = replay(self.journal, session, self.engine, on_bar=self._bar)
         self.instruments, self.believed = dict(self.engine.known.instruments), not replayed.fault
         changed = not same_settings(session, self.config)
+        if replayed.damaged:
+            aside = self.journal.start_over(replayed.fault)
+            return self._begin_after_damage(aside, memory=self.engine.memory())
         if replayed.fault:
             self._own_alert(
                 Alert(
@@ -81,8 +110,7 @@ class Recovery:
             )
             # A tripped soft stop may lie behind the fault: only a person can say that it is over.
             unknown = f"the limits of session {session.id} are not known: start entries when you have looked"
-            memory = self.engine.memory()
-            return self._begin_anew(memory={**memory, "entries_off": memory["entries_off"] or unknown})
+            return self._begin_anew(memory=_until_looked(self.engine.memory(), unknown))
         if self.engine.flat and (changed or session.events > LONG_SESSION):
             say(f"session {session.id} is flat and ends here; a new one begins", quiet=self.quiet)
             return self._begin_anew(memory=self.engine.memory())
@@ -100,6 +128,44 @@ class Recovery:
         say(f"resumed session {session.id}: {session.events} events replayed", quiet=self.quiet)
         return replayed.last_open
 
+    def _begin_after_damage(self, aside: Aside, *, memory: dict[str, Any] | None = None) -> dict[str, int]:
+        """Begin in a new journal, with what the limits had come to as far as `memory` or the old file tells it.
+
+        Money that lives in this process (a replay) begins anew with it: there is nothing to look after.
+        """
+        venue = self.venue
+        with suppress(OSError):  # its books are numbered by the old journal's sessions
+            books = data_folder() / FOLDER
+            books.rename(books.with_name(f"{FOLDER}.{aside.path.name.split('.', 2)[-1]}"))
+        place = f"{aside.why}: it is set aside as {aside.path.name}, and a new journal begins"
+        self.believed = not venue.resume
+        if not venue.resume:
+            self._own_alert(Alert("warning", place))
+            memory = None
+        else:
+            engine = self.new_engine(venue.in_wall_time(self.config))
+            known = "as the old one last told them"
+            if memory is None and (found := salvage(aside.path, venue.name, venue.account)) is not None:
+                try:
+                    engine.remember(found)
+                    memory = engine.memory()
+                except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError):
+                    engine = self.new_engine(venue.in_wall_time(self.config))
+            if memory is None:
+                memory, known = engine.memory(), "unknown"
+            unknown = "the journal was damaged, the limits may have come further: start entries when you have looked"
+            memory = _until_looked(memory, unknown)
+            self._own_alert(
+                Alert(
+                    "critical",
+                    f"{place}; what the exchange holds is guarded, the limits are {known}, "
+                    "and entries stay off until you start them on the dashboard",
+                )
+            )
+        self.engine = self.new_engine(venue.in_wall_time(self.config))
+        self._open_ledger(self._open_session(memory=memory))
+        return {}
+
     async def look_first(self) -> tuple[int, SessionStarted | None]:
         """Look at the account before anything is prepared, if something is open there or may be.
 
@@ -112,17 +178,23 @@ class Recovery:
         """
         if not self.venue.resume:
             return 0, None
-        if self.believed and self.engine.flat and not await self.gateway.positions(self.symbols):
-            return 0, None
+        read = self.gateway
+        if self.believed and self.engine.flat:
+            if not await self.patiently("positions", lambda: read.positions(self.symbols)):
+                return 0, None
+            self.believed = False  # something is open that the journal does not know
         assert self.executor is not None
         self.limits.hold_entries()
         now, session = self.venue.clock.now_ms(), None
         instruments = tuple(self.instruments[symbol] for symbol in self.symbols if symbol in self.instruments)
         if len(instruments) < len(self.symbols):
-            session = await self.gateway.load_session(self.symbols, venue=self.venue.name)
+            session = await self.patiently(
+                "instruments", lambda: read.load_session(self.symbols, venue=self.venue.name)
+            )
             instruments = session.instruments
-        self.gateway.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
-        snapshot = await self.gateway.snapshot(self.symbols, self.executor.since_ms)
+        read.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
+        since_ms = self.executor.since_ms
+        snapshot = await self.patiently("account", lambda: read.snapshot(self.symbols, since_ms))
         self.loop.handle(SessionStarted(now, self.venue.name, snapshot.wallet, instruments))
         self.loop.handle(FeedLost(now, STARTING, "the start is not complete"))
         self.loop.handle(snapshot)
@@ -131,13 +203,38 @@ class Recovery:
                 self._perform(intent, now)
         return now, session
 
+    async def patiently(self, what: str, read: Callable[[], Awaitable[T]]) -> T:
+        """Return what `read` gives, tried again for as long as it takes when something may be open.
+
+        The stops on the exchange stay meanwhile, and what the account tells is acted on where the queue runs already. With
+        nothing open the start may end: the person reads why.
+        """
+        tries = 0
+        while True:
+            try:
+                return await read()
+            except Exception as error:
+                if not self.venue.resume or (self.believed and self.engine.flat and not self.left_open):
+                    raise
+                pause = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
+                if not isinstance(error, BotError):
+                    log.error(f"{what} failed", exc_info=error)
+                if tries & (tries + 1) == 0:
+                    text = f"the start waits, {what} cannot be had ({error or type(error).__name__}): stops on the exchange stay"
+                    self._own_alert(Alert("critical", f"{text}, trying again every {pause:.0f} s"))
+            tries += 1
+            await asyncio.sleep(pause)
+            if self._pump is not None:
+                self._perform(RequestSnapshot("start"), self.venue.clock.now_ms())
+
     async def load_history(self) -> dict[str, int]:
         """Feed the closed bars that warm the indicators up; return the last one of each symbol."""
         step = interval_ms(BASE)
         start = self.venue.clock.now_ms() - self.config.data.history_bars * step
         found: list[Kline] = []
         for symbol in self.symbols:
-            found += await self.gateway.klines(symbol, BASE, max(start - start % step, 0))
+            since = max(start - start % step, 0)
+            found += await self.patiently("history", partial(self.gateway.klines, symbol, BASE, since))
         order = {symbol: i for i, symbol in enumerate((*self.symbols[1:], self.symbols[0]))}
         found.sort(key=lambda bar: (bar.open_ms, order[bar.symbol]))
         last_open: dict[str, int] = {}
@@ -150,17 +247,17 @@ class Recovery:
 
     async def prepare(self) -> None:
         """Set position mode, margin and leverage as far as the exchange lets us."""
-        prepared = await self.gateway.prepare(self.symbols, self.engine.limits.leverage)
+        leverage = self.engine.limits.leverage
+        prepared = await self.patiently("preparation", lambda: self.gateway.prepare(self.symbols, leverage))
         for warning in prepared.warnings:
             log.warning(warning)
-        for symbol, leverage in prepared.leverage.items():
-            self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, leverage))
-        for symbol in tuple(
-            self.engine.liquidation.crossed
-        ):  # it is isolated now: the start would have ended otherwise
+        for symbol, holds in prepared.leverage.items():
+            self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, holds))
+        # They are isolated now: the start would have ended otherwise.
+        for symbol in tuple(self.engine.liquidation.crossed):
             self.loop.handle(MarginTypeSet(self.venue.clock.now_ms(), symbol, isolated=True))
 
-    def _open_session(self) -> Session:
+    def _open_session(self, *, memory: dict[str, Any] | None = None) -> Session:
         venue = self.venue
         self.session = self.journal.open_session(
             venue.name,
@@ -168,6 +265,7 @@ class Recovery:
             resume=venue.resume,
             at_ms=venue.clock.now_ms(),
             config=settings_text(self.config, venue),
+            memory=memory,
         )
         self._use(self.engine)
         return self.session
@@ -175,9 +273,14 @@ class Recovery:
     def _open_ledger(self, session: Session) -> None:
         if self.ledger is not None:
             self.ledger.close()
-        self.ledger = Ledger(
-            self.config, folder=data_folder() / FOLDER, session=session.id, model=model_for(self.config)
-        )
+        model = model_for(self.config)
+        try:
+            self.ledger = Ledger(self.config, folder=data_folder() / FOLDER, session=session.id, model=model)
+        except (BotError, OSError) as error:  # a start with something open must not end here
+            if not self.venue.resume:
+                raise
+            self._own_alert(Alert("warning", f"the repaint ledger is kept in memory only: {error}"))
+            self.ledger = Ledger(self.config, model=model)
 
     def _use(self, engine: Engine) -> None:
         """Let this engine be the bot's, with what the session before it left."""

@@ -3,6 +3,9 @@
 Start-up and recovery are one path: open the journal session, replay what it holds, feed the klines that it lacks, open the
 streams (their events wait in the queue), compare with the exchange's snapshot, and only then handle what waited. After a
 restart with something open the account is looked at before all that, once more than otherwise.
+
+No exception ends the process while it may hold a position: see `supervision`. What ends it is a request to stop, the end of a
+replay, or a journal that stays unwritable; its last sentence is read back from the exchange.
 """
 
 import asyncio
@@ -16,17 +19,20 @@ from typing import Any, cast
 import structlog
 
 from bot.app.connection import Addresses, Connection
-from bot.app.flatten import Standing, flatten_venue
+from bot.app.flatten import Standing, flatten_venue, standing
 from bot.app.halt import Halt
+from bot.app.journal_watch import JOURNAL, PATIENCE_S, WAIT_MS, JournalWatch
 from bot.app.leave import shelter
 from bot.app.loop import Loop
 from bot.app.measures import Measures
+from bot.app.opening import open_journal, reach, when_free
 from bot.app.options import RunOptions
 from bot.app.recovery import Recovery
 from bot.app.setup import compile_kernels, configure_logging, interrupted
 from bot.app.showing import Showing
+from bot.app.supervision import Supervision
 from bot.app.upkeep import Upkeep, upkeep_of
-from bot.app.venues import VENUES, Venue, preflight
+from bot.app.venues import Venue, preflight
 from bot.config import Config
 from bot.core.errors import BotError, InvariantError, WireError
 from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored
@@ -43,6 +49,7 @@ from bot.execution.limits import Limits
 from bot.execution.stamps import Decisions
 from bot.execution.streams import Streams
 from bot.execution.tasks import Tasks
+from bot.execution.wire import is_exit
 from bot.jobs import Repeat
 from bot.journal import Journal, Session
 from bot.market.events_calendar import load_calendar
@@ -59,6 +66,7 @@ from bot.report.terminal import Terminal
 
 log = structlog.get_logger("bot")
 REST = "rest"  # what is lost while the exchange wants no requests
+LAST_LOOK_S = 5.0  # for reading back what is left at the end
 CLOCK_READINGS = 5  # of the exchange's clock, for a good median
 SESSIONS_KEPT = 5  # replays whose event streams stay in the journal
 
@@ -70,9 +78,9 @@ async def run_bot(config: Config, options: RunOptions) -> int:
     configure_logging(options.log_format, quiet=quiet, debug=options.debug, folder=logs)
     preflight(config, options.venue)
     async with AsyncExitStack() as stack:
-        journal = stack.enter_context(Journal(data_folder() / "bot.db", sync=config.journal.sync))
+        journal = stack.enter_context(await open_journal(data_folder() / "bot.db", sync=config.journal.sync))
         compile_kernels(config, quiet=quiet)
-        venue = await VENUES[options.venue](config, options, stack)
+        venue = await reach(config, options, journal, stack)
         bot = Bot(config, options, venue, journal)
         stack.push_async_callback(bot.close)
         await bot.start()
@@ -95,7 +103,10 @@ class Bot(Showing, Recovery):
         self.engine = self.new_engine(venue.in_wall_time(config))
         self.measures = Measures()
         self.decisions = Decisions(self._decided)
-        self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self._failed)
+        self.supervision = Supervision(
+            emit=lambda event: self.loop.emit(event), tell=self._own_alert, now_ms=venue.clock.now_ms
+        )
+        self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self.supervision.task_failed)
         self.limits = Limits(self.tasks)
         self.client = LocalClient(
             venue.credentials.api_key,
@@ -116,7 +127,8 @@ class Bot(Showing, Recovery):
         self.streams: Streams | None = None
         self.session: Session | None = None
         self.instruments: dict[str, Instrument] = {}
-        self.believed = True
+        self.believed, self.left_open = True, False
+        self.left = ""  # what the exchange held at the end
         self.failure: BaseException | None = None
         self.stopped = asyncio.Event()
         self.loop = Loop(
@@ -128,6 +140,17 @@ class Bot(Showing, Recovery):
             told=self._log_alert,
             activity=venue.activity,
             halt=self._broken,
+            failed=lambda name, error, rests: self.supervision.failed(name, error, rests=rests),
+        )
+        replay = venue.name == "sim"  # its market waits for the journal, and its money is gone with the process
+        self.journal_watch = JournalWatch(
+            journal,
+            emit=self.loop.emit,
+            tell=self._own_alert,
+            now_ms=venue.clock.now_ms,
+            give_up=self._give_up,
+            patience_s=0.0 if replay else PATIENCE_S,
+            wait_ms=5_000 if replay else WAIT_MS,
         )
         self.halt = Halt(self.tasks, close=self._close_everything, tell=self._own_alert)
         self.loop.on_spell = self.measures.take
@@ -149,8 +172,10 @@ class Bot(Showing, Recovery):
         With something open, what guards it comes first (`Recovery.look_first`); entries wait for the end of this. Otherwise
         nothing of the streams is handled before `run`.
         """
-        await self.gateway.synchronise(samples=1 if self.venue.resume else CLOCK_READINGS)
-        last_open = self.take_up_session()
+        asyncio.get_running_loop().set_exception_handler(self.supervision.catch)
+        self.left_open = self.venue.resume and self.journal.left_open(self.venue.name)
+        await self._read_clock(1 if self.venue.resume else CLOCK_READINGS)
+        last_open = await when_free(self.take_up_session)
         executor = self.executor = Executor(
             self.gateway,
             self.tasks,
@@ -160,17 +185,39 @@ class Bot(Showing, Recovery):
             on_snapshot=self._audit,
             since_ms=max(self.loop.last_ms - SNAPSHOT_OVERLAP_MS, 0) or None,
         )
-        looked_ms, session = await self.look_first()
+        looked_ms, read = await self.look_first()
         if looked_ms:
-            self._pump = asyncio.create_task(self.loop.run(), name="loop")
+            self._pump = self.supervision.keep("queue", self.loop.run)
         if self.venue.resume:
-            await self.gateway.synchronise(samples=CLOCK_READINGS)
-        session = session or await self.gateway.load_session(self.symbols, venue=self.venue.name)
+            await self._read_clock(CLOCK_READINGS)
+        session = read
+        if session is None:
+            session = await self.patiently(
+                "instruments", lambda: self.gateway.load_session(self.symbols, venue=self.venue.name)
+            )
         if not looked_ms:
             self.loop.handle(session)
         await self.prepare()
         last_open = last_open or await self.load_history()
-        self.streams = Streams(
+        # Bars that were missed while away wait in the queue, behind the snapshot.
+        await self.patiently("streams", lambda: self._open_streams(last_open))
+        since_ms = executor.since_ms
+        snapshot = await self.patiently("account", lambda: self.gateway.snapshot(self.symbols, since_ms))
+        if looked_ms:
+            self.loop.handle(
+                replace(session, at_ms=looked_ms)
+            )  # the session began when the account was first looked at
+            self._tell_losses()
+        self.loop.handle(snapshot)
+        for intent in self.engine.resume():
+            self._perform(intent, self.venue.clock.now_ms())
+        self.limits.release_entries()
+
+    async def _read_clock(self, samples: int) -> None:
+        await self.patiently("clock", lambda: self.gateway.synchronise(samples=samples))
+
+    async def _open_streams(self, last_open: dict[str, int]) -> None:
+        streams = Streams(
             self.sockets,
             self.gateway,
             self.symbols,
@@ -182,17 +229,12 @@ class Bot(Showing, Recovery):
             on_error=self._unreadable,
             decisions=self.decisions,
         )
-        await self.streams.start()  # bars that were missed while away wait in the queue, behind the snapshot
-        snapshot = await self.gateway.snapshot(self.symbols, executor.since_ms)
-        if looked_ms:
-            self.loop.handle(
-                replace(session, at_ms=looked_ms)
-            )  # the session began when the account was first looked at
-            self._tell_losses()
-        self.loop.handle(snapshot)
-        for intent in self.engine.resume():
-            self._perform(intent, self.venue.clock.now_ms())
-        self.limits.release_entries()
+        try:
+            await streams.start()
+        except BaseException:
+            await streams.close()
+            raise
+        self.streams = streams
 
     def _tell_losses(self) -> None:
         """Tell the engine what is lost now: it forgets that at the beginning of a session."""
@@ -201,17 +243,26 @@ class Bot(Showing, Recovery):
             self.loop.handle(FeedLost(now, name, "lost while starting"))
         if self.limits.paused:
             self.loop.handle(FeedLost(now, REST, "the exchange asked for a pause"))
+        if self.journal_watch.reason:
+            self.loop.handle(FeedLost(now, JOURNAL, self.journal_watch.reason))
+        for name, reason in self.supervision.resting.items():
+            self.loop.handle(FeedLost(now, f"task: {name}", reason))
 
     # Run ---------------------------------------------------------------------------------------------------------------
 
     async def run(self, stack: AsyncExitStack) -> int:
         """Handle events until the replay ends or the process is asked to stop; return the exit code."""
         await self._open_views(stack)
-        self._start_jobs()
+        try:
+            self._start_jobs()
+        except BotError as error:
+            if self.engine.flat:
+                raise
+            self.supervision.failed("timetable", error)
         # What was loaded stays: without it in view the collector's pauses are short.
         gc.collect()
         gc.freeze()
-        pump = self._pump = self._pump or asyncio.create_task(self.loop.run(), name="loop")
+        pump = self._pump = self._pump or self.supervision.keep("queue", self.loop.run)
         asked = asyncio.create_task(interrupted(), name="signals")
         broken = asyncio.create_task(self.stopped.wait(), name="failure")
         self.venue.start()
@@ -229,7 +280,6 @@ class Bot(Showing, Recovery):
         self.loop.stop()
         await asyncio.wait([pump], timeout=5)
         if pump.done() and not pump.cancelled():
-            # A journal that cannot be written is told as any failure is.
             self.failure = self.failure or pump.exception()
         tasks = (pump, asked, broken, over)
         for task in tasks:
@@ -241,8 +291,14 @@ class Bot(Showing, Recovery):
             if isinstance(result, Exception):
                 raise result
         if self.failure is not None:
-            raise BotError(f"stopped: {type(self.failure).__name__}: {self.failure}; positions keep their stops")
+            raise BotError(f"stopped: {self.ending()}")
         return 0 if ended else results[1] if isinstance(results[1], int) else 1
+
+    def ending(self) -> str:
+        """Return why the bot stops, and what the exchange held then."""
+        failure = self.failure
+        why = str(failure) if isinstance(failure, BotError) else f"{type(failure).__name__}: {failure}"
+        return f"{why}; {self.left}" if self.left else why
 
     async def _over(self) -> None:
         """Wait for the end of the replay; for ever at a venue that has none."""
@@ -288,20 +344,13 @@ class Bot(Showing, Recovery):
         assert self.session is not None
         assert self.ledger is not None
         await self._close_terminal()
-        self._told_miss(self.ledger.finish())
-        if not self.venue.resume:
-            self.journal.end_session(self.venue.clock.now_ms())
-            self.journal.forget(venue=self.venue.name, keep=SESSIONS_KEPT)
-            old = [s["id"] for s in self.journal.sessions() if s["venue"] == self.venue.name][:-SESSIONS_KEPT]
-            forget(data_folder() / FOLDER, old)
-        self.journal.commit()
-        held = {b.symbol: b.side.sign * b.held for b in self.engine.portfolio.brackets() if b.held}
-        if held and self.venue.resume:
-            say(
-                f"still open at {self.venue.name}: {positions(held.items())}; their stops rest on the exchange. "
-                f"`run` takes them up again, `flatten --venue {self.venue.name}` closes them",
-                quiet=False,
-            )
+        with self.supervision.guarded("repaint ledger", rests=False):
+            self._told_miss(self.ledger.finish())
+        with self.supervision.guarded("journal", rests=False):
+            self._end_session()
+        if self.venue.resume:
+            self.left = await self._left_behind()
+            say(self.left, quiet=False)
         if not (self.options.once and ended):
             return
         report = self.report()
@@ -310,6 +359,36 @@ class Bot(Showing, Recovery):
             return
         console(file=sys.stdout).print(render(report))
 
+    def _end_session(self) -> None:
+        """End the session of money that ends with the process; leave that of an account open."""
+        if not self.venue.resume:
+            self.journal.end_session(self.venue.clock.now_ms())
+            self.journal.forget(venue=self.venue.name, keep=SESSIONS_KEPT)
+            old = [s["id"] for s in self.journal.sessions() if s["venue"] == self.venue.name][:-SESSIONS_KEPT]
+            forget(data_folder() / FOLDER, old)
+        self.journal.commit()
+
+    async def _left_behind(self) -> str:
+        """Read back what the exchange holds, for the last sentence; our own book speaks only when it cannot be read."""
+        name = self.venue.name
+        again = f"`run` takes it up again, `flatten --venue {name}` closes it"
+        try:
+            async with asyncio.timeout(LAST_LOOK_S):
+                found = await standing(self._line(), self.symbols)
+        except Exception as error:
+            held = {b.symbol: b.side.sign * b.held for b in self.engine.portfolio.brackets() if b.held}
+            book = positions(held.items()) or "nothing"
+            why = str(error) or f"no answer within {LAST_LOOK_S:.0f} s"
+            return f"{name} cannot be read at the end ({why}); by the bot's own book it holds {book}: {again}"
+        if found.flat:
+            return f"{name} is flat: no position, no order"
+        if not found.positions:
+            return f"{name} has no position; {len(found.orders)} orders rest there: {again}"
+        held_there = positions((p.symbol, p.qty) for p in found.positions)
+        bare = {p.symbol for p in found.positions} - {o.symbol for o in found.orders if o.algo}
+        stops = f"{', '.join(sorted(bare))} has NO stop" if bare else "stops rest on the exchange"
+        return f"still open at {name}: {held_there}; {stops}. {again}"
+
     async def close(self) -> None:
         """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""
         for job in self._jobs:
@@ -317,16 +396,21 @@ class Bot(Showing, Recovery):
         if self._pump is not None and not self._pump.done():
             self._pump.cancel()
             await asyncio.wait([self._pump])
-        if self.upkeep is not None:
-            await self.upkeep.close()
-        if self.streams is not None:
-            await self.streams.close()
-        if self.executor is not None:
-            self.executor.close()
-        if self.ledger is not None:
-            self.ledger.close()
+        self.journal_watch.close()
+        with self.supervision.guarded("closing", rests=False):
+            if self.upkeep is not None:
+                await self.upkeep.close()
+        with self.supervision.guarded("closing", rests=False):
+            if self.streams is not None:
+                await self.streams.close()
+        with self.supervision.guarded("closing", rests=False):
+            if self.executor is not None:
+                self.executor.close()
+            if self.ledger is not None:
+                self.ledger.close()
         await self.tasks.close()
         await self.client.close_connection()
+        self.supervision.close()
 
     # Doors -------------------------------------------------------------------------------------------------------------
 
@@ -336,10 +420,17 @@ class Bot(Showing, Recovery):
     def _perform(self, intent: Any, at_ms: int) -> None:
         assert self.executor is not None
         if isinstance(intent, PlaceOrder):
+            if self.journal_watch.reason and not is_exit(intent):
+                self.executor.not_performed(intent, self.journal_watch.reason)
+                return
             parts = parse(intent.client_id)
             if parts is not None and parts.role == "en" and parts.attempt == 1:
                 self.decisions.expect(intent.client_id, intent.symbol, (parts.sequence - 1) * BASE_MS)
-        self.executor.perform(intent, at_ms=at_ms)
+        try:
+            self.executor.perform(intent, at_ms=at_ms)
+        except Exception as error:  # our own bug; nothing has been sent, and the engine must not wait for it
+            self.supervision.failed(f"performing {type(intent).__name__}", error)
+            self.executor.not_performed(intent, f"{type(error).__name__}: {error}")
 
     def _from_streams(self, event: Any) -> None:
         assert self.executor is not None
@@ -363,8 +454,9 @@ class Bot(Showing, Recovery):
         self.journal.measure("decision_ms", ms, at_ms=self.venue.clock.now_ms())
 
     def _audit(self, snapshot: AccountSnapshot) -> None:
-        if self.streams is not None:
-            self.streams.audit(snapshot)
+        with self.supervision.guarded("comparing the account"):
+            if self.streams is not None:
+                self.streams.audit(snapshot)
 
     def _paused(self, reason: str) -> None:
         """Stop entries while the exchange wants no requests, and say so."""
@@ -383,9 +475,9 @@ class Bot(Showing, Recovery):
             self.executor.close()
         self.halt.start(error)
 
-    async def _close_everything(self) -> Standing:
+    def _line(self) -> Connection:
         venue = self.venue
-        line = Connection(
+        return Connection(
             venue.name,
             Addresses(venue.rest_url, venue.stream_url),
             cast(WallClock, venue.clock),
@@ -395,7 +487,9 @@ class Bot(Showing, Recovery):
             self.gateway,
             self.sockets,
         )
-        return await flatten_venue(self.config, line, lambda text: log.warning("halted", step=text))
+
+    async def _close_everything(self) -> Standing:
+        return await flatten_venue(self.config, self._line(), lambda text: log.warning("halted", step=text))
 
     def _cross_check(self, bar: Kline) -> None:
         self.loop.cross_check(bar)
@@ -404,6 +498,7 @@ class Bot(Showing, Recovery):
         """Report a kind of frame that is refused: it counts for nothing, and trading goes on."""
         self._own_alert(Alert("warning", str(error)))
 
-    def _failed(self, error: BaseException) -> None:
+    def _give_up(self, error: BotError) -> None:
+        """Leave: the journal cannot be written, and that cannot be cured."""
         self.failure = error
         self.stopped.set()

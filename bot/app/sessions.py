@@ -4,7 +4,8 @@ The engine is a pure function of its events and settings. A session is therefore
 with, and every order that comes out must be the one on record. When settings or program have changed, the open trade of an
 unfinished session is managed to its end with the old settings; flat, a new session begins with the new ones. When the
 replay contradicts the record, nothing of it is believed: a new session begins, and what the exchange holds is guarded like any
-position that no trade explains.
+position that no trade explains. When the record cannot be read (or its settings cannot), the journal is set aside and
+the same is done with a new one.
 """
 
 from collections.abc import Callable
@@ -16,11 +17,11 @@ from pydantic import ValidationError
 
 from bot.app.venues import Venue
 from bot.config import Config
-from bot.core.errors import BotError, InvariantError
+from bot.core.errors import InvariantError
 from bot.core.events import KlineClosed
 from bot.core.intents import PlaceOrder
 from bot.engine import Engine
-from bot.journal import Journal, Session
+from bot.journal import Damaged, Journal, Session
 
 LONG_SESSION: Final = 400_000  # events after which a flat session is not replayed again but ended
 
@@ -32,6 +33,7 @@ class Replayed:
     last_open: dict[str, int] = field(default_factory=dict)  # open time of each symbol's newest bar
     last_ms: int = 0
     fault: str = ""  # why its state cannot be believed
+    damaged: bool = False  # whether it is because the journal cannot be read
 
 
 def settings_text(config: Config, venue: Venue) -> str:
@@ -44,7 +46,7 @@ def engine_settings(session: Session, config: Config, venue: Venue) -> Config:
 
     Raises
     ------
-    BotError
+    Damaged
         This version cannot read them.
     """
     if session.config is None:
@@ -53,11 +55,8 @@ def engine_settings(session: Session, config: Config, venue: Venue) -> Config:
         stored = orjson.loads(session.config)
         begun_with = Config.model_validate_json(orjson.dumps(stored["config"]))
         return replace(venue, speed=float(stored["speed"])).in_wall_time(begun_with)
-    except (ValidationError, KeyError, ValueError):
-        raise BotError(
-            f"session {session.id} was begun with settings that this version does not know: run the version that began it, "
-            "or close its trade with `flatten` first"
-        ) from None
+    except (ValidationError, KeyError, ValueError, TypeError):
+        raise Damaged(f"session {session.id} was begun with settings that this version does not know") from None
 
 
 def same_settings(session: Session, config: Config) -> bool:
@@ -66,23 +65,33 @@ def same_settings(session: Session, config: Config) -> bool:
         return True
     try:
         return bool(orjson.loads(session.config)["config"] == config.model_dump(mode="json"))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return False
 
 
 def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callable[[KlineClosed], None]) -> Replayed:
     """Let a fresh engine handle what the journal holds of a session, and compare its orders with those on record."""
-    sent = {i.client_id: i for _, i in journal.intents(session.id) if isinstance(i, PlaceOrder)}
     result = Replayed()
+    try:
+        _compare(journal, session, engine, result, on_bar=on_bar)
+    except Damaged as error:
+        result.fault, result.damaged = str(error), True
+    return result
+
+
+def _compare(
+    journal: Journal, session: Session, engine: Engine, result: Replayed, *, on_bar: Callable[[KlineClosed], None]
+) -> None:
+    sent = {i.client_id: i for _, i in journal.intents(session.id) if isinstance(i, PlaceOrder)}
     for seq, event in journal.events(session.id):
         try:
             outputs = engine.handle(event)
         except InvariantError as error:
             result.fault = f"event {seq} breaks a rule: {error}"
-            return result
+            return
         except Exception as error:  # else the same event would end every start before the account has been looked at
             result.fault = f"event {seq} cannot be handled: {type(error).__name__}: {error}"
-            return result
+            return
         result.last_ms = max(result.last_ms, event.at_ms)
         if isinstance(event, KlineClosed) and not event.early:
             result.last_open[event.kline.symbol] = event.kline.open_ms
@@ -90,7 +99,6 @@ def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callab
         for output in outputs:
             if isinstance(output, PlaceOrder) and sent.pop(output.client_id, None) != output:
                 result.fault = f"event {seq} leads to order {output.client_id}, which is not on record like this"
-                return result
+                return
     if sent:
         result.fault = f"order {next(iter(sent))} is on record, and nothing leads to it"
-    return result

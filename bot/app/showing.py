@@ -14,9 +14,11 @@ from bot.app.halt import Halt
 from bot.app.loop import Loop
 from bot.app.measures import Measures
 from bot.app.options import RunOptions
+from bot.app.supervision import Supervision
 from bot.app.upkeep import Upkeep
 from bot.app.venues import Venue
 from bot.config import Config
+from bot.core.errors import BotError
 from bot.core.events import KlineClosed
 from bot.core.intents import Alert
 from bot.core.records import Decision, TradeRecord
@@ -53,6 +55,7 @@ class Showing:
     halt: Halt
     limits: Limits
     measures: Measures
+    supervision: Supervision
     compared: Compared
     executor: Executor | None
     streams: Streams | None
@@ -66,36 +69,54 @@ class Showing:
 
     async def _open_views(self, stack: AsyncExitStack) -> None:
         if self.options.dashboard:
-            token = secrets.token_urlsafe(24)
-            page = Dashboard(
-                self.hub,
-                host=self.config.dashboard.host,
-                port=self.options.port,
-                token=token,
-                snapshot=self.snapshot,
-                trades=self._last_trades,
-                command=self._command,
-                live=self.live,
-                allowed_hosts=self.config.dashboard.allowed_hosts,
-            )
-            assert self.session is not None
-            page.add_equity(self.journal.equity(self.session.id))
-            port = await page.start()
-            stack.push_async_callback(page.close)
-            host = self.config.dashboard.host
-            write_run_file(data_folder(), port=port, venue=self.venue.name, token=token, host=host)
-            stack.callback(remove_run_file, data_folder())
-            place = f"http://{netloc(host, port)}"
-            # Only a person at a terminal is shown the token; what is piped or kept by a service manager names its file.
-            shown = f"{place}/#token={token}" if sys.stderr.isatty() else f"the token is in {data_folder() / 'token'}"
-            say(f"dashboard: {place} (commands: {shown})", quiet=self.quiet)
-            if (warning := exposure(host, self.config.dashboard.allowed_hosts)) is not None:
-                say(f"warning: {warning}")
+            try:
+                await self._open_page(stack)
+            except (BotError, OSError) as error:
+                if self.engine.flat:
+                    raise
+                # A trade is open: it goes on without the page, which is opened as soon as it can be.
+                self.supervision.failed("dashboard", error, rests=False)
+                opening = self.supervision.keep("dashboard", lambda: self._open_page(stack), rests=False)
+                stack.callback(opening.cancel)
         if self.options.json or self.options.quiet:
             return
-        self.terminal = Terminal(self.hub, snapshot=self.snapshot)
-        self._view = asyncio.create_task(self.terminal.run(), name="terminal")
+        self._view = self.supervision.keep("terminal", self._run_terminal, rests=False)
         stack.push_async_callback(self._close_terminal)
+
+    async def _open_page(self, stack: AsyncExitStack) -> None:
+        token = secrets.token_urlsafe(24)
+        page = Dashboard(
+            self.hub,
+            host=self.config.dashboard.host,
+            port=self.options.port,
+            token=token,
+            snapshot=self.snapshot,
+            trades=self._last_trades,
+            command=self._command,
+            live=self.live,
+            allowed_hosts=self.config.dashboard.allowed_hosts,
+        )
+        assert self.session is not None
+        page.add_equity(self.journal.equity(self.session.id))
+        port = await page.start()
+        host = self.config.dashboard.host
+        try:
+            write_run_file(data_folder(), port=port, venue=self.venue.name, token=token, host=host)
+        except OSError:
+            await page.close()
+            raise
+        stack.push_async_callback(page.close)
+        stack.callback(remove_run_file, data_folder())
+        place = f"http://{netloc(host, port)}"
+        # Only a person at a terminal is shown the token; what is piped or kept by a service manager names its file.
+        shown = f"{place}/#token={token}" if sys.stderr.isatty() else f"the token is in {data_folder() / 'token'}"
+        say(f"dashboard: {place} (commands: {shown})", quiet=self.quiet)
+        if (warning := exposure(host, self.config.dashboard.allowed_hosts)) is not None:
+            say(f"warning: {warning}")
+
+    async def _run_terminal(self) -> None:
+        self.terminal = Terminal(self.hub, snapshot=self.snapshot)
+        await self.terminal.run()
 
     async def _close_terminal(self) -> None:
         if self.terminal is not None and self._view is not None:
@@ -122,12 +143,13 @@ class Showing:
 
     def _bar(self, event: KlineClosed) -> None:
         """Let chart and ledger take a bar that the engine has handled, with the row that it saw."""
-        assert self.ledger is not None
         bar = event.kline
         series = self.engine.known.series.get(bar.symbol)
         row = series.row if series is not None and series.last_open_ms == bar.open_ms else None
         values = getattr(row, "values", None)
-        self.live.take(event, values)
+        with self.supervision.guarded("chart", rests=False):
+            self.live.take(event, values)
+        assert self.ledger is not None
         self.ledger.take(event, values)
         if bar.symbol == self.symbols[0] and not event.history:
             self._told_miss(self.ledger.check())

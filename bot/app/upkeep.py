@@ -79,23 +79,29 @@ class Upkeep:
             tell=lambda text: alert(Alert("info", text)),
             common=("--profile", bot.options.profile) if bot.options.profile != "alert" else (),
         )
-        self.timetable = Timetable(config.jobs, sentinel=self._look, daily=self.daily, research=self.research.run)
+        job = bot.supervision.job
+        self.timetable = Timetable(
+            config.jobs,
+            sentinel=job("sentinel", self._look),
+            daily=job("daily report", self.daily),
+            research=job("research", self.research.run),
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin."""
         self.timetable.start()
         if self.notifier is not None:
-            self._tasks.append(asyncio.create_task(self.notifier.run(), name="notifier"))
-            self._tasks.append(asyncio.create_task(self.notifier.watch(self.bot.hub), name="alerts"))
+            notifier, keep, hub = self.notifier, self.bot.supervision.keep, self.bot.hub
+            self._tasks.append(keep("notifier", notifier.run))
+            self._tasks.append(keep("alerts", lambda: notifier.watch(hub)))
 
     async def close(self) -> None:
         """End, sending what waits for a few seconds at most."""
         self.timetable.close()
         await self.research.close()
         if self.bot.failure is not None:
-            failure = redact(f"{type(self.bot.failure).__name__}: {self.bot.failure}")
-            self._alert(Alert("critical", f"the bot stops: {failure}; positions keep their stops"))
+            self._alert(Alert("critical", f"the bot stops: {redact(self.bot.ending())}"))
         if self.notifier is not None:
             await asyncio.sleep(0)  # alerts of the last moment are offered first
             self.notifier.close()

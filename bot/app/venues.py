@@ -17,7 +17,7 @@ from bot.config import Config, VenueLive, VenuePaper, VenueTestnet
 from bot.core.activity import Activity
 from bot.core.addresses import is_loopback, require_encrypted
 from bot.core.clock import Clock
-from bot.core.errors import BotError, ConfigError, WireError
+from bot.core.errors import ConfigError, Unreachable, WireError
 from bot.core.types import REAL_VENUES
 from bot.execution.clock import DAY_MS, WallClock, machine_ms
 from bot.execution.replies import server_time
@@ -162,7 +162,7 @@ async def _speed(rest_url: str) -> float:
 
     Raises
     ------
-    BotError
+    Unreachable
         The exchange does not answer.
     """
     readings: list[tuple[float, int]] = []
@@ -174,7 +174,7 @@ async def _speed(rest_url: str) -> float:
                 async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time", allow_redirects=False) as reply:
                     readings.append((machine_ms(), server_time(await reply.json())))
     except (aiohttp.ClientError, TimeoutError, ValueError, WireError) as error:
-        raise BotError(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
+        raise Unreachable(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
     (wall, exchange), (later_wall, later_exchange) = readings
     if abs(exchange - wall) < DAY_MS:
         return 1.0

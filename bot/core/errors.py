@@ -31,5 +31,9 @@ class Contradiction(WireError):
     """The exchange's message contradicts what was sent or what it said before: that message is not believed."""
 
 
+class Unreachable(BotError):
+    """The exchange does not answer: with something open there it is tried again."""
+
+
 class InvariantError(BotError):
     """Our own bug: halt, and flatten by rule."""

@@ -144,7 +144,9 @@ class Bars:
         while last is not None:
             try:
                 return await self._read(symbol, self.interval, last + self.step_ms)
-            except ReadFailed as error:
+            except Exception as error:  # until it is read, entries rest and later bars wait
+                if not isinstance(error, ReadFailed):
+                    self._tasks.report("missing bars", error)
                 log.warning("missing bars not read, again in %s s: %s", RETRY_MS // 1000, error)
                 await self._tasks.sleep(RETRY_MS)
         return []

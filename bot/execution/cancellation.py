@@ -48,6 +48,9 @@ class Cancellation:
     async def _until_known(self, intent: CancelOrder) -> None:
         try:
             await self._cancel(intent)
+        except Exception as error:  # its outcome is as unknown as that of a cancel without a reply
+            self._emit(self._cancel_rejected(intent, 0, f"the cancel failed: {type(error).__name__}: {error}"))
+            raise
         finally:
             del self._pauses[intent.client_id, intent.algo]
 

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from bot.core.clock import Cancellable
 from bot.core.errors import BotError
-from bot.core.events import AccountSnapshot, Event, LeverageSet, OrderUpdate, TimerFired
+from bot.core.events import AccountSnapshot, CancelRejected, Event, LeverageSet, OrderUpdate, TimerFired
 from bot.core.intents import (
     Alert,
     CancelOrder,
@@ -34,6 +34,7 @@ from bot.execution.tasks import Tasks
 log = logging.getLogger(__name__)
 
 SNAPSHOT_OVERLAP_MS = 60_000
+REFUSAL_MS = 100  # until what could not be performed is answered
 SNAPSHOT_PAUSES_MS = (1_000, 2_000, 5_000, 10_000)  # while the account cannot be read
 
 
@@ -112,6 +113,19 @@ class Executor:
             case _:
                 assert_never(intent)
 
+    def not_performed(self, intent: Intent, reason: str) -> None:
+        """Answer an intent that nothing was done for, a little later: whoever asks again at once must not hold up the rest."""
+
+        def answer() -> None:
+            now = self.tasks.clock.now_ms()
+            if isinstance(intent, PlaceOrder):
+                self.submission.refuse(intent, reason)
+            elif isinstance(intent, CancelOrder):
+                self._emit(CancelRejected(now, intent.client_id, intent.symbol, 0, f"not sent: {reason}"))
+
+        if isinstance(intent, PlaceOrder | CancelOrder):
+            self.tasks.clock.call_later(REFUSAL_MS, answer)
+
     def observe(self, event: Event) -> None:
         """Hear an event of the user stream: it may end the search for an order whose outcome was unknown."""
         if isinstance(event, OrderUpdate) and event.status is not OrderStatus.UNKNOWN:
@@ -179,8 +193,12 @@ class Executor:
                 income_since_ms, self._income_since_ms = self._income_since_ms, 0
                 try:
                     snapshot = await self.gateway.snapshot(self.symbols, self.since_ms, income_since_ms=income_since_ms)
-                except BotError as error:
+                except Exception as error:
                     self._income_since_ms = self._income_since_ms or income_since_ms
+                    if not isinstance(
+                        error, BotError
+                    ):  # no failed read but a bug: the account is read again all the same
+                        self.tasks.report("snapshot", error)
                     if not self._failures:
                         self._on_alert(Alert("warning", f"no snapshot of the account, trying on: {error}"))
                     self._snapshot_wanted = True

@@ -174,7 +174,7 @@ class Feeds:
             except WireError as error:
                 self._refuse(feed, message, error)
             except Exception as error:  # our own bug must not end the stream, whatever frame it was that showed it
-                log.exception("a frame of the %s stream could not be handled", feed.name)
+                self._tasks.report(f"{feed.name} stream", error)
                 self._refuse(feed, message, WireError(f"{type(error).__name__}: {error}"))
             finally:
                 self._tasks.activity.end()

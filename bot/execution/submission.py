@@ -107,6 +107,10 @@ class Submission:
         self.tasks.spawn(self._post(placing), name=f"send {intent.client_id}")
         self.tasks.spawn(self._follow(placing), name=f"follow {intent.client_id}")
 
+    def refuse(self, intent: PlaceOrder, reason: str) -> None:
+        """Answer an order that is not sent."""
+        self._emit(self._own_update(intent, OrderStatus.REJECTED, f"not sent: {reason}"))
+
     def look_up(self, intent: LookUp) -> None:
         """Start finding out what became of an order that nobody here waits for."""
         if intent.client_id not in self.placing and intent.client_id not in self._looking:
@@ -146,8 +150,17 @@ class Submission:
     # Sending -----------------------------------------------------------------------------------------------------------
 
     async def _post(self, placing: Placing) -> None:
-        """Send the order, again only when it certainly was not taken, and note how it ended."""
-        outcome = await self._send(placing)
+        """Send the order, again only when it certainly was not taken, and note how it ended.
+
+        Whatever is raised on the way leaves its outcome unknown: the order may be with the exchange.
+        """
+        try:
+            outcome = await self._send(placing)
+        except Exception as error:
+            placing.held = False
+            placing.outcome = Unknown(f"sending it failed: {type(error).__name__}: {error}")
+            placing.replied.set()
+            raise
         placing.outcome = outcome
         placing.replied.set()
         if placing.absent:
@@ -199,10 +212,19 @@ class Submission:
             else:
                 in_use = "the client id is in use: an earlier request was accepted"
                 await self._search(placing, outcome.reason if isinstance(outcome, Unknown) else in_use)
+        except Exception as error:
+            self._forget(placing)
+            reason = f"following it failed: {type(error).__name__}: {error}"
+            self._emit(self._own_update(intent, OrderStatus.UNKNOWN, reason))
+            self.look_up(LookUp(intent.client_id, intent.symbol, intent.side, intent.qty, placing.sent_ms, intent.algo))
+            raise
         finally:
-            placing.resolved.set()
-            if self.placing.get(intent.client_id) is placing:
-                del self.placing[intent.client_id]
+            self._forget(placing)
+
+    def _forget(self, placing: Placing) -> None:
+        placing.resolved.set()
+        if self.placing.get(placing.intent.client_id) is placing:
+            del self.placing[placing.intent.client_id]
 
     def _patience_ms(self, placing: Placing) -> int:
         if placing.held:

@@ -118,7 +118,7 @@ class Tasks:
     activity
         Shared counter of a stepped exchange; an own one that nobody reads when None.
     on_error
-        Called with an exception that ended a task: it is a bug or a broken venue, never swallowed.
+        Called with the name of a task and the exception that ended it: it is a bug or a broken venue, never swallowed.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Tasks:
         clock: Clock,
         *,
         activity: Activity | None = None,
-        on_error: Callable[[BaseException], None] | None = None,
+        on_error: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         self.clock = clock
         self.activity = activity if activity is not None else Activity()
@@ -154,15 +154,20 @@ class Tasks:
                 self.activity.end()
                 _close_unstarted(coroutine)
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("task %s failed: %s", task.get_name(), error, exc_info=error)
-                if self._on_error is not None:
-                    self._on_error(error)
+                self.report(task.get_name(), error)
 
         self.activity.begin()
         task = asyncio.get_running_loop().create_task(run(), name=name)
         self._running.add(task)
         task.add_done_callback(done)
         return task
+
+    def report(self, name: str, error: BaseException) -> None:
+        """Pass on what failed in a task, whether it ended it or not."""
+        if self._on_error is not None:
+            self._on_error(name, error)
+        else:
+            log.error("task %s failed: %s", name, error, exc_info=error)
 
     def latch(self) -> Latch:
         """Return a new latch."""

@@ -86,7 +86,7 @@ class File:
         self.aside: Aside | None = None
         self.trouble: Trouble | None = None
         self.on_trouble: Callable[[Trouble], None] | None = None  # from when on a write that fails is kept
-        self._suffix, self._sync = aside, sync
+        self._suffix, self._sync, self._wait_ms = aside, sync, OPENING_WAIT_MS
         self._lock: HeldFile | None = None
         self._db_open = False
         self._session = 0
@@ -128,12 +128,13 @@ class File:
                 raise
             self._move_aside(str(damage))
             self._db = self._connect(read_only=False)
+        self._db.execute(f"PRAGMA busy_timeout = {self._wait_ms}")
         self._db.execute(f"PRAGMA synchronous = {self._sync}")
         # Checkpoints wait for the disk: `settle` makes them, never a commit that an order waits for.
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def start_over(self, why: str) -> None:
-        """Set the file aside, because what it holds cannot be gone on with, and begin a new one.
+    def start_over(self, why: str) -> Aside:
+        """Set the file aside, because what it holds cannot be gone on with, and begin a new one; return where it is.
 
         Raises
         ------
@@ -146,15 +147,16 @@ class File:
         self._db_open, self._session, self._seq, self._unsettled = False, 0, 0, 0
         self._unwritten.clear()
         try:
-            self._move_aside(why)
+            aside = self._move_aside(why)
             self._open()
         except OSError as error:
             raise BotError(f"the journal {self.path} cannot be used: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
         self._db_open = True
+        return aside
 
-    def _move_aside(self, why: str) -> None:
+    def _move_aside(self, why: str) -> Aside:
         name, n = f"{self.path.name}.{self._suffix}", 1
         while (moved := self.path.with_name(name)).exists():
             n += 1
@@ -165,6 +167,7 @@ class File:
             if log.exists():
                 log.rename(moved.with_name(moved.name + part))
         self.aside = Aside(moved, why)
+        return self.aside
 
     def _unreadable(self, error: sqlite3.Error) -> BotError:
         """Return what a fault of SQLite means, by its code: its words alone have misled."""
@@ -279,6 +282,7 @@ class File:
 
     def wait_at_most(self, ms: int) -> None:
         """Wait so long for another program's lock from now on: nearly nothing where an event loop waits with it."""
+        self._wait_ms = ms
         self._db.execute(f"PRAGMA busy_timeout = {ms}")
 
     def _write(self, how: Callable[..., None], *what: Any) -> None:
@@ -317,12 +321,12 @@ class File:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         told = self._unreadable(error)
-        if self.on_trouble is None:
-            self._unwritten.clear()
-            raise told from error
         if self.trouble is not None:
             self.trouble.text = str(told)
             return
+        if self.on_trouble is None:
+            self._unwritten.clear()
+            raise told from error
         self.trouble = Trouble(str(told), time.monotonic())
         self.on_trouble(self.trouble)
 

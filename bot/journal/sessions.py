@@ -144,13 +144,13 @@ class Sessions(File):
             "FROM sessions s ORDER BY id"
         )
 
-    def may_hold(self, venue: str, account: str) -> bool:
-        """Whether something of an account may be open: its session's fills do not add up to nothing, or nobody can know."""
+    def left_open(self, venue: str) -> bool:
+        """Whether something may be open at a venue: the fills of an unfinished session do not cancel out, or cannot be read."""
         if self.aside is not None:
             return True
-        sql = "SELECT id FROM sessions WHERE venue = ? AND account = ? AND ended_ms IS NULL ORDER BY id DESC LIMIT 1"
         try:
-            return any(self.held(row["id"]) for row in self._rows(sql, (venue, account)))
+            rows = self._rows("SELECT id FROM sessions WHERE venue = ? AND ended_ms IS NULL", (venue,))
+            return any(self.held(row["id"]) for row in rows)
         except (DataError, ArithmeticError, ValueError):
             return True
 

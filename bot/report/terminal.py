@@ -59,6 +59,8 @@ class Terminal:
         try:
             while not self._subscription.closed:
                 await self._subscription.wait()
+                if not self._thread.is_alive():
+                    raise RuntimeError("the writer to the terminal has ended")
                 self._hand_over()
                 await asyncio.sleep(1 / FRAMES_A_SECOND if self._live else 0.02)
         finally:
