@@ -914,3 +914,15 @@ async def test_a_reply_from_the_future_has_the_exchange_s_time_asked_at_once():
 
         assert position.update_ms == now
         assert len(b.venue.sent("GET", "time")) == 3
+
+
+def test_the_first_reading_may_set_the_clock_back_and_no_later_one_does():
+    clock = WallClock()
+    ahead = clock.now_ms()
+
+    clock.synchronise(-3_600_000)
+    behind = clock.now_ms()
+    clock.synchronise(-7_200_000)
+
+    assert behind <= ahead - 3_599_000
+    assert clock.now_ms() >= behind

@@ -318,26 +318,24 @@ class Audit:
                     "not believed",
                 )
             )
-        over = [self.contradictions.pop(key).reported and key for key in list(self.contradictions) if key not in found]
-        out += [
-            Alert("warning", f"{key}: the exchange agrees with itself again; the bot goes on") for key in over if key
-        ]
+        over = [self.contradictions.pop(key) for key in list(self.contradictions) if key not in found]
+        due = []
         for key, text in found.items():
             known = self.contradictions.setdefault(key, beliefs.Contradiction(text, now))
             known.text = text
-            patience_ms = INCOME_LAG_MS if key == "wallet" and self.account_stands(now) else reconcile.AGAIN_MS
+            patience_ms = INCOME_LAG_MS if key == "wallet" and self.account_stands() else reconcile.AGAIN_MS
             if not known.reported and now - known.since_ms >= patience_ms:
                 known.reported = True
-                out.append(
-                    Alert(
-                        "critical",
-                        f"the exchange contradicts itself: {text}. Stops stay, entries rest, it is asked again",
-                    )
-                )
+                due.append(text)
+        if due:
+            text = f"the exchange contradicts itself: {'. '.join(due)}. Stops stay, entries rest, it is asked again"
+            out.append(Alert("critical", text))
+        if any(known.reported for known in over) and not any(k.reported for k in self.contradictions.values()):
+            out.append(Alert("info", "the exchange agrees with itself again; the bot goes on"))
 
     # The wallet
 
-    def account_stands(self, now: int) -> bool:
+    def account_stands(self) -> bool:
         """Whether the disputed wallet is a matter of bookings that may still come, and not of money that vanished."""
         return self.owed is None or self.account.wallet + self.owed.gap > 0
 

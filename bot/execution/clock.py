@@ -141,12 +141,13 @@ class WallClock:
 
     def synchronise(self, offset_ms: float) -> float:
         """Set the clock to machine time plus `offset_ms`; return the offset to sign requests with (0 in a replay)."""
-        was_replay = self.replay
+        first, was_replay = self._set_offset_ms is None, self.replay
         self.replay = abs(offset_ms) > DAY_MS
         self._base_ms = machine_ms() + offset_ms - self._monotonic_ms()
         self._set_offset_ms = offset_ms
-        if self.replay and not was_replay:
-            self._floor_ms = 0  # from now on it is another time altogether
+        if first or (self.replay and not was_replay):
+            # It is another time altogether: an exchange behind this machine would never be heard if the clock stayed ahead.
+            self._floor_ms = 0
         return 0.0 if self.replay else offset_ms
 
     def observe(self, exchange_ms: int) -> None:

@@ -22,6 +22,7 @@ from aiohttp import web
 import bot.app.recovery
 import bot.app.run
 import bot.sim.clock
+from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.app.venues import REPLAY_SILENCE_MS, Venue
@@ -326,7 +327,7 @@ class Room:
         x = self.exchange
         venue = RoomVenue(
             name="testnet", rest_url=f"http://127.0.0.1:{self.port}", stream_url=f"ws://127.0.0.1:{self.port}",
-            api_key=KEY, api_secret=SECRET, account=f"http://127.0.0.1:{self.port}", clock=RoomClock(x),
+            credentials=Credentials(KEY, SECRET), account=f"http://127.0.0.1:{self.port}", clock=RoomClock(x),
             activity=self.activity, resume=True, headers={"X-Stepped": "1"}, start=self._begin, meta={"source": "room"},
         )  # fmt: skip
         config = parse("", overrides=self.overrides)
