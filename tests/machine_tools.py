@@ -111,12 +111,6 @@ class Reply:
         self.status, self.headers, self._body = status, headers, body
         self.content, self.content_length = self, len(body)
 
-    async def text(self) -> str:
-        return self._body.decode()
-
-    async def json(self) -> Any:
-        return orjson.loads(self._body)
-
     async def iter_any(self) -> AsyncIterator[bytes]:
         """Give the body in one piece."""
         yield self._body
