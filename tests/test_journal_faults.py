@@ -12,6 +12,7 @@ import pytest
 from bot.app import journal_watch, opening
 from bot.app.journal_watch import JournalWatch
 from bot.app.opening import open_journal
+from bot.app.recovery import Recovery
 from bot.core.errors import BotError
 from bot.core.events import FeedLost, FeedRestored, Quotes, TimerFired
 from bot.core.intents import SetTimer
@@ -71,6 +72,33 @@ def test_a_start_on_a_damaged_journal_sets_it_aside_or_resumes_it_and_never_ends
     assert [s["ended_ms"] for s in sessions] == [None]
     with Journal(path) as again:  # and the next start goes on with the new one
         assert again.aside is None
+
+
+class WithLedger(Shell):
+    """A start with the repaint ledger's files."""
+
+    _open_ledger = Recovery._open_ledger
+
+
+@pytest.mark.parametrize("harm", [damage.json_broken, damage.config_broken, damage.garbage], ids=lambda h: h.__name__)
+def test_the_ledger_of_a_damaged_journal_goes_aside_with_it(killed, tmp_path, monkeypatch, harm):
+    folder, h = killed
+    path = damage.copied(folder, tmp_path / "data")
+    monkeypatch.setenv("BOT_DATA", str(path.parent))
+    (path.parent / "ledger").mkdir()
+    (path.parent / "ledger" / "1-BTCUSDT.rows").write_bytes(b"of another session 1")
+    harm(path)
+    if harm is not damage.garbage:  # what the session before it left is of this version
+        (path.parent / "ledger" / "1-BTCUSDT.rows").unlink()
+
+    with Journal(path, aside=STAMP) as journal:
+        shell = WithLedger(journal, h)
+        shell.take_up_session()
+        shell.ledger.close()
+
+    assert (path.parent / f"ledger.{STAMP}").is_dir()
+    assert not any("kept in memory only" in a.text for a in shell.told)
+    assert (path.parent / "ledger" / "1-summary.json").is_file()
 
 
 def test_the_limits_that_can_still_be_read_are_taken_over(killed, tmp_path, monkeypatch):

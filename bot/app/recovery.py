@@ -134,6 +134,7 @@ class Recovery:
         Money that lives in this process (a replay) begins anew with it: there is nothing to look after.
         """
         venue = self.venue
+        self._close_ledger()
         with suppress(OSError):  # its books are numbered by the old journal's sessions
             books = data_folder() / FOLDER
             books.rename(books.with_name(f"{FOLDER}.{aside.path.name.split('.', 2)[-1]}"))
@@ -270,9 +271,14 @@ class Recovery:
         self._use(self.engine)
         return self.session
 
-    def _open_ledger(self, session: Session) -> None:
+    def _close_ledger(self) -> None:
         if self.ledger is not None:
-            self.ledger.close()
+            with suppress(OSError):  # its figures are for the person who asks later
+                self.ledger.close()
+            self.ledger = None
+
+    def _open_ledger(self, session: Session) -> None:
+        self._close_ledger()
         model = model_for(self.config)
         try:
             self.ledger = Ledger(self.config, folder=data_folder() / FOLDER, session=session.id, model=model)
