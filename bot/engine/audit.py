@@ -23,7 +23,6 @@ SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is lo
 LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
 DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
 DEAF_PAUSE_MS: Final = 2_000  # the same while the user stream is lost and something is open
-INCOME_LAG_MS: Final = 60_000  # how long bookings may come later than the balance that they explain
 # Kinds of income that are money coming or going, and nobody's result.
 MOVES: Final = frozenset({"TRANSFER", "INTERNAL_TRANSFER", "CROSS_COLLATERAL_TRANSFER", "STRATEGY_UMFUTURES_TRANSFER"})
 FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told, and again and again
@@ -50,6 +49,7 @@ class Audit:
     alone: dict[str, Decimal]
     alive: dict[str, int]
     orphans: dict[str, int]
+    disowned: dict[str, None]
     contradictions: dict[str, beliefs.Contradiction]
     trusting: bool
     owed: reconcile.Suspect | None
@@ -130,6 +130,9 @@ class Audit:
             found.setdefault(
                 symbol, f"{symbol}: a fill of an unknown order is reported and the position read denies it"
             )
+        over = next((r for r in event.orders if r.status.is_terminal), None)
+        if over is not None:
+            found["orders"] = f"the list of working orders shows {over.client_id} as {over.status}"
         self._cancel_orphans(event, out)
         self._verify_flat(event, out)
         if not self.strays.qty and not self.suspects:
@@ -202,7 +205,7 @@ class Audit:
         An update that promised more than the fills is corrected when the list or the position denies it. An order that was
         heard to be over and that the list shows as working, twice, is alive.
         """
-        reports = {report.client_id: report for report in event.orders}
+        reports = {report.client_id: report for report in event.orders if not report.status.is_terminal}
         owned = {order.client_id: order for bracket in self.brackets() for order in bracket.orders()}
         alive: dict[str, int] = {}
         for client_id, order in owned.items():
@@ -213,10 +216,10 @@ class Audit:
                     self._corrected(order, report.status, out)
                 elif report is None and age_ms >= reconcile.STALE_MS:
                     self._corrected(order, OrderStatus.EXPIRED, out)
-            elif report is not None and not order.live and order.settled:
+            elif report is not None and not order.live and order.settled and report.filled_qty == order.known:
                 alive[client_id] = self.alive.get(client_id, event.at_ms)
                 stood_ms = min(event.at_ms - alive[client_id], age_ms)
-                if stood_ms >= reconcile.AGAIN_MS and report.filled_qty == order.known:
+                if stood_ms >= reconcile.AGAIN_MS:
                     del alive[client_id]
                     self.ledger.revive(order, report.status, event.at_ms)
                     self._restore_after(order)
@@ -278,8 +281,13 @@ class Audit:
             return "" if event.at_ms - known.since_ms < reconcile.STALE_MS else "a reported fill is not proved"
         if not reconcile.believable(self.ledger, event, symbol, since_ms=known.since_ms, traded=bracket is not None):
             return ""
+        evidence = self._evidence(symbol, bracket)
+        if bracket is not None and not beliefs.shrinks(ours, ours + gap):
+            # Whatever was added in a traded symbol since it was flat is among its trades.
+            stood_ms = event.at_ms - known.since_ms
+            if evidence.reported != ours + gap and stood_ms < beliefs.ALONE_MS:
+                return f"the position read alone says so, for {max(stood_ms, 0) // 1000} s"
         if beliefs.shrinks(ours, ours + gap):
-            evidence = self._evidence(symbol, bracket)
             why = beliefs.may_shrink(
                 self.ledger, event, symbol, evidence, wallet=self.account.wallet, since_ms=known.since_ms
             )
@@ -323,8 +331,7 @@ class Audit:
         for key, text in found.items():
             known = self.contradictions.setdefault(key, beliefs.Contradiction(text, now))
             known.text = text
-            patience_ms = INCOME_LAG_MS if key == "wallet" and self.account_stands() else reconcile.AGAIN_MS
-            if not known.reported and now - known.since_ms >= patience_ms:
+            if not known.reported and now - known.since_ms >= reconcile.AGAIN_MS:
                 known.reported = True
                 due.append(text)
         if due:
@@ -334,10 +341,6 @@ class Audit:
             out.append(Alert("info", "the exchange agrees with itself again; the bot goes on"))
 
     # The wallet
-
-    def account_stands(self) -> bool:
-        """Whether the disputed wallet is a matter of bookings that may still come, and not of money that vanished."""
-        return self.owed is None or self.account.wallet + self.owed.gap > 0
 
     def _wallet(self, event: AccountSnapshot, out: list[Any]) -> str:
         """Take over what changed the wallet when the bookings explain it, or return what contradicts."""
@@ -420,7 +423,9 @@ class Audit:
                     waiting[report.client_id] = since
                     continue
             out.append(CancelOrder(report.client_id, report.symbol, report.algo))
-            out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
+            if report.client_id not in self.disowned:
+                self.disowned[report.client_id] = None
+                out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
         self.orphans = waiting
         for report in orphans.strangers if self.flatten_ms else ():
             if is_sendable(report.client_id):

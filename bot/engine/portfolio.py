@@ -59,6 +59,7 @@ class Portfolio(Audit):
         default_factory=dict
     )  # orders listed as working that were heard to be over, and since when
     orphans: dict[str, int] = field(default_factory=dict)  # protective orders that nobody knows, and since when
+    disowned: dict[str, None] = field(default_factory=dict)  # orders that were reported as nobody's
     contradictions: dict[str, beliefs.Contradiction] = field(default_factory=dict)  # by symbol, or "wallet"
     trusting: bool = False  # a back-test: its broker's word is the truth
     left: Decimal = ZERO  # share of the entry that is still held, as last borne out

@@ -6,7 +6,7 @@ when it is wrong needs a second witness:
 
 | belief | witnesses | what suffices | while they contradict each other |
 | --- | --- | --- | --- |
-| a position is larger, or new | fills, the position read | any one | it is protected; a superfluous stop can only reduce |
+| a position is larger, or new | fills; the position read; an account update | any one; in a symbol with an open trade not the position read alone, before it has stood for `ALONE_MS`: what was added is among the trades | what the fills say is protected, and the rest as soon as it is believed |
 | a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and the position read agrees. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
 | flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
 | a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back |

@@ -54,8 +54,8 @@ def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdat
     updates = []
     for order in ledger.orders.values():
         report = reports.get(order.client_id)
-        if report is None or not order.live:
-            continue
+        if report is None or not order.live or report.status.is_terminal:
+            continue  # a list of working orders that calls one finished contradicts itself: `absent` asks for it by its id
         if report.status is not order.status or report.filled_qty > order.cumulative:
             updates.append(
                 OrderUpdate(
@@ -80,7 +80,7 @@ def absent(ledger: Ledger, snapshot: AccountSnapshot, *, resumed_ms: int) -> lis
     Absence proves nothing by itself: reads may lag behind, and a request may still be on its way. One that was
     sent before this process began (`resumed_ms`) has nobody else who waits for its answer.
     """
-    listed = {r.client_id for r in snapshot.orders}
+    listed = {r.client_id for r in snapshot.orders if not r.status.is_terminal}
     found = []
     for order in ledger.orders.values():
         if not order.live or order.client_id in listed:
@@ -99,6 +99,8 @@ def orphans(ledger: Ledger, snapshot: AccountSnapshot, environment: str) -> Orph
     ours, strangers = [], []
     for report in snapshot.orders:
         order = ledger.find(report.client_id)
+        if report.status.is_terminal or (order is not None and order.filled >= order.qty > 0):
+            continue  # nothing of it can be left
         if order is not None:
             if not order.live and snapshot.at_ms - order.changed_ms >= LAG_MS:
                 ours.append(report)
