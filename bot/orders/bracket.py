@@ -202,8 +202,7 @@ class Bracket(Position):
     def _fired(self) -> str:
         """Return what the newest sized stop is called if it triggered and was refused, heard or not; else nothing.
 
-        The exchange itself ends a stop that it holds only so: with this bot's process dead at that moment, it is all that is
-        left.
+        The exchange ends a stop that it holds only so; after a restart this is all that shows what happened meanwhile.
         """
         held = next((o for o in reversed(self.stops) if o.accepted_ms), None)
         ended = held is not None and held.status in (OrderStatus.REJECTED, OrderStatus.EXPIRED) and not held.cancel_ms
