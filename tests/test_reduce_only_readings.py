@@ -196,8 +196,7 @@ async def test_the_legs_close_beside_a_refused_exit_and_only_once(tmp_path, side
 async def test_an_exit_leaves_the_moment_the_last_target_is_gone_not_after_a_pause(tmp_path, side, reading):
     async with room(tmp_path, side, reading) as r:
         world = r.world
-        world.fault(fault="late_reply", path="DELETE /fapi/v1/order", ms=2_000, count=0)  # carried out, replied late
-        world.fault(fault="http_503_not_executed", path="DELETE /fapi/v1/order", count=1)
+        world.fault(fault="http_503_not_executed", path="DELETE /fapi/v1/order", count=5)
         world.command("flatten")
         gone_ms = flat_ms = 0
         while not flat_ms:
@@ -208,7 +207,7 @@ async def test_an_exit_leaves_the_moment_the_last_target_is_gone_not_after_a_pau
                 flat_ms = world.clock.time_ms
         await r.end()
 
-    assert flat_ms - gone_ms <= 300  # heard by the user stream, then one order's way
+    assert flat_ms - gone_ms <= 150  # hear of it, then one order's way; by pauses alone up to 4.5 s
 
 
 # -- a sized stop that triggers while targets rest -----------------------------------------------------------------------
