@@ -13,9 +13,8 @@ from bot.app.sessions import engine_settings, replay, same_settings, settings_te
 from bot.app.venues import Venue
 from bot.config import Config
 from bot.core.errors import InvariantError
-from bot.core.events import AccountUpdate, KlineClosed, OrderUpdate
+from bot.core.events import AccountUpdate, KlineClosed, SessionStarted
 from bot.core.intents import PlaceOrder
-from bot.core.types import OrderSide, OrderStatus
 from bot.journal import Damaged, Journal, Session
 from bot.strategy.early import EarlyFeatures
 from tests.builders import kline
@@ -124,8 +123,7 @@ def test_an_order_that_the_record_does_not_hold_is_a_fault(tmp_path):
 
 def test_an_event_that_breaks_a_rule_ends_the_replay_with_its_number(tmp_path):
     h = started().enter()
-    (stop,) = h.live("sl")
-    wrong = OrderUpdate(h.now, stop.intent.client_id, BTC, OrderStatus.NEW, OrderSide.BUY, D(1), D(0), D(0))
+    wrong = SessionStarted(h.now, "sim", D(1), ())  # no instrument
     with pytest.raises(InvariantError):
         h.engine.handle(wrong)
     h.events.append(wrong)

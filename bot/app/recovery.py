@@ -26,6 +26,7 @@ from bot.engine import Engine
 from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
+from bot.execution.tasks import Tasks
 from bot.journal import Aside, Damaged, Journal, Session, salvage
 from bot.market.paths import data_folder
 from bot.report.ledger import FOLDER, Ledger
@@ -60,6 +61,7 @@ class Recovery:
     quiet: bool
     executor: Executor | None
     limits: Limits
+    tasks: Tasks
     instruments: dict[str, Instrument]  # as the journal knows them
     believed: bool  # whether the journal knows what is open
     left_open: bool  # whether its last session had left something open
@@ -224,7 +226,7 @@ class Recovery:
                     text = f"the start waits, {what} cannot be had ({error or type(error).__name__}): stops on the exchange stay"
                     self._own_alert(Alert("critical", f"{text}, trying again every {pause:.0f} s"))
             tries += 1
-            await asyncio.sleep(pause)
+            await self.tasks.sleep(pause * 1_000)  # on the clock, which a stepped exchange moves only while we wait
             if self._pump is not None:
                 self._perform(RequestSnapshot("start"), self.venue.clock.now_ms())
 

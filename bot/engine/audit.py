@@ -57,6 +57,7 @@ class Audit:
     agreed_ms: int
     agreements: int
     transfers: Decimal
+    wallet_reported: tuple[Decimal, int] | None
     accept_wallet: bool
     income_asked_ms: int
     counters: dict[str, int]
@@ -187,7 +188,7 @@ class Audit:
             if self.trade is not None:
                 self.trade.forget_fill(fill)
             if order.role not in OPENING_ROLES:
-                bracket.restore()
+                self._restore_after(order)
         else:
             self.strays.add(symbol, -signed, out, why=f"trade {fill.trade_id} did not happen")
         self.counters["fills_taken_back"] = self.counters.get("fills_taken_back", 0) + 1
@@ -208,6 +209,7 @@ class Audit:
         reports = {report.client_id: report for report in event.orders if not report.status.is_terminal}
         owned = {order.client_id: order for bracket in self.brackets() for order in bracket.orders()}
         alive: dict[str, int] = {}
+        revived: list[str] = []
         for client_id, order in owned.items():
             report, age_ms = reports.get(client_id), event.at_ms - order.changed_ms
             agrees = beliefs.position(event, order.symbol) == self.ledger.qty(order.symbol)
@@ -216,17 +218,26 @@ class Audit:
                     self._corrected(order, report.status, out)
                 elif report is None and age_ms >= reconcile.STALE_MS:
                     self._corrected(order, OrderStatus.EXPIRED, out)
-            elif report is not None and not order.live and order.settled and report.filled_qty == order.known:
+            elif report is not None and self._heard_over(order) and report.filled_qty == order.known:
                 alive[client_id] = self.alive.get(client_id, event.at_ms)
                 stood_ms = min(event.at_ms - alive[client_id], age_ms)
                 if stood_ms >= reconcile.AGAIN_MS:
                     del alive[client_id]
                     self.ledger.revive(order, report.status, event.at_ms)
                     self._restore_after(order)
-                    out.append(
-                        Alert("warning", f"order {client_id} was reported as over and the exchange holds it: it counts")
-                    )
+                    revived.append(client_id)
         self.alive = alive
+        if revived:
+            text = (
+                f"reported as over or at work, and the exchange holds them as waiting: {', '.join(revived)}; they count"
+            )
+            out.append(Alert("warning", text))
+
+    @staticmethod
+    def _heard_over(order: Order) -> bool:
+        """Whether an order is believed to be over, or a stop to be at work, with every fill of it known."""
+        at_work = order.algo and order.status is OrderStatus.TRIGGERED and not order.known
+        return order.settled or (at_work and not order.missing)
 
     def _corrected(self, order: Order, status: OrderStatus, out: list[Any]) -> None:
         out.append(
@@ -241,8 +252,12 @@ class Audit:
 
     def _restore_after(self, order: Order) -> None:
         bracket = self.bracket(order.symbol)
-        if bracket is not None and order.role not in OPENING_ROLES and bracket.exit_cause in ("flat", order.client_id):
+        if bracket is None or order.role in OPENING_ROLES:
+            return
+        if bracket.exit_cause in ("", "flat", order.client_id):
             bracket.restore()
+        if self.trade is not None and bracket is self.trade.bracket:
+            self.trade.unscale()
 
     # Positions
 
@@ -278,7 +293,7 @@ class Audit:
             known = self.suspects[symbol] = reconcile.Suspect(gap, event.at_ms)
         bracket, ours = self.bracket(symbol), self.ledger.qty(symbol)
         if any(fill.symbol == symbol for fill in self.claims.values()) or beliefs.still_unproved(self.unproved, symbol):
-            return "" if event.at_ms - known.since_ms < reconcile.STALE_MS else "a reported fill is not proved"
+            return "a reported fill is not proved"
         if not reconcile.believable(self.ledger, event, symbol, since_ms=known.since_ms, traded=bracket is not None):
             return ""
         evidence = self._evidence(symbol, bracket)
@@ -351,6 +366,7 @@ class Audit:
             if self.flat:
                 self.account.sync(event.wallet)
             self._wallet_agreed(event)
+            self._judge_report(event, out)
             return ""
         if self.owed is None or self.owed.gap != difference:
             self.owed = reconcile.Suspect(difference, event.at_ms)
@@ -368,6 +384,16 @@ class Audit:
             self._take_wallet(event, difference, event.income, out)
             return ""
         return self._disputed(event)
+
+    def _judge_report(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Report a wallet of the user stream that balance read and trades deny; nothing is ever booked from it."""
+        if self.wallet_reported is None or self.wallet_reported[1] > event.at_ms:
+            return
+        (wallet, at_ms), self.wallet_reported = self.wallet_reported, None
+        traded_ms = max((h.changed_ms for h in self.ledger.holdings.values()), default=0)
+        if at_ms - traded_ms >= reconcile.LAG_MS and abs(wallet - event.wallet) >= beliefs.CENT:
+            text = f"an account update reported a wallet of {wallet}, balance read and trades say {event.wallet}: not believed"
+            out.append(Alert("warning", text))
 
     def _disputed(self, event: AccountSnapshot) -> str:
         return (

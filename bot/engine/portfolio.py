@@ -72,6 +72,7 @@ class Portfolio(Audit):
     agreed: Decimal = ZERO  # the wallet that was last agreed on, and when
     agreed_ms: int = 0
     agreements: int = 0
+    wallet_reported: tuple[Decimal, int] | None = None  # by the newest account update, until a snapshot has judged it
     transfers: Decimal = ZERO  # that the user stream reported since then
     income_asked_ms: int = 0
     accept_wallet: bool = False  # a person has said that the exchange's wallet counts
@@ -164,6 +165,7 @@ class Portfolio(Audit):
             out.append(RequestSnapshot(f"the wallet changed: {event.reason}", max(self.agreed_ms, 1)))
         if self.trade is not None:
             self.trade.funding -= received
+        self.wallet_reported = (event.wallet, event.at_ms)
         for report in event.positions:
             if report.symbol in self.symbols and event.at_ms >= self.ledger.changed_ms(report.symbol):
                 self.reported[report.symbol] = (report.qty, event.at_ms)
@@ -361,8 +363,9 @@ class Portfolio(Audit):
 
     def _advance_trade(self, trade: Trade, hedger: Hedger, at_ms: int, out: list[Any]) -> None:
         known, alpha, leverage = self.known, self.symbols[0], self.limits.leverage
+        trade.bracket.doubted = not self.heard(alpha)
         trade.advance(at_ms, known.now, quote=known.quote(alpha), price=known.price(alpha), out=out)
-        complete = not hedger.opened and trade.stage is not Stage.PENDING and trade.entered
+        complete = not hedger.opened and trade.stage is not Stage.PENDING and trade.entered and self.heard(alpha)
         if complete and not trade.bracket.closing:
             hedger.open(
                 trade.bracket.bought * trade.bracket.average,

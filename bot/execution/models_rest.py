@@ -5,6 +5,7 @@ contract of another kind may look as it likes.
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, FailFast, Field
@@ -150,12 +151,15 @@ class Brackets(Message):
     brackets: Annotated[list[BracketLine], FailFast()] = Field(min_length=1, max_length=MOST_BRACKETS)
 
 
+LARGEST_FEE: Final = Decimal("0.01")  # no venue takes a hundredth of what is traded
+
+
 class Commission(Message):
     """`GET commissionRate`."""
 
     symbol: Name
-    maker: Number = Field(alias="makerCommissionRate")
-    taker: Number = Field(alias="takerCommissionRate")
+    maker: Annotated[Number, Field(ge=-LARGEST_FEE, le=LARGEST_FEE)] = Field(alias="makerCommissionRate")
+    taker: Annotated[Number, Field(ge=-LARGEST_FEE, le=LARGEST_FEE)] = Field(alias="takerCommissionRate")
 
 
 class FundingHours(Message):

@@ -326,7 +326,7 @@ class Submission:
     async def _find(self, intent: LookUp) -> None:
         """Ask after an order of which only the book knows, until its fate is known or the stream tells it."""
         proof_ms = ACCEPTED_PROOF_MS if intent.accepted else PROOF_MS
-        waits, misses = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10)), 0
+        waits, misses, doubted = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10)), 0, False
         try:
             while intent.client_id in self._looking:
                 found = await self.gateway.query(intent.client_id, intent.symbol, algo=intent.algo)
@@ -334,6 +334,9 @@ class Submission:
                     assert found.update is not None
                     self._emit(found.update)
                     return
+                if isinstance(found, Unknown) and not doubted:
+                    doubted = True
+                    log.warning("cannot look %s up, trying on: %s", intent.client_id, found.reason)
                 misses = misses + 1 if is_absent(found) else 0
                 old = self.tasks.clock.now_ms() - intent.sent_ms >= proof_ms
                 if misses >= 2 and old and await self._settle_absent(intent):

@@ -128,6 +128,7 @@ class Bracket(Position):
             len(self.targets),
             self.catastrophe,
             self.flat_confirmed,
+            self.doubted,
         )
 
     def _cancels_again(self) -> list[int]:
@@ -174,6 +175,14 @@ class Bracket(Position):
             due += [o.changed_ms + self.stop_patience_ms for o in self.stops if o.unheard]
             due += [o.changed_ms + self.exit_patience_ms for o in self.exits if o.unheard]
         return due
+
+    @property
+    def _break_even_in_doubt(self) -> bool:
+        """Whether the stop is at break-even by a fill that nobody else has borne out: passed already, it would end the trade.
+
+        The stops from before that fill stand until then.
+        """
+        return self.doubted and self.stop_kind == "break_even"
 
     def restore(self) -> None:
         """Go on as before an order's end that turned out not to have happened; an exit that was wished for stays wished for."""

@@ -37,6 +37,11 @@ class Target:
         return total
 
     @property
+    def proved(self) -> bool:
+        """Done by known fills: what an update only promises neither moves the stop nor starts the trail."""
+        return self.reached if not self.qty or self.given_up else sum([o.known for o in self.orders], ZERO) >= self.qty
+
+    @property
     def done(self) -> bool:
         """Wholly filled; a part without an order: the price was there."""
         return self.reached if not self.qty or self.given_up else self.filled >= self.qty
@@ -81,6 +86,7 @@ class Position:
     exit_cause: str = ""  # client id of the order whose end or trigger gave the reason; empty when it was wished for
     closed_ms: int = 0  # when it was first seen flat again
     trusting: bool = False  # a back-test: the fills are the truth, nobody else is asked
+    doubted: bool = False  # nobody but the fills has reported the position as it is
     flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may go
     nothing_left_ms: int = 0  # when an exit or a closePosition stop was last refused because there is nothing to close
     crowded: bool = False  # a market exit was refused because targets rest beside it

@@ -139,9 +139,9 @@ class Trade:
             case "entry":
                 return True
             case "tp1":
-                return first.done
+                return first.proved
             case _:
-                return second.done
+                return second.proved
 
     def close(self, reason: str) -> None:
         """Take nothing more and leave at market."""
@@ -209,6 +209,15 @@ class Trade:
         self.fills.append(fill)
         if fill.role in ("en", "io"):
             self.first_fill_ms = min(self.first_fill_ms or fill.at_ms, fill.at_ms)
+
+    def unscale(self) -> None:
+        """Go back to the planned stop when the first target turned out not to have filled."""
+        bracket = self.bracket
+        if not self.moved_to_break_even or bracket.targets[0].proved:
+            return
+        self.moved_to_break_even, self.stage = False, Stage.OPEN
+        if bracket.stop_kind == "break_even":
+            bracket.stop, bracket.stop_kind = self.plan.stop, "stop"
 
     def forget_fill(self, event: Fill) -> None:
         """Drop a fill that turned out not to have happened."""
@@ -311,7 +320,7 @@ class Trade:
         if not self.bracket.targets:
             return
         first, second = self.bracket.targets
-        if self.stage is Stage.RUNNER or not first.done:
+        if self.stage is Stage.RUNNER or not first.proved:
             return
         if not self.moved_to_break_even:
             self.moved_to_break_even = True
@@ -327,7 +336,7 @@ class Trade:
             self.bracket.tighten(self.bracket.toward_profit(level), "break_even")
         if self.stage is Stage.OPEN:
             self._to(Stage.SCALED)
-        if self.stage is Stage.SCALED and second.done:
+        if self.stage is Stage.SCALED and second.proved:
             self._to(Stage.RUNNER)
 
     def _reach(self, price: Decimal) -> None:

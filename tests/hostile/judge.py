@@ -10,7 +10,7 @@ from tests.hostile.case import Case
 from tests.hostile.room import Seen
 
 BARE_MS = 1_500
-ALERTS = 4  # more than a few sentences about one lie is noise
+ALERTS = 4  # more than a few sentences about one lie is noise; the same one for each of three symbols is one
 LATE_MS = 3_000
 LOT = Decimal("0.001")
 
@@ -41,13 +41,16 @@ def judge(case: Case, seen: Seen, honest: Seen) -> Verdict:
     if all(seen.lied):
         if verdict.alerts < case.right.alerts or verdict.sentences < case.right.sentences:
             verdict.faults.append(f"{verdict.alerts} alerts and {verdict.sentences} sentences: the person is not told")
-        if verdict.alerts > ALERTS:
+        kinds = {_kind(text) for text in seen.alerts}
+        if len(kinds) > ALERTS or verdict.alerts > ALERTS * len(SYMBOLS):
             verdict.faults.append(f"{verdict.alerts} alerts")
     return verdict
 
 
 def _kind(text: str) -> str:
-    """A sentence without its figures."""
+    """A sentence without its figures and symbols."""
+    for symbol in SYMBOLS:
+        text = text.replace(symbol, "")
     return "".join(c for c in text if not c.isdigit())
 
 

@@ -71,7 +71,7 @@ PAIRS: Final = (
     Case("HC-309", "every read of the account is blank", BLANK, CONTRADICTION, "trailing", "scale"),
     Case("HC-310", "openAlgoOrders answers `[]` and algoOrder knows no stop", (*NO_STOPS, *GONE), CONTRADICTION),
     Case("HC-311", "openAlgoOrders answers `[]` and algoOrder says cancelled",
-         (*NO_STOPS, *reply("algoOrder", lies.fields(algoStatus="CANCELED"))), CONTRADICTION),
+         (*NO_STOPS, *reply("algoOrder", lies.fields(algoStatus="CANCELED"))), SAFE, course="ended"),  # bare on two words
     Case("HC-312", "openAlgoOrders answers `[]` and algoOrder answers `null`",
          (*NO_STOPS, *reply("algoOrder", lies.NULL)), FAILED),
     Case("HC-313", "openAlgoOrders answers `[]` and algoOrder tells another order",
@@ -105,7 +105,7 @@ WRITES: Final = (
     Case("HC-405", "the stop is taken, the reply is that of another order",
          write("algoOrder", lies.other_order, role="sl"), REFUSED, "entry"),
     Case("HC-406", "the stop is not taken, the reply says that it rests",
-         write("algoOrder", lies.says_stop_placed, role="sl", instead=True), CONTRADICTION, "entry"),
+         write("algoOrder", lies.says_stop_placed, role="sl", instead=True), HARMLESS, "entry"),  # the next fill replaces it
     Case("HC-407", "the catastrophe stop is taken, the reply says -4130",
          write("algoOrder", lies.error(-4130, "An open stop with closePosition exists."), role="cs"), HARMLESS, "entry"),
     Case("HC-408", "the entry is taken, the reply says -2019",
@@ -192,5 +192,5 @@ STARTS: Final = (
     Case("HC-531", "no algoOrder is known (-2013)", GONE, HARMLESS, "restart", may_pass_by=True),
     Case("HC-532", "positionRisk refuses the key (-2015)",
          reply(POSITIONS, lies.error(-2015, "Invalid API-key", status=401)), FAILED, "restart"),
-    Case("HC-533", "the leverage is set, the reply is `null`", reply("leverage", lies.NULL, method="POST"), FAILED, "restart"),
+    Case("HC-533", "the leverage is set, the reply is `null`", reply("leverage", lies.NULL, method="POST"), HARMLESS, "restart"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import orjson
 
 from tests.engine_harness import BTC, ETH
 from tests.hostile import lies
-from tests.hostile.case import CONTRADICTION, HARMLESS, REFUSED, Case
+from tests.hostile.case import CONTRADICTION, HARMLESS, REFUSED, SAFE, Case
 from tests.hostile.lies import YEAR_2100, push, raw
 
 DEEP = b'{"a":' * 2_000 + b"1" + b"}" * 2_000
@@ -74,7 +74,7 @@ PUSHES: Final = (
     Case("HC-144", "a deleveraging of half that never was",
          (push("private", lies.filled(client_id="adl_autoclose", share=0.5)),), CONTRADICTION),
     Case("HC-145", "a fill of the year 2100", (push("private", lies.filled(at_ms=YEAR_2100)),), REFUSED),
-    Case("HC-146", "a fill of another symbol", (push("private", lies.filled(s="DOGEUSDT")),), REFUSED),
+    Case("HC-146", "a fill of another symbol", (push("private", lies.filled(s="DOGEUSDT")),), HARMLESS),
     Case("HC-147", "a fill of a negative quantity", (push("private", lies.filled(l="-0.4")),), REFUSED),
     Case("HC-148", "a fill of NaN", (push("private", lies.filled(l="NaN")),), REFUSED),
     Case("HC-149", "a fill of 400 digits", (push("private", lies.filled(l="9" * 400, L="9" * 400)),), REFUSED),
@@ -86,7 +86,8 @@ PUSHES: Final = (
          (push("private", lies.stop_is("FINISHED", aq="0", ai="77")),), CONTRADICTION),
     Case("HC-154", "our stop is said to be rejected",
          (push("private", lies.stop_is("REJECTED", rm="Margin is insufficient")),), CONTRADICTION),
-    Case("HC-155", "our stop is said to be at work", (push("private", lies.stop_is("TRIGGERED", ai="77")),), CONTRADICTION),
+    Case("HC-155", "our stop is said to be at work", (push("private", lies.stop_is("TRIGGERED", ai="77")),), SAFE,
+         course="ended"),  # a stop at work that has not filled after 1.5 s is helped out at market
     Case("HC-156", "our catastrophe stop is said to be cancelled",
          (push("private", lies.stop_is("CANCELED", "cs")),), CONTRADICTION),
     Case("HC-157", "the stop of a leg is said to be cancelled",
@@ -96,7 +97,8 @@ PUSHES: Final = (
     Case("HC-159", "every fill of the first target comes twice, with two ids",
          (lies.changed("ORDER_TRADE_UPDATE", lies.fill_twice, symbol=BTC),), CONTRADICTION, 200_000, "flip"),
     Case("HC-160", "every fill of the entry comes twice, with two ids",
-         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_twice, ms=3_000, symbol=BTC),), CONTRADICTION, "entry"),
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_twice, ms=3_000, symbol=BTC),), SAFE, "entry",
+         course="ended"),  # what seems to have filled is not bought again
     Case("HC-161", "user frames come with times of the year 2100",
          (lies.changed("ORDER_TRADE_UPDATE", lies.in_2100), lies.changed("ACCOUNT_UPDATE", lies.in_2100)), REFUSED, 200_000,
          "flip"),
