@@ -176,14 +176,6 @@ class Bracket(Position):
             due += [o.changed_ms + self.exit_patience_ms for o in self.exits if o.unheard]
         return due
 
-    @property
-    def _break_even_in_doubt(self) -> bool:
-        """Whether the stop is at break-even by a fill that nobody else has borne out: passed already, it would end the trade.
-
-        The stops from before that fill stand until then.
-        """
-        return self.doubted and self.stop_kind == "break_even"
-
     def restore(self) -> None:
         """Go on as before an order's end that turned out not to have happened; an exit that was wished for stays wished for."""
         self.closed_ms, self.flat_confirmed = 0, False
@@ -321,7 +313,9 @@ class Bracket(Position):
         heard = live if not silent or len(silent) >= MOST_UNANSWERED else [o for o in live if o not in silent]
         fitting = [o for o in heard if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms]
         wanted = next((o for o in fitting if o.accepted), fitting[0] if fitting else None)
-        if wanted is None:
+        if wanted is None and self.doubted and self.cover >= exposed:
+            pass  # what stands covers what is held, and a second voice is a moment away: one order then instead of two
+        elif wanted is None:
             flying = any(not o.accepted for o in heard)
             short = exposed > sum((o.remaining for o in heard), ZERO)
             if (short or not flying) and now >= self.stop_retry.not_before_ms:

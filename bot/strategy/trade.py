@@ -320,8 +320,8 @@ class Trade:
         if not self.bracket.targets:
             return
         first, second = self.bracket.targets
-        if self.stage is Stage.RUNNER or not first.proved:
-            return
+        if self.stage is Stage.RUNNER or not first.proved or self.bracket.doubted:
+            return  # after a phantom fill break-even would lie at or beyond the price, and the trade would be over
         if not self.moved_to_break_even:
             self.moved_to_break_even = True
             entries = self.entry.orders
