@@ -148,6 +148,7 @@ class Audit:
     def _take_fills(self, event: AccountSnapshot, out: list[Any]) -> None:
         """Count the fills that were not heard: those of our orders at once, others when the position bears them out."""
         claims: dict[str, list[Fill]] = {}
+        streamed = set(self.claims)
         for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
             if self.ledger.find(fill.client_id) is not None:
                 self.count_fill(fill, out, heard=False)
@@ -171,7 +172,9 @@ class Audit:
         for symbol, fills in claims.items():
             for fill in beliefs.confirmed_claims(self.ledger, event, symbol, fills):
                 del self.claims[symbol, fill.trade_id]
-                self.count_fill(fill, out, heard=False, proved=True)
+                agrees = beliefs.position(event, symbol) == self.ledger.qty(symbol) + fill.side.sign * fill.qty
+                both = agrees or (symbol, fill.trade_id) in streamed
+                self.count_fill(fill, out, heard=False, proved=both)
 
     def _take_back_phantoms(self, event: AccountSnapshot, out: list[Any]) -> None:
         """Take back fills that the trades reads do not list and that the position contradicts."""

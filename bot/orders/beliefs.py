@@ -7,7 +7,7 @@ when it is wrong needs a second witness:
 | belief | witnesses | what suffices | while they contradict each other |
 | --- | --- | --- | --- |
 | a position is larger, or new | fills; the position read; an account update | any one; in a symbol with an open trade not the position read alone, before it has stood for `ALONE_MS`: what was added is among the trades | what the fills say is protected, and the rest as soon as it is believed |
-| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and the position read agrees. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
+| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
 | flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
 | a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back |
 | an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
@@ -106,20 +106,23 @@ def position(snapshot: AccountSnapshot, symbol: str) -> Decimal:
 
 
 def confirmed_claims(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, claims: list[Fill]) -> list[Fill]:
-    """Return the fills of unknown orders that the position read bears out, oldest first.
+    """Return the fills of unknown orders that may be counted, oldest first.
 
     Parameters
     ----------
     claims
         Fills that the trades read lists and the ledger has not counted. All of them, or the longest run of the oldest that
-        adds up with the ledger to the position read; none while the read shows neither.
+        adds up with the ledger to the position read; while the read shows neither, those at the beginning that make the
+        position larger: to protect too much harms nothing.
     """
     wanted, total = position(snapshot, symbol), ledger.qty(symbol)
     ordered = sorted(claims, key=lambda f: (f.at_ms, f.trade_id))
-    found = 0
+    found, growing = 0, True
     for count, fill in enumerate(ordered, start=1):
-        total += fill.side.sign * fill.qty
-        if total == wanted:
+        signed = fill.side.sign * fill.qty
+        growing = growing and total * signed >= 0
+        total += signed
+        if growing or total == wanted:
             found = count
     return ordered[:found]
 
