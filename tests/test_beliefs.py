@@ -8,6 +8,8 @@ import pytest
 from bot.core.events import AccountUpdate, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder
 from bot.core.types import OrderReport, OrderSide, OrderStatus, OrderType, PositionReport, Side
+from bot.orders import beliefs
+from bot.orders.bracket import Bracket
 from tests.engine_harness import BTC, ETH, SOL, signal_row, started
 
 S = OrderStatus
@@ -120,6 +122,21 @@ def test_a_phantom_fill_of_our_stop_is_taken_back_and_neither_stop_nor_hedge_goe
     assert {s: bool(q) for s, q in h.position.items()} == {BTC: True, ETH: True, SOL: True}
     assert h.engine.trade.bracket.held == D("0.714")
     goes_on_to_its_end(h)
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_stops_that_go_on_one_witness_are_noticed(planted, monkeypatch):
+    """All heals within seconds, so random runs with their patience for lies do not see it."""
+    if planted:
+        monkeypatch.setattr(beliefs, "still_unproved", lambda *arguments: False)
+        monkeypatch.setattr(Bracket, "flat_confirmed", property(lambda self: True, lambda self, value: None))
+    h = open_trade()
+    (stop,) = h.live("sl")
+
+    h.send(Fill(h.now, stop.intent.client_id, BTC, OrderSide.SELL, D("0.714"), h.at(-105), D(1), False, 999_999))
+    h.run(8_000)
+
+    assert bool(h.of(CancelOrder, "cs")) is planted
 
 
 def test_a_phantom_fill_that_an_account_update_backs_strips_nothing():

@@ -474,12 +474,6 @@ def an_empty_list_is_believed(patch):
     patch.setattr("bot.orders.beliefs.may_shrink", lambda *arguments, **more: "")
 
 
-def one_witness_cancels(patch):
-    """One fill, order update or account update is enough for the stops to go."""
-    patch.setattr("bot.orders.beliefs.still_unproved", lambda *arguments: False)
-    patch.setattr(Bracket, "flat_confirmed", property(lambda self: True, lambda self, value: None))
-
-
 def any_time_is_believed(patch):
     """A message of the year 2100 sets the time."""
     patch.setattr("bot.execution.wire.in_time", lambda at_ms, latest_ms: None)
@@ -487,7 +481,7 @@ def any_time_is_believed(patch):
 
 PLANTED = (
     fills_twice, stop_not_resized, missed_fills_stay_missed, chance_in_ids,
-    an_empty_list_is_believed, one_witness_cancels, any_time_is_believed,
+    an_empty_list_is_believed, any_time_is_believed,
 )  # fmt: skip
 
 
