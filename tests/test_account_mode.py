@@ -143,7 +143,7 @@ async def test_modes_that_the_exchange_switches_are_warned_of_and_switched():
     assert "multi-assets mode" in finding.text
     assert "hedge mode" in finding.text
     assert prepared.warnings == ()
-    assert (account["dualSidePosition"], account["multiAssetsMargin"]) == (False, False)
+    assert (account.is_hedged, account.is_multi_assets) == (False, False)
 
 
 @wire

@@ -54,8 +54,8 @@ class LearnedRunner(Runner):
         super().__init__(family, "so", LEARNED)
 
 
-def klines(market: Market, symbol="BTCUSDT"):
-    columns = {"open_ms": np.arange(len(market.close), dtype=np.int64) * STEP_MS}
+def klines(market: Market, symbol="BTCUSDT", start_ms=0):
+    columns = {"open_ms": start_ms + np.arange(len(market.close), dtype=np.int64) * STEP_MS}
     columns |= {name: getattr(market, name) for name in ("open", "high", "low", "close", "volume")}
     return make_klines(symbol, STEP_MS, columns=columns | {"filled": market.filled.astype(float)})
 
@@ -353,7 +353,7 @@ def test_too_few_signals_are_refused():
 def test_a_training_that_fails_writes_nothing(tmp_path):
     folder = tmp_path / "klines"
     folder.mkdir()
-    store.write(folder, klines(random_market(1, 900)))
+    store.write(folder, klines(random_market(1, 900), start_ms=1_704_067_200_000))
 
     with pytest.raises(DataMissing, match="too few"):
         classifier.train(folder, tmp_path / "model.json")

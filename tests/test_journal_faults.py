@@ -153,7 +153,7 @@ def test_a_journal_and_the_folders_made_for_it_are_for_its_user_alone(tmp_path):
         os.umask(old)
 
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "a", *(tmp_path / "a").rglob("*"))}
-    assert modes == {"a": 0o700, "b": 0o700, "bot.db": 0o600, "bot.db.lock": 0o600}
+    assert modes == {"a": 0o700, "b": 0o700, "bot.db": 0o600, "bot.db.lock": 0o600, "bot.db.lock.holder": 0o600}
 
 
 def test_a_journal_that_was_not_made_to_its_end_is_made_anew(tmp_path):

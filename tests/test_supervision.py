@@ -277,6 +277,7 @@ class Starting(recovery.Recovery):
         self.venue = SimpleNamespace(resume=True, clock=SimpleNamespace(now_ms=lambda: 1))
         self.engine = SimpleNamespace(flat=True)
         self.believed, self.left_open, self._pump = True, left_open, object()
+        self.tasks = Tasks(WallClock())
 
     def _own_alert(self, alert):
         self.told.append(alert)
