@@ -347,7 +347,8 @@ class Audit:
         over = [self.contradictions.pop(key) for key in list(self.contradictions) if key not in found]
         due = []
         for key, text in found.items():
-            known = self.contradictions.setdefault(key, beliefs.Contradiction(text, now))
+            since_ms = self.suspects[key].since_ms if key in self.suspects else now
+            known = self.contradictions.setdefault(key, beliefs.Contradiction(text, since_ms))
             known.text = text
             if not known.reported and now - known.since_ms >= reconcile.AGAIN_MS:
                 known.reported = True
