@@ -283,3 +283,27 @@ def test_an_order_update_of_the_other_side_changes_nothing():
 
     assert stops(h) == before
     goes_on_to_its_end(h)
+
+
+def test_what_the_position_read_alone_once_reported_does_not_weaken_a_later_trade():
+    h = started()
+    h.position[BTC] = D("0.5")
+    h.send(h.snapshot())
+    h.run(100)
+    h.foreign("web_1", OrderSide.SELL, D("0.5"), h.price[BTC])
+    h.run(3_000)
+    h.send(h.snapshot())
+    assert h.engine.portfolio.alone == {}
+
+
+def test_a_wallet_that_a_person_accepts_is_not_booked_as_the_open_trades_funding():
+    h = open_trade()
+    h.cash += D(3_000)
+    h.send(h.snapshot())
+    h.run(3_000)
+
+    h.command("start_entries")
+    h.send(h.snapshot())
+
+    assert h.engine.portfolio.account.wallet == pytest.approx(h.balance, abs=D("0.01"))
+    assert h.engine.trade.funding == 0

@@ -23,6 +23,7 @@ SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is lo
 LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
 DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
 DEAF_PAUSE_MS: Final = 2_000  # the same while the user stream is lost and something is open
+FUNDING_SHARE: Final = Decimal("0.02")  # of what is held: no funding is larger, so a larger rest is not the trade's
 # Kinds of income that are money coming or going, and nobody's result.
 MOVES: Final = frozenset({"TRANSFER", "INTERNAL_TRANSFER", "CROSS_COLLATERAL_TRANSFER", "STRATEGY_UMFUTURES_TRANSFER"})
 FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told, and again and again
@@ -271,6 +272,8 @@ class Audit:
             self.denied = (symbol, known[0])
         if known is None or known[1] <= event.at_ms:
             self.reported[symbol] = (self.ledger.qty(symbol), event.at_ms)
+        if not self.ledger.qty(symbol):
+            self.alone.pop(symbol, None)  # what was reported by the position read alone is closed
 
     def heard(self, symbol: str) -> bool:
         """Whether somebody besides the fills reports the position that they add up to."""
@@ -319,8 +322,6 @@ class Audit:
         self.alone[symbol] = self.alone.get(symbol, ZERO) + gap
         external = Fill(event.at_ms, "external", symbol, side, abs(gap), price, ZERO, False, -self.adopted)
         self.count_fill(external, out, heard=False, proved=True)
-        if not self.ledger.qty(symbol):
-            self.alone.pop(symbol, None)
         return ""
 
     def _evidence(self, symbol: str, bracket: Bracket | None) -> beliefs.Evidence:
@@ -414,7 +415,7 @@ class Audit:
     def _take_wallet(
         self, event: AccountSnapshot, difference: Decimal, income: tuple[Income, ...], out: list[Any]
     ) -> None:
-        """Book a difference of the wallet: transfers are nobody's result, the rest belongs to the open trade."""
+        """Book a difference of the wallet: transfers are nobody's result, what may be funding belongs to the open trade."""
         moved = sum((line.amount for line in income if line.at_ms > self.agreed_ms and line.kind in MOVES), ZERO)
         transfers = moved - self.transfers
         rest = difference - transfers
@@ -424,7 +425,8 @@ class Audit:
             self.account.base += difference
         if transfers:
             self.limits.on_transfer(transfers)
-        if self.trade is not None and rest:
+        held = sum((abs(h.cost) for h in self.ledger.holdings.values()), ZERO)
+        if self.trade is not None and abs(rest) <= FUNDING_SHARE * held:
             self.trade.funding -= rest
         kinds = (
             ", ".join(sorted({line.kind.lower() for line in income if line.at_ms > self.agreed_ms})) or "not by trading"
