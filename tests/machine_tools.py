@@ -711,6 +711,8 @@ class World:
         bot = self.bot
         if bot is None:
             return
+        if self.clock.failures:
+            raise Broken(f"{self.clock.failures} items of the exchange's clock raised")
         ledger = bot.engine.portfolio.ledger
         heard: dict[str, Decimal] = {}
         bot.journal.commit()

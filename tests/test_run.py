@@ -197,12 +197,15 @@ def _protection(state, symbol):
 
 
 @contextmanager
-def launched(market, tmp_path, speed):
-    """An exchange of its own that begins a quarter of an hour before the signal, and what launches a bot against it."""
+def launched(market, tmp_path, speed, *, lead_minutes=15):
+    """An exchange of its own that begins `lead_minutes` before the signal, and what launches a bot against it.
+
+    The lead over the speed is the wall time in which the bot has to be up; a failure prints the logs.
+    """
     folder, start = market
     port = _free_port()
     env = {**os.environ, "BOT_DATA": str(tmp_path), "BINANCE_API_KEY": "sim-key", "BINANCE_API_SECRET": "sim-secret"}
-    lead = start.signal_ms + 180_000 - 15 * 60_000
+    lead = start.signal_ms + 180_000 - lead_minutes * 60_000
     serve = ["exchange", "--port", str(port), "--klines", str(folder), "--from", str(lead), "--speed", str(speed)]
     trade = ["run", "--venue", "testnet", "--no-dashboard"]
     for key, scheme in (("rest_url", "http"), ("stream_url", "ws")):
@@ -223,6 +226,10 @@ def launched(market, tmp_path, speed):
         launch(serve, "exchange.log")
         _until(lambda: _answers(port), 30, "the exchange answering")
         yield port, lambda log: launch(trade, log)
+    except AssertionError:
+        for log in sorted(tmp_path.glob("*.log")):
+            print(f"--- {log.name}", log.read_text(), sep="\n")
+        raise
     finally:
         for process in processes:
             process.kill()
@@ -324,7 +331,8 @@ def test_a_locked_journal_in_a_trade_stops_neither_exits_nor_record(market, tmp_
 
 
 def test_a_killed_bot_comes_back_to_one_position_and_one_set_of_orders(market, tmp_path):
-    with launched(market, tmp_path, 30) as (port, launch):
+    # A minute for the start: with half of it a loaded machine was late for the signal.
+    with launched(market, tmp_path, 30, lead_minutes=30) as (port, launch):
 
         def position():
             return [p for p in _state(port)["positions"] if p["symbol"] == "BTCUSDT" and float(p["positionAmt"])]

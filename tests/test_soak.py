@@ -197,6 +197,8 @@ def _compare(bot: Bot, exchange: Exchange, journal: Journal, result: Soak) -> No
         told.append(f"unexplained: {book.strays.qty}, {book.adopted} differences adopted")
     result.trades = len([t for t in journal.trades(bot.session.id) if t.opened_ms])
     result.fills = len(theirs)
+    if exchange.clock.failures:
+        told.append(f"{exchange.clock.failures} items of the exchange's clock raised")
     result.spells = [spell.ms for spell in journal.naked(bot.session.id)]
     result.exchange_naked = {s: naked.report(exchange.end_ms) for s, naked in venue.naked.items()}
 

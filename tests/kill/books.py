@@ -67,6 +67,8 @@ def compare(folder: Path, state: State, scenario: Scenario) -> list[str]:
     faults = []
     if any(Decimal(p["positionAmt"]) for p in state["positions"]) or live(state):
         faults.append(f"not flat at the end: {state['positions']} {[_client_id(o) for o in live(state)]}")
+    if state["failures"]:
+        faults.append(f"{state['failures']} handlers or items of the exchange raised")
     # A stop that triggers becomes an order of the same id: each list is looked at by itself.
     orders, algos = ([_client_id(o) for o in state[kind]] for kind in ("orders", "algo_orders"))
     doubled = [name for ids in (orders, algos) for name, n in Counter(ids).items() if n > 1]
