@@ -8,6 +8,9 @@ import click
 
 from bot.cli.base import command, echo, echo_json, klines_option, range_options, settings_of
 
+COMPLETE = "Stream: the time in which absence counts, FROM..TO or all (default: as its notes mark it)."
+INTERVAL = "Stream: the chart's interval, such as 15m, where the file does not have it."
+
 
 @command()
 @click.argument("export", metavar="EXPORT")
@@ -18,13 +21,27 @@ from bot.cli.base import command, echo, echo_json, klines_option, range_options,
 @click.option(
     "--warm-up", type=click.IntRange(min=0), help="Bars left out at the start (default 600, at most a third)."
 )
+@click.option("--complete", metavar="SPAN", help=COMPLETE)
+@click.option("--interval", metavar="I", help=INTERVAL)
 @click.option("--out", metavar="DIR", help="Write compare.html and compare.json into this folder.")
-def compare(export: str, klines: str | None, bind_file: str | None, warm_up: int | None, out: str | None) -> None:
-    """Compare a TradingView export (chart data, list of trades, alerts log) with our values."""
+def compare(
+    export: str,
+    klines: str | None,
+    bind_file: str | None,
+    warm_up: int | None,
+    complete: str | None,
+    interval: str | None,
+    out: str | None,
+) -> None:
+    """Compare a TradingView export (chart data, list of trades, alerts log) or a stream of alerts with our values.
+
+    A stream is a webhook log (CSV or JSON lines: time, symbol, interval, name), or a folder with events.csv and rates.csv.
+    """
     from bot.market.paths import data_folder
     from bot.report.compared import keep
     from bot.research.parity.compare import compare as run
     from bot.research.parity.printing import print_comparison
+    from bot.research.parity.stream_printing import print_stream
     from bot.research.parity.writing import write_comparison
 
     settings = settings_of()
@@ -34,11 +51,15 @@ def compare(export: str, klines: str | None, bind_file: str | None, warm_up: int
         klines=Path(klines) if klines else None,
         bind_file=Path(bind_file) if bind_file else None,
         warm_up=warm_up,
+        complete=complete,
+        interval=_interval(interval),
     )
     if out is not None:
         found.report["page"] = str(write_comparison(Path(out), found))
     if settings.json:
         echo_json(_plain(found.report))
+    elif found.report["export"]["kind"] == "alert stream":
+        print_stream(found.report)
     else:
         print_comparison(found.report)
     keep(data_folder(), found.report, at_ms=int(time.time() * 1000))
@@ -129,6 +150,16 @@ def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int
         f"{out}: {found.blocks} blocks, {found.breaks} breaks, {found.signals} signals of {bars.symbol} 3m{more}; paste it "
         "into the Pine editor and add it to the 3m chart"
     )
+
+
+def _interval(text: str | None) -> str | None:
+    """Return the interval that was typed, in the exchange's words."""
+    from bot.core.errors import ConfigError
+    from bot.research.parity.alerts_log import interval_of
+
+    if text is not None and interval_of(text) is None:
+        raise ConfigError(f"--interval {text!r} is no interval: write 5m, 15m or 1h")
+    return interval_of(text)
 
 
 def _plain(value: Any) -> Any:

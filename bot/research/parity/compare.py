@@ -1,7 +1,7 @@
 """`compare`: a TradingView export against our values, with a verdict in words.
 
 Chart data is compared twice: our indicators recomputed on the export's own bars, so that the feed does not blur it, and on
-our klines. A list of trades and an alerts log have no bars and are laid over klines.
+our klines. A list of trades, an alerts log and a stream of alerts have no bars and are laid over klines.
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from bot.research.parity.exports import MISSING, ChartData, gap_note
 from bot.research.parity.ours import Ours, bars_of
 from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.score import Score, score
+from bot.research.parity.stream_compare import compare_stream
+from bot.research.parity.streams import Stream, of_log
 from bot.research.parity.trades_compare import compare_trades
 from bot.research.parity.trades_list import TradesList
 from bot.research.parity.verdict import PERFECT, Diagnosis, borrowed_sentence, feed_sentence, sentence, signals_sentence
@@ -54,6 +56,8 @@ def compare(
     klines: Path | None = None,
     bind_file: Path | None = None,
     warm_up: int | None = None,
+    complete: str | None = None,
+    interval: str | None = None,
 ) -> Comparison:
     """Compare an export with our values.
 
@@ -65,6 +69,10 @@ def compare(
         Columns and alerts bound by hand; remembered for the header.
     warm_up
         Bars left out at the start; None for 600, at most a third.
+    complete
+        For a stream of alerts: "all", or the span of times in which absence counts.
+    interval
+        The chart's interval, for a stream that does not have it.
 
     Raises
     ------
@@ -73,8 +81,10 @@ def compare(
     DataError, ConfigError
         It cannot be read, or a setting or bind file is wrong.
     """
-    export = read_export(path)
+    export = read_export(path, interval)
     source = klines_source(klines)
+    if isinstance(export, Stream):
+        return Comparison(compare_stream(config, export, stream_places(export, klines), complete=complete))
     fingerprint = export.fingerprint if isinstance(export, ChartData) else f"{kind_of(export).replace(' ', '_')}"
     by_hand = load_bind(bind_file, fingerprint, export.header)
     if isinstance(export, ChartData):
@@ -86,9 +96,26 @@ def compare(
             found = Comparison(compare_trades(config, export, source))
         else:
             found = Comparison(compare_alerts(config, export, source, by_hand.alerts))
+            stream = of_log(export)
+            if stream.alerts:
+                found.report |= _features_of(compare_stream(config, stream, [source], complete=complete), found.report)
     if bind_file is not None:
         found.report["bind_remembered"] = str(remember(fingerprint, by_hand, export.header))
     return found
+
+
+def stream_places(stream: Stream, klines: Path | None) -> list[Path]:
+    """Return where the klines of a stream may be: those named, those next to it, and the bot's own."""
+    own = klines_source(None)
+    return [place for place in (klines, stream.folder, own) if place is not None]
+
+
+def _features_of(found: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the comparison of features adds to the report of an alerts log."""
+    return {
+        "stretches": found["stretches"],
+        "verdict": [*report["verdict"], *(words for words in found["verdict"] if words not in report["verdict"])],
+    }
 
 
 def _describe(data: ChartData) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def _told(score: dict[str, Any] | None) -> str:
     return f"{score['theirs']} theirs, {score['ours']} ours; precision/recall {' (±1: '.join(pairs)})"
 
 
-def _console() -> Any:
+def wide_console() -> Any:
+    """Return a console that is wide enough for tables when nobody looks at it."""
     from bot.report.consoles import console
 
     wide = console()
@@ -43,7 +44,7 @@ def print_comparison(report: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = _console()
+    console = wide_console()
     export = report["export"]
     span = f"{format_time(export['from_ms'])[:16]} to {format_time(export['to_ms'])[:16]}"
     title = f"{export['file']}: {export['kind']}, {export['symbol']} {export.get('interval', '')}, {span}"
@@ -80,6 +81,10 @@ def print_comparison(report: dict[str, Any]) -> None:
         console.print(f"note: {escape(note)}", highlight=False)
     if "bind_remembered" in report:
         console.print(f"the bind file is remembered as {escape(report['bind_remembered'])}", highlight=False)
+    if report.get("stretches"):
+        from bot.research.parity.stream_printing import print_stretches
+
+        print_stretches(report, console)
     if "page" in report:
         console.print(f"both charts: {escape(report['page'])}", highlight=False)
 
@@ -89,7 +94,7 @@ def print_calibration(report: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = _console()
+    console = wide_console()
     for sentence in report["verdict"]:
         console.print(f"- {escape(sentence)}", highlight=False)
     table = Table(

@@ -1,0 +1,114 @@
+"""Two sets of marked bars against each other: hits, F1, the same under shifts, and intervals of counts.
+
+The chance level of a fit is what the same comparison reaches when the wanted marks are shifted in time: they keep their
+number and their spacing and lose only their place. A shift runs round the end of the stretch, so that no mark is lost; all
+sides (such as up and down) are shifted together.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from bot.core.jit import apart
+
+NEAREST_SHIFT: Final = 5  # bars: a mark that is shifted by less may still meet its own
+MOST_SHIFTS: Final = 200
+Z: Final = 1.959964  # of a 95 % interval
+
+
+def poisson_interval(count: int) -> tuple[float, float]:
+    """Return the 95 % interval of the mean that a count was drawn from (Garwood's, by Wilson and Hilferty's cube).
+
+    >>> [round(end, 2) for end in poisson_interval(10)], round(poisson_interval(0)[1], 1)
+    ([4.79, 18.39], 3.7)
+    """
+
+    def end(n: float, z: float) -> float:
+        return n * (1.0 - 1.0 / (9.0 * n) + z / (3.0 * math.sqrt(n))) ** 3
+
+    return (end(count, -Z) if count else 0.0), end(count + 1.0, Z)
+
+
+def f1(hits: float, found: float, wanted: float) -> float:
+    """Return the harmonic mean of precision and recall: 2 hits / (found + wanted); 0 when there is nothing on either side.
+
+    >>> round(f1(14, 31, 27), 3)
+    0.483
+    """
+    return 2.0 * hits / (found + wanted) if found + wanted else 0.0
+
+
+def shifts_of(bars: int, most: int = MOST_SHIFTS) -> np.ndarray:
+    """Return the shifts that are tried on a stretch of so many bars, evenly spread, none nearer than `NEAREST_SHIFT`."""
+    first, last = NEAREST_SHIFT, bars - NEAREST_SHIFT
+    if last < first:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(first, last, min(most, last - first + 1)).round().astype(np.int64))
+
+
+@apart
+def pair_count(found, wanted, within: int) -> int:  # type: ignore[no-untyped-def]
+    """Return how many marks of two sides pair up one to one at most `within` bars apart; both rising int64.
+
+    >>> int(pair_count(np.array([1, 5, 9]), np.array([2, 5, 20]), 1))
+    2
+    """
+    i = j = count = 0
+    while i < found.shape[0] and j < wanted.shape[0]:
+        if abs(found[i] - wanted[j]) <= within:
+            count += 1
+            i += 1
+            j += 1
+        elif found[i] < wanted[j]:
+            i += 1
+        else:
+            j += 1
+    return count
+
+
+def hits(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], within: int) -> int:
+    """Return the pairs of all sides; a side is the positions of its marks, rising int64."""
+    return sum(int(pair_count(mine, yours, within)) for mine, yours in zip(found, wanted, strict=True))
+
+
+def shifted_hits(
+    found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], bars: int, within: int, shifts: np.ndarray
+) -> np.ndarray:
+    """Return the pairs of all sides for each shift of the wanted marks, int64."""
+    counts = np.zeros(len(shifts), np.int64)
+    for i, shift in enumerate(shifts.tolist()):
+        moved = [np.sort((side + shift) % bars) for side in wanted]
+        counts[i] = hits(found, moved, within)
+    return counts
+
+
+def positions(marks: np.ndarray) -> np.ndarray:
+    """Return the places of marks, int64."""
+    return np.flatnonzero(marks).astype(np.int64)
+
+
+class Spectrum:
+    """The hits of many predictions with one set of wanted marks at every shift of it, by the Fourier transform.
+
+    A prediction is the positions of each side. Hits at shift s are sum over sides and bars of found[i] * wanted[i - s], with
+    the stretch closed to a ring, which the transform gives for all shifts at once.
+    """
+
+    def __init__(self, wanted: Sequence[np.ndarray], bars: int) -> None:
+        self.bars = bars
+        self.count = sum(len(side) for side in wanted)
+        self._wanted = [np.conj(np.fft.rfft(self._line(side))) for side in wanted]
+
+    def _line(self, places: np.ndarray) -> np.ndarray:
+        line = np.zeros(self.bars)
+        line[places] = 1.0
+        return line
+
+    def hits(self, found: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the hits at each shift 0 .. bars - 1, float64 of whole numbers."""
+        total = np.zeros(self.bars // 2 + 1, np.complex128)
+        for side, wanted in zip(found, self._wanted, strict=True):
+            total += np.fft.rfft(self._line(side)) * wanted
+        return np.round(np.fft.irfft(total, self.bars))
