@@ -66,29 +66,37 @@ def compare(
 
 
 @command()
-@click.argument("export", metavar="EXPORT")
+@click.argument("exports", metavar="EXPORT...", nargs=-1, required=True)
 @klines_option()
 @click.option("--second", metavar="EXPORT", help="Export of a second symbol that has to agree with every change.")
 @click.option("--bind", "bind_file", metavar="FILE", help="TOML file that binds columns by hand; remembered.")
 @click.option(
     "--warm-up", type=click.IntRange(min=0), help="Bars left out at the start (default 600, at most a third)."
 )
+@click.option("--complete", metavar="SPAN", help=COMPLETE)
+@click.option("--interval", metavar="I", help=INTERVAL)
 @click.option("--name", default="calibrated", show_default=True, help="Name of the profile that is written.")
 @click.option("--out", metavar="FILE", help="Write the profile as TOML, to be added to config.toml.")
 def calibrate(
-    export: str,
+    exports: tuple[str, ...],
     klines: str | None,
     second: str | None,
     bind_file: str | None,
     warm_up: int | None,
+    complete: str | None,
+    interval: str | None,
     name: str,
     out: str | None,
 ) -> None:
-    """Fit open settings to a TradingView export: train on 70 %, accept only what helps the other 30 %."""
+    """Fit open settings to a TradingView export: train on 70 %, accept only what helps the other 30 %.
+
+    Streams of alerts, alerts logs and several charts at once are fitted by their events, from a closed grid for each feature.
+    """
     from bot.report.charts import write_page
     from bot.report.progress import progress
-    from bot.research.parity.calibrate import calibrate as run
+    from bot.research.parity.fitting import fit_exports as run
     from bot.research.parity.printing import print_calibration
+    from bot.research.parity.stream_printing import print_fit
     from bot.research.parity.writing import checked_out
 
     settings = settings_of()
@@ -97,11 +105,13 @@ def calibrate(
     with progress("fitting", 100, quiet=settings.quiet or settings.json) as advance:
         report = run(
             settings.load(),
-            Path(export),
+            [Path(export) for export in exports],
             klines=Path(klines) if klines else None,
             second=Path(second) if second else None,
             bind_file=Path(bind_file) if bind_file else None,
             warm_up=warm_up,
+            complete=complete,
+            interval=_interval(interval),
             name=name,
             advance=advance,
         )
@@ -110,7 +120,7 @@ def calibrate(
     if settings.json:
         echo_json(_plain(report))
         return
-    print_calibration(report)
+    (print_fit if "grids" in report else print_calibration)(report)
     echo(report["profile"] if out is None else f"profile written to {out}; add it to config.toml, use --profile {name}")
 
 

@@ -1,0 +1,149 @@
+"""The closed grids that `calibrate` tries on alerts: for each feature the settings and named readings, and nothing else.
+
+A grid is the product of its axes; a setting that is new is one more `Axis` in the grid of its feature. The values are few and
+round on purpose: the chance level of a fit is the best of the same grid on shifted alerts, and rises with every value. The
+table is listed in `docs/indicators.md`, held equal by a test.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bot.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A setting (`section.key`) and the values that are tried: numbers, or names of readings."""
+
+    setting: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What it is called, the features (`alert_names.FEATURES`) whose alerts judge it, and its axes."""
+
+    name: str
+    judges: tuple[str, ...]
+    axes: tuple[Axis, ...]
+
+    def __len__(self) -> int:
+        """Return how many values it has."""
+        count = 1
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+    def values(self) -> Iterator[dict[str, Any]]:
+        """Iterate over all settings of the grid."""
+        names = [axis.setting for axis in self.axes]
+        for choice in itertools.product(*(axis.values for axis in self.axes)):
+            yield dict(zip(names, choice, strict=True))
+
+
+# In the order in which they build on each other: what later features read is fitted first.
+GRIDS: Final = (
+    Grid(
+        "HyperWave",
+        ("hyperwave_cross",),
+        (
+            Axis("oscillator.hyperwave_length", (5, 6, 7, 8, 9, 10, 11, 12, 14)),
+            Axis("oscillator.hyperwave_source", ("ohlc4", "close")),
+            Axis("oscillator.hyperwave_inner", (1, 2, 3, 4, 5, 6)),
+            Axis("oscillator.signal_length", (2, 3, 4, 5, 6)),
+            Axis("oscillator.signal_average", ("sma", "ema")),
+        ),
+    ),
+    Grid(
+        "reversals",
+        ("reversal_minor", "reversal_major"),
+        (Axis("oscillator.reversal_factor", tuple(range(1, 11))),),
+    ),
+    Grid(
+        "divergences",
+        ("divergence",),
+        (Axis("oscillator.divergence_sensitivity", (2, 5, 8, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45)),),
+    ),
+    Grid(
+        "internal structure",
+        ("internal_bos", "internal_choch", "internal_choch_plus"),
+        (Axis("pac.structure_length", tuple(range(3, 16))),),
+    ),
+    Grid(
+        "swing structure",
+        ("swing_bos", "swing_choch"),
+        (Axis("smc.swing_length", (20, 25, 30, 35, 40, 45, 50, 55, 60, 75, 100)),),
+    ),
+    Grid(
+        "order blocks",
+        ("block_created", "block_entered", "block_within", "block_mitigated"),
+        (
+            Axis("pac.order_block_length", (3, 4, 5, 6, 7, 8, 10, 12)),
+            Axis("pac.hide_overlap", ("both", "same", "off")),
+            Axis("pac.mitigation", ("close", "wick", "average")),
+            Axis("pac.show", (3, 5, 10)),
+        ),
+    ),
+    Grid(
+        "imbalances",
+        ("imbalance_new", "imbalance_mitigated"),
+        (Axis("pac.fvg_threshold", (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)),),
+    ),
+    Grid(
+        "liquidity grabs",
+        ("grab",),
+        (
+            Axis("pac.grab_min_wick_body", (0.0, 0.25, 0.5, 0.75, 1.0)),
+            Axis("pac.grab_cooldown", (0, 1, 2, 3, 5)),
+        ),
+    ),
+    Grid(
+        "equal highs and lows",
+        ("equal",),
+        (
+            Axis("pac.equal_length", tuple(range(1, 9))),
+            Axis("pac.equal_threshold", (0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3)),
+        ),
+    ),
+    Grid(
+        "confirmations",
+        ("confirmation",),
+        (
+            Axis("overlays.sensitivity", tuple(float(value) for value in range(4, 31))),
+            Axis("overlays.autopilot", ("off", "short", "mid", "long")),
+        ),
+    ),
+    Grid("Smart Trail", ("smart_trail",), (Axis("overlays.smart_trail", (1, 2, 3, 4, 5)),)),
+    Grid("Trend Catcher", ("trend_catcher",), (Axis("overlays.trend_catcher", (1, 2, 3, 4, 5)),)),
+    Grid("Trend Tracer", ("trend_tracer",), (Axis("overlays.trend_tracer", (1, 2, 3, 4, 5)),)),
+    Grid("Neo Cloud", ("neo_cloud",), (Axis("overlays.neo_cloud", (1, 2, 3, 4, 5)),)),
+)
+
+
+def present(config: Config, setting: str) -> Any:
+    """Return the value that a setting has."""
+    section, name = setting.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def _words(values: tuple[Any, ...]) -> str:
+    """Return the values of an axis, a run of whole numbers as its ends.
+
+    >>> _words((3, 4, 5, 6)), _words(("sma", "ema")), _words((2, 5, 8)), _words((4.0, 5.0, 6.0))
+    ('3 to 6', 'sma, ema', '2, 5, 8', '4 to 6')
+    """
+    if len(values) > 2 and all(not isinstance(value, str) and value == values[0] + i for i, value in enumerate(values)):
+        return f"{values[0]:g} to {values[-1]:g}"
+    return ", ".join(value if isinstance(value, str) else f"{value:g}" for value in values)
+
+
+def document() -> list[str]:
+    """Return the rows of the table in `docs/indicators.md`."""
+    lines = ["| grid | judged by the alerts of | settings and readings | values |", "|---|---|---|---|"]
+    for grid in GRIDS:
+        axes = " · ".join(f"`{axis.setting}`: {_words(axis.values)}" for axis in grid.axes)
+        judges = ", ".join(judge.replace("_", " ") for judge in grid.judges)
+        lines.append(f"| {grid.name} | {judges} | {axes} | {len(grid):,} |")
+    return lines
