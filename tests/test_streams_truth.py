@@ -558,8 +558,6 @@ def test_the_truth_is_compared_with_its_chance(truth, shared):
     wave = next(row for row in stretch["features"] if row["feature"] == "hyperwave_cross")
     assert wave["theirs"] == 27
     assert wave["shifts"] == 140
-    assert wave["chance_95_0"] <= 0.22
-    assert wave["chance_0"] <= 0.32
     assert wave["f1_0"] > wave["chance_0"]
     assert stretch["prices"]["fits"] == stretch["prices"]["priced"] == 35
     rates = {(row["symbol"], row["interval"], row["feature"]): row for row in report["rates"]}
@@ -586,4 +584,7 @@ def test_the_shipped_recipe_hits_half_of_the_true_crosses(truth, shared):
     wave = next(row for row in stretch["features"] if row["feature"] == "hyperwave_cross")
     assert (wave["hits_0"], wave["ours"]) == (14, 30)
     assert wave["f1_0"] == pytest.approx(0.49, abs=0.01)
+    assert wave["f1_1"] == pytest.approx(0.84, abs=0.01)
+    assert wave["chance_95_0"] == pytest.approx(0.21, abs=0.01)
+    assert wave["chance_0"] == pytest.approx(0.28, abs=0.01)  # the highest of all 140 shifts
     assert wave["verdict"] == "better than chance, but often on other bars"
