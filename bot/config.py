@@ -44,7 +44,11 @@ class Pac(Section):
 
     structure_length: int = Field(5, ge=2, le=49, description="bars to confirm an internal pivot")
     order_block_length: int = Field(5, ge=2, le=49, description="swing look-back of volumetric blocks, bars")
+    break_source: Literal["close", "ohlc4"] = Field("close", description="price that breaks pivots and trend lines")
     show: int = Field(5, ge=1, le=10, description="displayed blocks a side; only these can be hit")
+    block_life: Literal["plain", "breaker"] = Field(
+        "plain", description="a block that price goes through is gone, or stays as a breaker"
+    )
     mitigation: Literal["close", "wick", "average"] = Field("close", description="what removes a block")
     average_source: Literal["wick", "close"] = Field("wick", description="what has to cross the mid for average")
     hide_overlap: Literal["both", "same", "off"] = Field("both", description="which overlapped older blocks go")
@@ -55,9 +59,13 @@ class Pac(Section):
     grab_cooldown: int = Field(0, ge=0, le=100, description="bars between two grabs of a side")
     equal_length: int = Field(3, ge=1, le=20, description="bars to confirm a short-term equal high or low")
     equal_threshold: float = Field(0.1, ge=0, le=0.5, description="largest distance of equal highs, in ATR 200")
-    fvg_threshold: float = Field(0.0, ge=0, le=10, description="smallest gap in ATR 200; 0 = any")
+    fvg_threshold: float = Field(0.0, ge=0, le=10, description="smallest size of a gap by fvg_measure; 0 = any")
+    fvg_measure: Literal["gap", "body"] = Field(
+        "gap", description="what is measured: the gap in ATR 200, or the middle body in ATR 14"
+    )
     fvg_mitigation: Literal["close", "wick", "average", "none"] = Field("close", description="what removes a gap")
     breakers: bool = Field(False, description="keep mitigated blocks as breakers of the other side")
+    trend_line_length: int = Field(0, ge=0, le=49, description="bars to confirm a trend line's pivots; 0 = off")
 
 
 class Oscillator(Section):
@@ -127,7 +135,10 @@ class Strategy(Section):
     """Conditions and vetoes."""
 
     htf_source: Literal["both", "smc", "pac"] = Field("both", description="whose 15m structure must agree")
-    tap_window: int = Field(3, ge=1, le=50, description="bars a block touch stays valid, this bar counted")
+    ob_hit: Literal["touch", "entered", "within"] = Field(
+        "touch", description="a block is hit by a bar in it, by its entry, or by a close in it"
+    )
+    tap_window: int = Field(3, ge=1, le=50, description="bars a block hit stays valid, this bar counted")
     min_dominance: float = Field(60.0, ge=0, le=100, description="per cent of the block's volume on its side")
     min_rank: float = Field(30.0, ge=0, le=100, description="percentile of the block's volume")
     min_rating: int = Field(2, ge=1, le=4, description="smallest rating of the confirmation signal")

@@ -22,6 +22,7 @@ class Bar:
     filled: bool
     atr14: float = NAN
     atr200: float = NAN
+    price: float = NAN  # what breaks pivots and lines; on a filler that of the last traded bar
 
 
 class NaiveAtr:
@@ -72,6 +73,9 @@ class NaivePac:
         self.structure_pivots = Pivots(self.pac.structure_length)
         self.block_pivots = Pivots(self.pac.order_block_length)
         self.equal_pivots = Pivots(self.pac.equal_length)
+        self.line_pivots = Pivots(self.pac.trend_line_length)
+        self.line_highs, self.line_lows = [], []  # pivots (bar, price)
+        self.line_broken = {"high": True, "low": True}
         self.hi = self.lo = None  # dict(level, idx, crossed)
         self.last_lh = self.last_hl = False
         self.trend, self.break_index = 0, NAN
@@ -87,8 +91,8 @@ class NaivePac:
 
     # -- helpers
 
-    def close_before(self):
-        return self.bars[-2].c if len(self.bars) > 1 else NAN
+    def price_before(self):
+        return self.bars[-2].price if len(self.bars) > 1 else NAN
 
     def update(self, ms, o, h, l, c, v, tb, filled):  # noqa: E741 - the spec's letter
         t = len(self.bars)
@@ -96,6 +100,10 @@ class NaivePac:
         c1 = self.bars[-1].c if self.bars else NAN
         true_range = h - l if not self.bars else max(h - l, abs(h - c1), abs(l - c1))
         bar.atr14, bar.atr200 = self.atr14.update(true_range), self.atr200.update(true_range)
+        if filled:
+            bar.price = self.bars[-1].price if self.bars else NAN
+        else:
+            bar.price = c if self.pac.break_source == "close" else ((h + l) + (o + c)) / 4
         self.bars.append(bar)
         row = {}
         pivot = self.structure_pivots.update(self.bars)
@@ -105,6 +113,7 @@ class NaivePac:
         self.gaps(bar, row)
         self.blocks(bar, self.block_pivots.update(self.bars), row)
         self.refine(bar)
+        self.trend_lines(bar, row)
         self.report(bar, row)
         return row
 
@@ -117,7 +126,7 @@ class NaivePac:
         if pivot and pivot[0] == "low":
             self.last_hl = self.lo is not None and pivot[2] > self.lo["level"]
             self.lo = {"level": pivot[2], "idx": pivot[1], "crossed": False}
-        c, c1 = bar.c, self.close_before()
+        c, c1 = bar.price, self.price_before()
         event, direction, level, index = 0, 0, NAN, NAN
         if self.hi and not self.hi["crossed"] and c > self.hi["level"] and c1 <= self.hi["level"]:
             self.hi["crossed"] = True
@@ -205,6 +214,8 @@ class NaivePac:
                 return bar.h > g["top"]
             return mode == "average" and bar.h > (g["bot"] + g["top"]) / 2
 
+        row["pac_fvg_bull_mitigated"] = sum(bull_lost(g) for g in self.bull_gaps)
+        row["pac_fvg_bear_mitigated"] = sum(bear_lost(g) for g in self.bear_gaps)
         self.bull_gaps = [g for g in self.bull_gaps if not bull_lost(g)]
         self.bear_gaps = [g for g in self.bear_gaps if not bear_lost(g)]
         row.update(pac_fvg_bull=0, pac_fvg_bear=0)
@@ -214,7 +225,11 @@ class NaivePac:
         threshold = self.pac.fvg_threshold
 
         def wide(height):
-            return threshold == 0 or height > threshold * bar.atr200
+            if threshold == 0:
+                return True
+            if self.pac.fvg_measure == "body":
+                return abs(one.c - one.o) > threshold * bar.atr14
+            return height > threshold * bar.atr200
 
         if bar.l > two.h and one.c > two.h and one.c > one.o and wide(bar.l - two.h):
             self.bull_gaps = [*self.bull_gaps, {"bot": two.h, "top": bar.l, "born": bar.t}][-100:]
@@ -235,9 +250,32 @@ class NaivePac:
             return bar.c < block["mid"] if demand else bar.c > block["mid"]
         return bar.l < block["mid"] if demand else bar.h > block["mid"]
 
+    def broken_or_ended(self, side, bar):
+        """The other life: an active block that price goes through is broken, a broken one that closes back beyond it ends."""
+        left, broken, ended = [], 0, 0
+        for b in getattr(self, side):
+            if b["broken_ms"] is None:
+                if self.lost(b, bar):
+                    b["broken_ms"] = bar.ms
+                    b["touched"] = []
+                    broken += 1
+            elif bar.c > b["top"] if side == "demand" else bar.c < b["bot"]:
+                ended += 1
+                continue
+            left.append(b)
+        setattr(self, side, left)
+        return broken, ended
+
     def blocks(self, bar, pivot, row):
         gone = 0
-        if not bar.filled:
+        for side in ("demand", "supply"):
+            row[f"pac_{side}_broken"] = row[f"pac_{side}_mitigated"] = 0
+        if not bar.filled and self.pac.block_life == "breaker":
+            for side in ("demand", "supply"):
+                broken, ended = self.broken_or_ended(side, bar)
+                row[f"pac_{side}_broken"], row[f"pac_{side}_mitigated"] = broken, ended
+                gone += ended
+        elif not bar.filled:
             self.demand_breakers = [b for b in self.demand_breakers if not bar.c > b["top"]]
             self.supply_breakers = [b for b in self.supply_breakers if not bar.c < b["bot"]]
             for name, breakers in (("demand", "demand_breakers"), ("supply", "supply_breakers")):
@@ -245,17 +283,19 @@ class NaivePac:
                 dead = [b for b in active if self.lost(b, bar)]
                 setattr(self, name, [b for b in active if b not in dead])
                 gone += len(dead)
+                row[f"pac_{name}_mitigated"] = len(dead)
                 if self.pac.breakers:
+                    row[f"pac_{name}_broken"] = len(dead)
                     setattr(self, breakers, (getattr(self, breakers) + dead)[-60:])
         if pivot and pivot[0] == "high":
             self.oh = {"level": pivot[2], "idx": pivot[1], "crossed": False}
         if pivot and pivot[0] == "low":
             self.ol = {"level": pivot[2], "idx": pivot[1], "crossed": False}
         hidden, new = 0, None
-        if self.oh and not self.oh["crossed"] and bar.c > self.oh["level"]:
+        if self.oh and not self.oh["crossed"] and bar.price > self.oh["level"]:
             self.oh["crossed"] = True
             new = self.make("demand", self.oh["idx"], bar)
-        elif self.ol and not self.ol["crossed"] and bar.c < self.ol["level"]:
+        elif self.ol and not self.ol["crossed"] and bar.price < self.ol["level"]:
             self.ol["crossed"] = True
             new = self.make("supply", self.ol["idx"], bar)
         if new:
@@ -317,6 +357,7 @@ class NaivePac:
             "born_ms": bar.ms,
             "touches": 0,
             "touched": [],
+            "broken_ms": None,
             "r_bot": bot,
             "r_top": top,
         }
@@ -347,14 +388,21 @@ class NaivePac:
                     continue
                 inside = overlaps(bar, x)
                 inside_before = x["born"] < bar.t - 1 and overlaps(self.bars[-2], x)
-                if inside:
+                closed = x["bot"] <= bar.c <= x["top"]
+                if self.pac.block_life == "plain" and inside:
                     within += 1
-                    x["touched"].append(bar.t)
-                if inside and not inside_before:
+                if self.pac.block_life == "breaker" and closed:
+                    within += 1
+                events = {"touch": inside, "entered": inside and not inside_before, "within": closed}
+                if x["broken_ms"] is not None:
+                    events = {"touch": False, "entered": False, "within": closed}
+                elif events["entered"]:
                     entered += 1
                     x["touches"] += 1
-                if inside_before and not inside:
+                elif inside_before and not inside:
                     exited += 1
+                if events[self.strategy.ob_hit]:
+                    x["touched"].append(bar.t)
             row[f"pac_{side}_entered"], row[f"pac_{side}_within"], row[f"pac_{side}_exited"] = entered, within, exited
 
     # -- 2.6
@@ -374,6 +422,33 @@ class NaivePac:
                 x["r_bot"] = edges[-1] if edges else x["bot"]
                 pools = self.high_pool + [e["level"] for e in self.eqh]
                 x["r_top"] = max([p for p in pools if x["top"] < p <= x["top"] + reach], default=x["top"])
+
+    # -- trend lines
+
+    def trend_lines(self, bar, row):
+        row.update(pac_line_bull=0, pac_line_bear=0)
+        if not self.pac.trend_line_length:
+            return
+        pivot = self.line_pivots.update(self.bars)
+        if pivot:
+            (self.line_highs if pivot[0] == "high" else self.line_lows).append(pivot[1:])
+            self.line_broken[pivot[0]] = False
+        if bar.filled:
+            return
+        for kind, points, name in (
+            ("high", self.line_highs, "pac_line_bull"),
+            ("low", self.line_lows, "pac_line_bear"),
+        ):
+            if len(points) < 2 or self.line_broken[kind]:
+                continue
+            (t0, first), (t1, second) = points[-2:]
+            risen, line = (bar.price - second) * (t1 - t0), (second - first) * (bar.t - t1)
+            if kind == "high" and second < first and risen > line:
+                self.line_broken[kind] = True
+                row[name] = 1
+            if kind == "low" and second > first and risen < line:
+                self.line_broken[kind] = True
+                row[name] = 1
 
     # -- outputs
 
@@ -395,8 +470,8 @@ class NaivePac:
 
     def report(self, bar, row):
         show = self.pac.show
-        below = [x for x in self.demand[-show:] if x["bot"] < bar.c]
-        above = [x for x in self.supply[-show:] if x["top"] > bar.c]
+        below = [x for x in self.demand[-show:] if x["bot"] < bar.c and x["broken_ms"] is None]
+        above = [x for x in self.supply[-show:] if x["top"] > bar.c and x["broken_ms"] is None]
         # The newest of equals: the lists are ordered by age.
         demand = max(reversed(below), key=lambda x: x["bot"], default=None)
         supply = min(reversed(above), key=lambda x: x["top"], default=None)

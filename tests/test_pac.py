@@ -145,14 +145,19 @@ def settings_of_pac(draw):
         grab_cooldown=draw(st.integers(0, 3)),
         equal_threshold=draw(st.sampled_from([0.1, 0.5])),
         fvg_threshold=draw(st.sampled_from([0.0, 0.2])),
+        fvg_measure=draw(st.sampled_from(["gap", "body"])),
         fvg_mitigation=draw(st.sampled_from(["close", "wick", "average", "none"])),
         breakers=draw(st.booleans()),
+        break_source=draw(st.sampled_from(["close", "ohlc4"])),
+        block_life=draw(st.sampled_from(["plain", "breaker"])),
+        trend_line_length=draw(st.sampled_from([0, 1, 2, 3, 5])),
     )
 
 
 def settings_of_strategy():
     return st.builds(
         Strategy,
+        ob_hit=st.sampled_from(["touch", "entered", "within"]),
         tap_window=st.integers(1, 6),
         min_dominance=st.sampled_from([0.0, 50.0, 61.7]),
         min_rank=st.sampled_from([0.0, 30.0]),
@@ -162,8 +167,13 @@ def settings_of_strategy():
 def views_of(twin):
     """The twin's displayed blocks in the shape of the kernel's, breakers by zone only."""
     newest_first = twin.demand[-twin.pac.show :][::-1] + twin.supply[-twin.pac.show :][::-1]
-    blocks = [(x["id"], x["bot"], x["top"], x["V"], x["touches"], x["r_bot"], x["r_top"]) for x in newest_first]
+    active = [x for x in newest_first if x["broken_ms"] is None]
+    blocks = [(x["id"], x["bot"], x["top"], x["V"], x["touches"], x["r_bot"], x["r_top"]) for x in active]
     breakers = [
+        (x["id"], -1 if x["side"] == "demand" else 1, x["bot"], x["top"])
+        for x in newest_first
+        if x["broken_ms"] is not None
+    ] + [
         (x["id"], side, x["bot"], x["top"])
         for side, listed in ((-1, twin.demand_breakers), (1, twin.supply_breakers))
         for x in listed[::-1]
@@ -206,7 +216,8 @@ def test_long_markets_reach_every_event():
     """The property above is worth something only if its markets make everything happen."""
     seen = np.zeros(len(COLUMNS), dtype=bool)
     for seed in range(3):
-        out, _ = run(walk(seed, 1500), Pac(**QUICK), Strategy(**LOOSE))
+        pac = Pac(**QUICK, block_life=("plain", "breaker")[seed % 2], trend_line_length=3)
+        out, _ = run(walk(seed, 1500), pac, Strategy(**LOOSE))
         seen |= (np.nan_to_num(out) != 0).any(axis=0)
 
     assert [name for name, any_ in zip(COLUMNS, seen, strict=True) if not any_] == []
@@ -215,13 +226,16 @@ def test_long_markets_reach_every_event():
 # ---- laws -----------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 399), settings_of_pac())
-def test_future_bars_never_change_the_past(seed, cut, pac):
+HITS = st.sampled_from(["touch", "entered", "within"])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 399), settings_of_pac(), HITS)
+def test_future_bars_never_change_the_past(seed, cut, pac, hit):
     market = walk(seed, 400)
     other = np.concatenate([market[:cut], walk(seed + 1, 400 - cut, start=900)])
 
-    first, _ = run(market, pac, Strategy(**LOOSE))
-    second, _ = run(other, pac, Strategy(**LOOSE))
+    first, _ = run(market, pac, Strategy(**LOOSE, ob_hit=hit))
+    second, _ = run(other, pac, Strategy(**LOOSE, ob_hit=hit))
 
     assert_equal(first[:cut], second[:cut])
 
@@ -239,14 +253,14 @@ def test_a_reset_state_is_a_fresh_state_to_the_last_byte(seed, pac):
 PRICES = [i for i, name in enumerate(COLUMNS) if name.endswith(("bottom", "top", "mid", "level"))]
 
 
-@given(st.integers(0, 2**32 - 1), settings_of_pac(), st.sampled_from([10.0, 16.0, 1 / 1024]))
-def test_scaled_prices_scale_the_levels_and_leave_everything_else(seed, pac, factor):
+@given(st.integers(0, 2**32 - 1), settings_of_pac(), HITS, st.sampled_from([10.0, 16.0, 1 / 1024]))
+def test_scaled_prices_scale_the_levels_and_leave_everything_else(seed, pac, hit, factor):
     market = walk(seed, 500, tick=1.0)  # whole ticks: ten times a price is exact
     scaled = market.copy()
     scaled[:, :4] *= factor
 
-    got, _ = run(scaled, pac, Strategy(**LOOSE))
-    want, _ = run(market, pac, Strategy(**LOOSE))
+    got, _ = run(scaled, pac, Strategy(**LOOSE, ob_hit=hit))
+    want, _ = run(market, pac, Strategy(**LOOSE, ob_hit=hit))
 
     want[:, PRICES] *= factor
     assert_equal(got, want, rtol=1e-12, atol=0)
@@ -259,6 +273,8 @@ MIRROR = {
     "pac_grab_bull": "pac_grab_bear", "pac_grab_bear": "pac_grab_bull",
     "pac_grab_bull_level": "~pac_grab_bear_level", "pac_grab_bear_level": "~pac_grab_bull_level",
     "pac_fvg_bull": "pac_fvg_bear", "pac_fvg_bear": "pac_fvg_bull",
+    "pac_fvg_bull_mitigated": "pac_fvg_bear_mitigated", "pac_fvg_bear_mitigated": "pac_fvg_bull_mitigated",
+    "pac_line_bull": "pac_line_bear", "pac_line_bear": "pac_line_bull",
     "pac_ob_new_bottom": "~pac_ob_new_top", "pac_ob_new_top": "~pac_ob_new_bottom",
     "pac_ob_new_buy_share": "^pac_ob_new_buy_share",
 }  # fmt: skip
@@ -301,8 +317,8 @@ def both_ways(market, lengths):
     return len(market)
 
 
-@given(st.integers(0, 2**32 - 1), settings_of_pac())
-def test_a_mirrored_market_swaps_the_sides(seed, pac):
+@given(st.integers(0, 2**32 - 1), settings_of_pac(), HITS)
+def test_a_mirrored_market_swaps_the_sides(seed, pac, hit):
     mirror = 32768.0
     market = walk(seed, 600, tick=1.0, spike=0.0, hole=0.0)
     market[:, 4:6] = np.round(market[:, 4:6] * 2)
@@ -310,21 +326,24 @@ def test_a_mirrored_market_swaps_the_sides(seed, pac):
         [mirror - market[:, 0], mirror - market[:, 2], mirror - market[:, 1], mirror - market[:, 3],
          market[:, 4], market[:, 4] - market[:, 5], market[:, 6]]
     )  # fmt: skip
-    until = both_ways(market, {pac.structure_length, pac.order_block_length, pac.equal_length})
+    lengths = {pac.structure_length, pac.order_block_length, pac.equal_length, pac.trend_line_length}
+    until = both_ways(market, lengths - {0})
     p = params(pac, Strategy(**LOOSE))
     start = fresh(p)
-    start.structure_leg = start.block_leg = start.equal_leg = 1  # the mirror image of the leg at the start
+    start.structure_leg = start.block_leg = start.equal_leg = start.line_leg = (
+        1  # the mirror image of the leg at the start
+    )
 
-    want, _ = run(market[:until], pac, Strategy(**LOOSE))
-    got, _ = run(mirrored[:until], pac, Strategy(**LOOSE), state=start)
+    want, _ = run(market[:until], pac, Strategy(**LOOSE, ob_hit=hit))
+    got, _ = run(mirrored[:until], pac, Strategy(**LOOSE, ob_hit=hit), state=start)
 
     assert_equal(swap(got, mirror), want, rtol=1e-12, atol=1e-12)
 
 
-@given(st.integers(0, 2**32 - 1), settings_of_pac())
-def test_filler_bars_carry_no_signal_no_touch_and_no_event(seed, pac):
+@given(st.integers(0, 2**32 - 1), settings_of_pac(), HITS)
+def test_filler_bars_carry_no_signal_no_touch_and_no_event(seed, pac, hit):
     market = walk(seed, 600, hole=0.3)
-    out, _ = run(market, pac, Strategy(**LOOSE))
+    out, _ = run(market, pac, Strategy(**LOOSE, ob_hit=hit))
     fillers = out[market[:, 6] == 1]
 
     for name in COLUMNS:
@@ -332,7 +351,8 @@ def test_filler_bars_carry_no_signal_no_touch_and_no_event(seed, pac):
         if name.split("_")[0] in ("long", "short") or name.startswith("pac_ob_new_") or name.endswith("_level"):
             assert np.isnan(values).all(), name
         elif name in ("pac_event", "pac_dir", "pac_ob_new", "pac_ob_mitigated_n", "pac_ob_hidden_n") or any(
-            part in name for part in ("grab", "fvg", "eqh", "eql", "entered", "within", "exited")
+            part in name
+            for part in ("grab", "fvg", "eqh", "eql", "entered", "within", "exited", "broken", "mitigated", "line")
         ):
             assert (values == 0).all(), name
 
@@ -347,7 +367,8 @@ def test_blocks_are_conserved_and_the_displayed_ones_fit_together(seed, pac, sho
     views = [view for view in displayed_blocks(state, params(pac, Strategy())) if not view.breaker]
 
     assert created - gone == state.blocks.demand.active + state.blocks.supply.active
-    assert sum(view.share for view in views) == pytest.approx(100.0) or not any(view.volume for view in views)
+    if pac.block_life == "plain":  # else displayed breakers have shares too
+        assert sum(view.share for view in views) == pytest.approx(100.0) or not any(view.volume for view in views)
     for side in (1, -1):
         ids = [view.id for view in views if view.side == side]
         assert ids == sorted(ids, reverse=True)
@@ -369,11 +390,12 @@ def test_a_hit_is_eligible_alive_and_was_touched_within_the_window(seed, pac, st
         get = {name: column(out, f"{side}_ob_{name}") for name in ("bottom", "top", "dominance", "rank", "born")}
         for t in np.flatnonzero(~np.isnan(get["bottom"])):
             since = max(int(get["born"][t]) + 1, t - strategy.tap_window + 1)
-            touched = (low[since : t + 1] <= get["top"][t]) & (high[since : t + 1] >= get["bottom"][t])
+            lowest, highest = (close, close) if strategy.ob_hit == "within" else (low, high)
+            touched = (lowest[since : t + 1] <= get["top"][t]) & (highest[since : t + 1] >= get["bottom"][t])
             assert touched.any()
             assert get["dominance"][t] >= strategy.min_dominance
             assert get["rank"][t] >= strategy.min_rank
-            if pac.mitigation == "close":
+            if pac.mitigation == "close" and not (pac.block_life == "breaker" and strategy.ob_hit == "within"):
                 beyond = get["bottom"][t] - close[t] if sign > 0 else close[t] - get["top"][t]
                 assert beyond <= 0
 
@@ -471,6 +493,74 @@ def test_breakers_stand_on_the_other_side_until_a_close_goes_back_through():
     assert [view for view in displayed_blocks(later, p) if view.breaker] == []
 
 
+def test_a_broken_block_keeps_its_name_and_is_within_by_the_close_until_one_above_it():
+    """The block of RISE reaches from 11 to 14."""
+    pac = Pac(**QUICK, block_life="breaker")
+    after = bars(
+        (15, 15, 10, 12),  # closes inside: entered and within
+        (12, 15, 12, 14.5),  # in it, closes above
+        (12, 12, 9, 10),  # closes below: broken
+        (10, 13, 10, 10.5),  # its wick is in it: nothing
+        (10.5, 13, 10, 12),  # closes inside: within, not entered
+        (12, 16, 12, 14.5),  # closes above: ended
+        (14, 14, 12, 13),
+    )
+
+    out, state = run(np.concatenate([RISE, after]), pac)
+    _, broken = run(np.concatenate([RISE, after[:4]]), pac)
+
+    assert list(column(out, "pac_demand_entered")[11:]) == [1, 0, 0, 0, 0, 0, 0]
+    assert list(column(out, "pac_demand_within")[11:]) == [1, 0, 0, 0, 1, 0, 0]
+    assert list(column(out, "pac_demand_broken")[11:]) == [0, 0, 1, 0, 0, 0, 0]
+    assert list(column(out, "pac_demand_mitigated")[11:]) == [0, 0, 0, 0, 0, 1, 0]
+    assert list(column(out, "pac_ob_mitigated_n")[11:]) == [0, 0, 0, 0, 0, 1, 0]
+    assert np.isnan(column(out, "pac_demand_id")[13:]).all()  # a broken block is no support
+    assert state.blocks.demand.active == 0
+    (view,) = [view for view in displayed_blocks(broken, params(pac, Strategy())) if view.breaker]
+    assert (view.id, view.side, view.bottom, view.top, view.born_ms) == (1, -1, 11.0, 14.0, 13 * STEP_MS)
+
+
+@pytest.mark.parametrize(
+    ("life", "hit", "bars_hit"),
+    [
+        ("plain", "touch", [1, 1, 0, 1, 0, 0]),
+        ("plain", "entered", [1, 0, 0, 1, 0, 0]),
+        ("plain", "within", [0, 1, 0, 0, 0, 0]),
+        ("breaker", "touch", [1, 1, 0, 1, 0, 0]),
+        ("breaker", "entered", [1, 0, 0, 1, 0, 0]),
+        ("breaker", "within", [0, 1, 0, 0, 0, 1]),
+    ],
+)
+def test_a_hit_is_a_bar_in_the_block_its_entry_or_a_close_in_it(life, hit, bars_hit):
+    """Blocks are eligible once twenty have been ranked: the same twenty rises come first, far below."""
+    before = [RISE + np.array([20.0 * i - 420.0] * 4 + [0.0] * 3) for i in range(21)]
+    after = bars(
+        (16, 16, 13, 15), (15, 15, 12, 13), (15, 18, 15, 17), (17, 17, 14, 16), (12, 12, 9, 10), (10, 13, 10, 12)
+    )  # fmt: skip
+    market = np.concatenate([*before, RISE, after])
+    market[:, :4] += 500.0
+    strategy = Strategy(**LOOSE, ob_hit=hit, tap_window=1)
+
+    out, _ = run(market, Pac(**QUICK, block_life=life), strategy)
+
+    number = (column(out, "pac_ob_new")[:-6] != 0).sum()
+    assert column(out, "pac_ob_new")[-7] == 1
+    assert list((column(out, "long_ob_id")[-6:] == number).astype(int)) == bars_hit
+
+
+def test_a_break_by_the_mean_of_the_bar_waits_for_a_bar_that_stands_beyond():
+    """The close of bar 10 is above the pivot at 17, but not the mean of its four prices; bar 11's is."""
+    start = np.concatenate([RISE[:10], bars((15, 17.5, 12, 17.2))])
+    market = np.concatenate([start, bars((17.2, 19, 17, 18), (18, 20, 17, 19))])
+
+    by_close, _ = run(market, Pac(**QUICK))
+    by_mean, _ = run(market, Pac(**QUICK, break_source="ohlc4"))
+
+    for name in ("pac_event", "pac_ob_new"):
+        assert list(np.flatnonzero(column(by_close, name))) == [10]
+        assert list(np.flatnonzero(column(by_mean, name))) == [11]
+
+
 def test_the_newest_sixty_blocks_of_a_side_are_kept():
     pac = Pac(**QUICK, hide_overlap="off")
     rows = []
@@ -508,6 +598,40 @@ def test_a_gap_needs_three_candles_whose_outer_wicks_do_not_meet():
 
     assert column(gap, "pac_fvg_bull")[-1] == 1
     assert column(met, "pac_fvg_bull")[-1] == 0
+
+
+@pytest.mark.parametrize(("threshold", "born"), [(0.0, 1), (1.2, 1), (1.4, 0)])
+def test_a_gap_can_ask_for_a_large_candle_in_the_middle(threshold, born):
+    """Twenty bars of two points and then one of four, whose body is three: 1.3 times the average true range by then."""
+    calm = bars(*[(10, 11, 9, 10)] * 20)
+    market = np.concatenate([calm, bars((10, 13, 9.5, 13), (13, 15, 12, 14))])
+
+    out, _ = run(market, Pac(fvg_threshold=threshold, fvg_measure="body"))
+
+    assert column(out, "pac_fvg_bull")[-1] == born
+
+
+def test_a_mitigated_gap_is_counted_on_the_bar_that_closed_it():
+    start = bars((10, 11, 9, 10), (10, 14, 10, 13.5), (13, 15, 12, 14))
+
+    out, _ = run(np.concatenate([start, bars((14, 14, 10.5, 11.5), (11.5, 12, 10, 10.5), (10.5, 11, 10, 10.6))]))
+
+    assert list(column(out, "pac_fvg_bull_mitigated")) == [0, 0, 0, 0, 1, 0]
+
+
+def test_a_falling_line_through_two_pivot_highs_is_broken_once_by_a_price_above_it():
+    """Highs of 20 on bar 2 and 18 on bar 6: the line falls by a half a bar, to 15.5 on bar 11."""
+    market = bars(
+        (14, 15, 13, 14), (15, 17, 14, 16), (17, 20, 16, 18), (16, 17, 14, 15), (14, 15, 12, 13), (14, 16, 13, 15),
+        (16, 18, 15, 16), (15, 16, 13, 14), (14, 15, 12, 13), (13, 14, 12, 13), (13, 17, 13, 15.9), (15, 17, 15, 15.6),
+        (15, 17, 14, 16), (16, 17, 15, 16.5),
+    )  # fmt: skip
+
+    out, _ = run(market, Pac(**QUICK, trend_line_length=2))
+    off, _ = run(market, Pac(**QUICK))
+
+    assert list(np.flatnonzero(column(out, "pac_line_bull"))) == [11]
+    assert not column(off, "pac_line_bull").any()
 
 
 def test_gaps_beyond_the_capacity_push_out_the_oldest():

@@ -1,6 +1,7 @@
 """Breaks of structure as Price Action Concepts tells them: BOS, CHoCH and CHoCH+.
 
-A pivot high and a pivot low are watched at any time. A close beyond one of them is a break: in the direction of the
+A pivot high and a pivot low are watched at any time. A price beyond one of them is a break (the close, or the mean of
+open, high, low and close, which waits for a bar that stands beyond and not only ends there): in the direction of the
 trend a BOS (break of structure), against it a CHoCH (change of character). A CHoCH that the other side had already
 announced, a higher low before a break up or a lower high before a break down, is a CHoCH+. Every pivot breaks once.
 Swing structure is off (its input is "None"), so no pivot is left out for coinciding with a swing level.
@@ -19,6 +20,7 @@ import numpy as np
 from bot.core.jit import kernel
 
 NONE, BOS, CHOCH, CHOCH_PLUS = 0, 1, 2, 3
+CLOSE, OHLC4 = 0, 1  # price that breaks
 
 PIVOT = np.dtype(
     [
@@ -38,6 +40,7 @@ STRUCTURE = np.dtype(
         ("level", "f8"),  # price that this bar's event broke; NaN without one
         ("pivot_index", "i8"),  # bar of the pivot that this bar's event broke; -1 without one
         ("break_index", "i8"),  # bar of the last break; -1 before the first
+        ("price", "f8"),  # what is compared with the pivots, of the newest traded bar
     ]
 )
 
@@ -60,6 +63,18 @@ def structure_reset(structure) -> None:
     structure.level = math.nan
     structure.pivot_index = -1
     structure.break_index = -1
+    structure.price = math.nan
+
+
+@kernel
+def break_price(source: int, bar) -> float:
+    """Return the price of a bar that is compared with pivots, blocks' births and trend lines.
+
+    Highs and lows are added first, opens and closes likewise: the sum of a mirrored bar is then the mirror image to the bit.
+    """
+    if source == CLOSE:
+        return bar.close
+    return ((bar.high + bar.low) + (bar.open + bar.close)) / 4.0
 
 
 @kernel
@@ -72,9 +87,9 @@ def pivot_replace(pivot, level: float, index: int) -> None:
 
 
 @kernel
-def break_test(structure, pivot, other, sign: int, close: float, previous_close: float, index: int) -> None:
-    """Test one side (closes in its own frame) and record the event if the pivot breaks on this bar."""
-    if pivot.crossed == 0 and close > pivot.level and previous_close <= pivot.level:
+def break_test(structure, pivot, other, sign: int, price: float, previous: float, index: int) -> None:
+    """Test one side (prices in its own frame) and record the event if the pivot breaks on this bar."""
+    if pivot.crossed == 0 and price > pivot.level and previous <= pivot.level:
         pivot.crossed = 1
         if structure.trend == sign:
             structure.event = BOS
@@ -90,12 +105,14 @@ def break_test(structure, pivot, other, sign: int, close: float, previous_close:
 
 
 @kernel
-def structure_step(structure, bar, pivot: int, pivot_level: float, pivot_index: int) -> None:
+def structure_step(structure, source: int, bar, pivot: int, pivot_level: float, pivot_index: int) -> None:
     """Advance structure by one closed bar.
 
     Parameters
     ----------
     structure : record of STRUCTURE
+    source : int
+        CLOSE or OHLC4
     bar : record of BAR
     pivot : int
         +1 a pivot high was confirmed on this bar, -1 a pivot low, 0 none
@@ -112,6 +129,9 @@ def structure_step(structure, bar, pivot: int, pivot_level: float, pivot_index: 
         pivot_replace(structure.high, pivot_level, pivot_index)
     elif pivot < 0:
         pivot_replace(structure.low, -pivot_level, pivot_index)
-    # A flat filler repeats the last close and can break nothing, so that it needs no case of its own.
-    break_test(structure, structure.high, structure.low, 1, bar.close, bar.previous_close, bar.index)
-    break_test(structure, structure.low, structure.high, -1, -bar.close, -bar.previous_close, bar.index)
+    # A flat filler keeps the price of the last traded bar and can break nothing, so that it needs no case of its own.
+    previous = structure.price
+    price = break_price(source, bar) if bar.filled == 0 else previous
+    structure.price = price
+    break_test(structure, structure.high, structure.low, 1, price, previous, bar.index)
+    break_test(structure, structure.low, structure.high, -1, -price, -previous, bar.index)

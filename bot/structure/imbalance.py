@@ -5,6 +5,9 @@ that high; a bearish gap is the mirror image. A gap is open until it is mitigate
 (average). How far a chart extends its box is drawing only: no gap expires by age. The newest `CAPACITY` open gaps of a
 side are kept; beyond that the oldest is forgotten.
 
+The smallest size is asked of the gap itself, in ATR 200, or of the middle candle's body, in ATR 14: the documents want the
+middle candle to be relatively volatile.
+
 Both sides are one formula in the side's own frame (prices times +1 for bullish, -1 for bearish): a gap reaches from
 `far`, where it is mitigated wholly, to `near`, where price left it.
 
@@ -19,6 +22,7 @@ from bot.core.jit import apart, kernel
 
 CAPACITY = 100  # open gaps kept per side
 CLOSE, WICK, AVERAGE, NEVER = 0, 1, 2, 3
+GAP, BODY = 0, 1  # what the smallest size is asked of
 
 GAPS = np.dtype(
     [
@@ -28,6 +32,7 @@ GAPS = np.dtype(
         ("near", "f8", CAPACITY),
         ("born", "i8", CAPACITY),
         ("fresh", "i8"),  # 1: a gap was born on this bar
+        ("mitigated", "i8"),  # gaps that this bar closed
     ]
 )
 
@@ -40,6 +45,7 @@ def gaps_reset(gaps) -> None:
     gaps.near[:] = 0.0
     gaps.born[:] = 0
     gaps.fresh = 0
+    gaps.mitigated = 0
 
 
 @kernel
@@ -93,15 +99,17 @@ def gaps_step(gaps, mode: int, smallest: float, index: int, far: float, low: flo
     low, close : float
         of this bar
     rising : bool
-        the middle candle rose and closed above `far`, and this bar may give birth (it was traded)
+        the middle candle rose, closed above `far` and is large enough, and this bar may give birth (it was traded)
     """
     gaps.fresh = 0
+    before = gaps.total
     if mode == CLOSE:
         gaps_mitigate_newest(gaps, close)
     elif mode == WICK:
         gaps_mitigate_newest(gaps, low)
     elif mode == AVERAGE:
         gaps_mitigate_average(gaps, low)
+    gaps.mitigated = before - gaps.total
     if rising & (low > far) & (low - far > smallest):
         if gaps.total == CAPACITY:
             gaps.first = gap_slot(gaps, 1)

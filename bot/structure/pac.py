@@ -16,10 +16,12 @@ from bot.config import Pac, Strategy
 from bot.core.jit import apart, kernel, record
 from bot.structure.block_window import BARS
 from bot.structure.breaks import STRUCTURE, structure_reset, structure_step
-from bot.structure.imbalance import GAPS, gap_edge, gaps_reset, gaps_step
+from bot.structure.imbalance import BODY, GAPS, gap_edge, gaps_reset, gaps_step
 from bot.structure.liquidity import POOLS, equal_step, grab_step, pool_below, pools_reset
 from bot.structure.swings import leg_turn, ring_push, ring_reset, ring_slot
+from bot.structure.trend_lines import LINES, lines_reset, lines_step
 from bot.structure.volumetric_blocks import (
+    ACTIVE,
     BLOCKS,
     TAKER,
     blocks_reset,
@@ -36,7 +38,9 @@ STATE = np.dtype(
         ("structure_leg", "i8"),
         ("block_leg", "i8"),
         ("equal_leg", "i8"),
+        ("line_leg", "i8"),
         ("structure", STRUCTURE),
+        ("lines", LINES),
         ("lows", POOLS),
         ("highs", POOLS),
         ("bull_gaps", GAPS),
@@ -48,7 +52,9 @@ PARAMS = np.dtype(
     [
         ("structure_length", "i8"),
         ("order_block_length", "i8"),
+        ("break_source", "i8"),
         ("show", "i8"),
+        ("block_life", "i8"),
         ("mitigation", "i8"),
         ("average_source", "i8"),
         ("hide_overlap", "i8"),
@@ -61,7 +67,10 @@ PARAMS = np.dtype(
         ("equal_length", "i8"),
         ("equal_threshold", "f8"),
         ("fvg_threshold", "f8"),
+        ("fvg_measure", "i8"),
         ("fvg_mitigation", "i8"),
+        ("trend_line_length", "i8"),
+        ("ob_hit", "i8"),
         ("tap_window", "i8"),
         ("min_dominance", "f8"),
         ("min_rank", "f8"),
@@ -70,6 +79,7 @@ PARAMS = np.dtype(
 
 _BLOCK = ("id", "bottom", "top", "mid", "dominance", "dominance_taker", "rank", "share", "touches")
 _SEEN = ("entered", "within", "exited")
+_LOST = ("broken", "mitigated")
 _HIT = ("id", "bottom", "top", "dominance", "rank")
 _MORE = ("taker", "taker_threshold", "refined_bottom", "refined_top", "share", "touches", "born", "born_ms")
 
@@ -81,6 +91,8 @@ COLUMNS: tuple[str, ...] = (
     *(f"{side}_ob_{name}" for side in ("long", "short") for name in _HIT + _MORE),
     *("pac_ob_new", "pac_ob_new_bottom", "pac_ob_new_top", "pac_ob_new_volume", "pac_ob_new_buy_share"),
     *("pac_ob_mitigated_n", "pac_ob_hidden_n"),
+    *(f"pac_{side}_{name}" for side in ("demand", "supply") for name in _LOST),
+    *("pac_fvg_bull_mitigated", "pac_fvg_bear_mitigated", "pac_line_bull", "pac_line_bear"),
 )
 _AT_DEMAND = COLUMNS.index("pac_demand_id")
 _AT_SUPPLY = COLUMNS.index("pac_supply_id")
@@ -88,6 +100,7 @@ _AT_LIQUIDITY = COLUMNS.index("pac_eqh")
 _AT_LONG = COLUMNS.index("long_ob_id")
 _AT_SHORT = COLUMNS.index("short_ob_id")
 _AT_NEW = COLUMNS.index("pac_ob_new")
+_AT_GAPS = COLUMNS.index("pac_fvg_bull_mitigated")
 _HIT_COLUMNS = len(_HIT + _MORE)
 _BLOCK_COLUMNS = len(_BLOCK)
 
@@ -97,7 +110,9 @@ def params(pac: Pac, strategy: Strategy) -> Any:
     p = record(PARAMS)
     p.structure_length = pac.structure_length
     p.order_block_length = pac.order_block_length
+    p.break_source = ("close", "ohlc4").index(pac.break_source)
     p.show = pac.show
+    p.block_life = ("plain", "breaker").index(pac.block_life)
     p.mitigation = ("close", "wick", "average").index(pac.mitigation)
     p.average_source = ("close", "wick").index(pac.average_source)
     p.hide_overlap = ("both", "same", "off").index(pac.hide_overlap)
@@ -110,7 +125,10 @@ def params(pac: Pac, strategy: Strategy) -> Any:
     p.equal_length = pac.equal_length
     p.equal_threshold = pac.equal_threshold
     p.fvg_threshold = pac.fvg_threshold
+    p.fvg_measure = ("gap", "body").index(pac.fvg_measure)
     p.fvg_mitigation = ("close", "wick", "average", "none").index(pac.fvg_mitigation)
+    p.trend_line_length = pac.trend_line_length
+    p.ob_hit = ("touch", "entered", "within").index(strategy.ob_hit)
     p.tap_window = strategy.tap_window
     p.min_dominance = strategy.min_dominance
     p.min_rank = strategy.min_rank
@@ -129,7 +147,9 @@ def pac_reset(state, params) -> None:
     state.structure_leg = 0
     state.block_leg = 0
     state.equal_leg = 0
+    state.line_leg = 0
     structure_reset(state.structure)
+    lines_reset(state.lines)
     pools_reset(state.lows)
     pools_reset(state.highs)
     gaps_reset(state.bull_gaps)
@@ -175,7 +195,7 @@ def structure_and_pools(state, params, bar) -> int:
     pivot = structure_pivot
     state.structure_leg = leg
     level = level_at(state.bars, pivot, params.structure_length)
-    structure_step(state.structure, bar, pivot, level, bar.index - params.structure_length)
+    structure_step(state.structure, params.break_source, bar, pivot, level, bar.index - params.structure_length)
     body_low = min(bar.open, bar.close)
     body_high = max(bar.open, bar.close)
     grab_step(state.lows, params, bar, 1.0, bar.low, body_low, level if pivot < 0 else math.nan)
@@ -197,11 +217,17 @@ def gaps_both(state, params, bar) -> None:
         slot = ring_slot(state.bars.pivots, 2)
         high = state.bars.pivots.high[slot]
         low = state.bars.pivots.low[slot]
-    smallest = params.fvg_threshold * bar.atr200 if params.fvg_threshold > 0.0 else 0.0
     open_, close = bar.previous_open, bar.previous_close
+    smallest, wide = 0.0, True
+    if params.fvg_threshold > 0.0:
+        if params.fvg_measure == BODY:
+            wide = abs(close - open_) > params.fvg_threshold * bar.atr14
+        else:
+            smallest = params.fvg_threshold * bar.atr200
     # `&`, not `and`: each of these comparisons is a coin toss, all of them together are rare
-    bull = (bar.filled == 0) & (close > high) & (close > open_)
-    bear = (bar.filled == 0) & (close < low) & (close < open_)
+    wide = wide & (bar.filled == 0)
+    bull = wide & (close > high) & (close > open_)
+    bear = wide & (close < low) & (close < open_)
     gaps_step(state.bull_gaps, params.fvg_mitigation, smallest, bar.index, high, bar.low, bar.close, bull)
     gaps_step(state.bear_gaps, params.fvg_mitigation, smallest, bar.index, -low, -bar.high, -bar.close, bear)
 
@@ -289,7 +315,7 @@ def write_hit(params, side, bar, threshold: float, out, at: int) -> None:
 
 @kernel
 def write_new(blocks, params, out) -> None:
-    """Write the block that was born on this bar, and how many died."""
+    """Write the block that was born on this bar, and how many were broken or died."""
     at = _AT_NEW
     out[at] = blocks.fresh
     if blocks.fresh == 0:
@@ -304,13 +330,17 @@ def write_new(blocks, params, out) -> None:
         out[at + 2] = max(far, near)
         out[at + 3] = side.volume[slot]
         out[at + 4] = share if blocks.fresh > 0 else 1.0 - share
-    out[at + 5] = blocks.mitigated
+    out[at + 5] = blocks.demand.mitigated + blocks.supply.mitigated
     out[at + 6] = blocks.hidden
+    out[at + 7] = blocks.demand.broken
+    out[at + 8] = blocks.demand.mitigated
+    out[at + 9] = blocks.supply.broken
+    out[at + 10] = blocks.supply.mitigated
 
 
 @kernel
 def write_rest(state, out) -> None:
-    """Write structure, liquidity and gaps."""
+    """Write structure, liquidity, gaps and trend lines."""
     structure, lows, highs = state.structure, state.lows, state.highs
     out[0] = structure.trend
     out[1] = structure.event
@@ -329,6 +359,21 @@ def write_rest(state, out) -> None:
     out[at + 7] = lows.equal_level
     out[at + 8] = lows.grab_level
     out[at + 9] = highs.grab_level
+    at = _AT_GAPS
+    out[at] = state.bull_gaps.mitigated
+    out[at + 1] = state.bear_gaps.mitigated
+    out[at + 2] = state.lines.falling.broken
+    out[at + 3] = state.lines.rising.broken
+
+
+@apart
+def trend_lines(state, params, bar, price: float) -> None:
+    """Advance the trend lines on pivots of their own length."""
+    length = params.trend_line_length
+    leg = leg_turn(state.bars.pivots, state.line_leg, length)
+    pivot = turn(state.line_leg, leg)
+    state.line_leg = leg
+    lines_step(state.lines, bar, price, pivot, level_at(state.bars, pivot, length), bar.index - length)
 
 
 @apart
@@ -353,7 +398,11 @@ def pac_step(state, params, bar, out) -> None:
         leg = leg_turn(state.bars.pivots, state.block_leg, params.order_block_length)
         pivot = turn(state.block_leg, leg)
         state.block_leg = leg
-    blocks_step(blocks, params, bar, state.bars, pivot, level_at(state.bars, pivot, params.order_block_length))
+    level = level_at(state.bars, pivot, params.order_block_length)
+    price = state.structure.price
+    blocks_step(blocks, params, bar, state.bars, price, pivot, level)
+    if params.trend_line_length > 0:
+        trend_lines(state, params, bar, price)
     refine(blocks.demand, state.bull_gaps, state.lows, bar)
     refine(blocks.supply, state.bear_gaps, state.highs, bar)
     write_rest(state, out)
@@ -395,13 +444,17 @@ class BlockView(NamedTuple):
 
 def displayed_blocks(state: Any, params: Any) -> tuple[BlockView, ...]:
     """List the displayed blocks of a state, newest first, demand before supply, and after them the breakers."""
-    views = []
+    views, broken = [], []
     blocks = state.blocks
     for side in (blocks.demand, blocks.supply):
         sign = int(side.sign)
         for i in range(int(side.shown) - 1, -1, -1):
             slot = int(side.shown_slot[i])
             bottom, top = sorted((sign * float(side.far[slot]), sign * float(side.near[slot])))
+            since_ms = int(side.broken_ms[slot])
+            if since_ms != ACTIVE:
+                broken.append(breaker_view(int(side.id[slot]), -sign, bottom, top, since_ms))
+                continue
             refined = sorted((sign * float(side.refined_far[slot]), sign * float(side.refined_near[slot])))
             by_split = [float(side.dominance[split, slot]) for split in range(4)]
             views.append(
@@ -431,8 +484,8 @@ def displayed_blocks(state: Any, params: Any) -> tuple[BlockView, ...]:
         sign = int(side.sign)
         for i in range(int(side.breakers) - 1, -1, -1):
             bottom, top = sorted((sign * float(side.breaker_far[i]), sign * float(side.breaker_near[i])))
-            views.append(breaker_view(int(side.breaker_id[i]), -sign, bottom, top, int(side.breaker_ms[i])))
-    return tuple(views)
+            broken.append(breaker_view(int(side.breaker_id[i]), -sign, bottom, top, int(side.breaker_ms[i])))
+    return (*views, *broken)
 
 
 def breaker_view(number: int, side: int, bottom: float, top: float, since_ms: int) -> BlockView:

@@ -5,8 +5,13 @@ pivot and the break (both excluded), from its low to its high. Its interval runs
 volume of the interval is split into what bought and what sold. *Dominance* is the share on the block's own side (buying
 in a demand block, selling in a supply block) in per cent, under four readings of a bar: `candle` (a rising candle is all
 buying), `clv` (by where the close lies in the range), `flux3` (the first candle against the next two) and `taker` (true
-taker volume). A block dies when price closes (wicks, goes half-way) through it, or when a younger one overlaps it. The
-newest `show` of a side are displayed, and only those can be touched.
+taker volume). The newest `show` of a side are displayed, and only those can be touched.
+
+A block's life is read in two ways. *Plain*: a block dies when price closes (wicks, goes half-way) through it, or when a
+younger one overlaps it. *Breaker*: going through it breaks the block, which keeps its name and its place as a breaker; it ends
+with a close beyond its other edge. A broken block is not touched any more, but like an active one it counts as `within` when
+the bar closes inside it. The alerts of the real indicator behave so: what they call the end of a bullish block lies above the
+price, and a rise ends it.
 
 Both sides are one formula in the side's own frame (prices times +1 for demand, -1 for supply): a block reaches from `far`,
 through which it dies, up to `near`, where price meets it first. Negation is exact: mirrored markets give mirrored blocks.
@@ -15,7 +20,8 @@ Choices where the documents are silent: a block that is born with all `CAPACITY`
 the side's oldest; `inside` the bar before means that bar's range overlapped the block after its birth; a filler bar
 neither mitigates nor touches, for nobody traded in it.
 
-Source: the public documentation of the indicator; premium indicators 2.2, strategy 2 (what counts as hit).
+Source: the public documentation of the indicator; premium indicators 2.2, strategy 2 (what counts as hit); for the second
+life real alerts (`tests/test_pac_truth.py`).
 """
 
 import math
@@ -39,6 +45,9 @@ SHOWN = 10  # most displayed blocks per side
 CLOSE, WICK, AVERAGE = 0, 1, 2
 OVERLAP_BOTH, OVERLAP_SAME, OVERLAP_OFF = 0, 1, 2
 CANDLE, CLV, FLUX3, TAKER = 0, 1, 2, 3
+PLAIN, BREAKER = 0, 1  # a block's life
+TOUCH, ENTERED, WITHIN = 0, 1, 2  # what counts as hit
+ACTIVE = -1  # instead of the time at which a block was broken
 LONG_AGO = -1_000_000
 
 SIDE = np.dtype(
@@ -63,7 +72,9 @@ SIDE = np.dtype(
         ("touched", "i8", CAPACITY),  # bar of the last touch, -1 before the first
         ("refined_far", "f8", CAPACITY),
         ("refined_near", "f8", CAPACITY),
-        ("trigger", "f8"),  # nearest level whose loss mitigates a block; -inf without blocks
+        ("broken_ms", "i8", CAPACITY),  # open time of the bar that broke the block; ACTIVE before
+        ("trigger", "f8"),  # nearest level whose loss mitigates or breaks a block; -inf without blocks
+        ("ceiling", "f8"),  # lowest near edge of the broken blocks: a close above it ends one; inf without
         ("last_birth", "i8"),  # bar of the last birth, far in the past before the first
         ("last_touch", "i8"),  # bar of the last touch of any block, likewise
         ("shown", "i8"),  # displayed blocks, copied close together when the list changes: they are read on every bar
@@ -71,13 +82,15 @@ SIDE = np.dtype(
         ("shown_far", "f8", SHOWN),
         ("shown_near", "f8", SHOWN),
         ("shown_share", "f8", SHOWN),  # of the volume of all displayed blocks, per cent
-        ("shown_edge", "f8"),  # highest far edge of the displayed blocks, -inf without
+        ("shown_edge", "f8"),  # highest far edge of the displayed active blocks, -inf without
         ("shown_edge_place", "i8"),  # and whose it is: the newest one's of equals
-        ("shown_reach", "f8"),  # highest near edge: a bar that stays above it touches nothing
-        ("nearest", "i8"),  # place of the displayed block beyond the close and nearest to it, -1 if none
-        ("entered", "i8"),  # displayed blocks entered, inside, left on this bar
+        ("shown_reach", "f8"),  # highest near edge of all displayed ones: a bar that stays above it touches nothing
+        ("nearest", "i8"),  # place of the displayed active block beyond the close and nearest to it, -1 if none
+        ("entered", "i8"),  # displayed blocks entered, inside, left on this bar; only active ones are entered and left
         ("within", "i8"),
         ("exited", "i8"),
+        ("broken", "i8"),  # blocks that became breakers on this bar, and that died on it
+        ("mitigated", "i8"),
         ("breakers", "i8"),  # mitigated blocks kept for the other side, oldest first
         ("breaker_id", "i8", CAPACITY),
         ("breaker_far", "f8", CAPACITY),
@@ -92,8 +105,7 @@ BLOCKS = np.dtype(
         ("past", PAST),
         ("fresh", "i8"),  # +1 a demand block was born on this bar, -1 supply, 0 none
         ("fresh_slot", "i8"),
-        ("mitigated", "i8"),  # blocks that died on this bar
-        ("hidden", "i8"),
+        ("hidden", "i8"),  # blocks that younger ones replaced on this bar
     ]
 )
 
@@ -127,7 +139,9 @@ def side_reset(side, sign: float) -> None:
     side.breaker_near[:] = 0.0
     side.breaker_ms[:] = 0
     side.dominance[:] = 0.0
+    side.broken_ms[:] = 0
     side.trigger = -math.inf
+    side.ceiling = math.inf
     side.last_birth = LONG_AGO
     side.last_touch = LONG_AGO
     side.shown = 0
@@ -142,6 +156,8 @@ def side_reset(side, sign: float) -> None:
     side.entered = 0
     side.within = 0
     side.exited = 0
+    side.broken = 0
+    side.mitigated = 0
     side.breakers = 0
 
 
@@ -152,7 +168,6 @@ def blocks_reset(blocks) -> None:
     past_reset(blocks.past)
     blocks.fresh = 0
     blocks.fresh_slot = 0
-    blocks.mitigated = 0
     blocks.hidden = 0
 
 
@@ -169,10 +184,15 @@ def block_limit(side, slot: int, mitigation: int) -> float:
 
 @apart
 def trigger_renew(side, mitigation: int) -> None:
-    """Find the nearest limit again after blocks have gone."""
+    """Find the nearest limits again after blocks have gone or changed."""
     side.trigger = -math.inf
+    side.ceiling = math.inf
     for i in range(side.active):
-        side.trigger = max(side.trigger, block_limit(side, side.order[i], mitigation))
+        slot = side.order[i]
+        if side.broken_ms[slot] == ACTIVE:
+            side.trigger = max(side.trigger, block_limit(side, slot, mitigation))
+        else:
+            side.ceiling = min(side.ceiling, side.near[slot])
 
 
 @apart
@@ -210,16 +230,43 @@ def breakers_step(side, close: float) -> None:
     side.breakers = kept
 
 
+@apart
+def break_or_end(side, params, bar, probe: float, close: float) -> None:
+    """Turn active blocks that this bar went through into breakers, and remove breakers that it closed back above.
+
+    A touch before the break is forgotten: nobody rests at a block that gave way.
+    """
+    kept = 0
+    for i in range(side.active):
+        slot = side.order[i]
+        if side.broken_ms[slot] == ACTIVE:
+            if probe < block_limit(side, slot, params.mitigation):
+                side.broken_ms[slot] = bar.open_ms
+                side.touched[slot] = -1
+                side.broken += 1
+        elif close > side.near[slot]:
+            side.mitigated += 1
+            continue
+        side.order[i] = side.order[kept]
+        side.order[kept] = slot
+        kept += 1
+    side.active = kept
+    trigger_renew(side, params.mitigation)
+
+
 @kernel
-def mitigate(side, params, bar, low: float, close: float) -> int:
-    """Remove the side's blocks that this bar went through; return how many."""
+def mitigate(side, params, bar, low: float, close: float) -> None:
+    """Remove the side's blocks that this bar went through, or break them, by the reading of their life."""
     if side.breakers > 0:
         breakers_step(side, close)
     probe = low
     if params.mitigation == CLOSE or (params.mitigation == AVERAGE and params.average_source == CLOSE):
         probe = close
-    if not probe < side.trigger:
-        return 0
+    if not (probe < side.trigger or close > side.ceiling):
+        return
+    if params.block_life == BREAKER:
+        break_or_end(side, params, bar, probe, close)
+        return
     kept = 0
     for i in range(side.active):
         slot = side.order[i]
@@ -230,10 +277,10 @@ def mitigate(side, params, bar, low: float, close: float) -> int:
             side.order[i] = side.order[kept]
             side.order[kept] = slot
             kept += 1
-    gone = side.active - kept
+    side.mitigated = side.active - kept
+    side.broken = side.mitigated * params.breakers
     side.active = kept
     trigger_renew(side, params.mitigation)
-    return gone
 
 
 @apart
@@ -287,6 +334,7 @@ def fill(side, slot: int, params, bar, near: float) -> None:
     side.origin_ms[slot] = window.origin_ms
     side.touches[slot] = 0
     side.touched[slot] = -1
+    side.broken_ms[slot] = ACTIVE
     side.refined_far[slot] = window.far
     side.refined_near[slot] = near
     side.trigger = max(side.trigger, block_limit(side, slot, params.mitigation))
@@ -317,7 +365,7 @@ def create(blocks, side, other, params, bar) -> None:
 
 
 @kernel
-def side_step(blocks, side, other, params, bar, bars, pivot_level: float, close: float) -> None:
+def side_step(blocks, side, other, params, bar, bars, pivot_level: float, price: float) -> None:
     """Take over a new pivot of the side, or give birth to a block, or go on looking for the extreme candle.
 
     On its own confirmation bar a pivot cannot break: no later bar has been beyond it yet.
@@ -327,7 +375,7 @@ def side_step(blocks, side, other, params, bar, bars, pivot_level: float, close:
         side.crossed = 0
         window_rebuild(side.window, bars, params.order_block_length, bar.index, side.sign)
     elif side.crossed == 0:
-        if close > side.level:
+        if price > side.level:
             side.crossed = 1
             create(blocks, side, other, params, bar)
         elif side.window.origin >= 0:
@@ -351,7 +399,7 @@ def show_copy(side, show: int) -> float:
         side.shown_slot[i] = slot
         side.shown_far[i] = side.far[slot]
         side.shown_near[i] = side.near[slot]
-        if side.far[slot] >= side.shown_edge:
+        if side.broken_ms[slot] == ACTIVE and side.far[slot] >= side.shown_edge:
             side.shown_edge = side.far[slot]
             side.shown_edge_place = i
         side.shown_reach = max(side.shown_reach, side.near[slot])
@@ -367,26 +415,33 @@ def show_shares(side, total: float) -> None:
 
 
 @kernel
-def touch(side, i: int, bar, now: bool, before: bool) -> None:
-    """Note that the bar (now) and the bar before it met the i-th displayed block."""
+def touch(side, params, i: int, bar, now: bool, before: bool, closed: bool) -> None:
+    """Note that the bar (now) and the bar before it met the i-th displayed block, and whether the bar closed in it."""
     slot = side.shown_slot[i]
     age = bar.index - side.born[slot]
     if age < 1 or bar.filled != 0:
         return
     before = before and age > 1
-    if now:
+    active = side.broken_ms[slot] == ACTIVE
+    entered = active and now and not before
+    if entered:
+        side.entered += 1
+        side.touches[slot] += 1
+    elif active and before and not now:
+        side.exited += 1
+    if closed if params.block_life == BREAKER else now:
         side.within += 1
+    if params.ob_hit == TOUCH:
+        counts = active and now
+    else:
+        counts = entered if params.ob_hit == ENTERED else closed
+    if counts:
         side.touched[slot] = bar.index
         side.last_touch = bar.index
-        if not before:
-            side.entered += 1
-            side.touches[slot] += 1
-    elif before:
-        side.exited += 1
 
 
 @kernel
-def look(side, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
+def look(side, params, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
     """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left.
 
     Most bars close above all of the side's far edges and touch no block: then two comparisons say all.
@@ -402,22 +457,22 @@ def look(side, bar, low: float, high: float, previous_low: float, previous_high:
     for i in range(side.shown - 1, -1, -1):
         far = side.shown_far[i]
         near = side.shown_near[i]
-        if best < far < close:
+        if best < far < close and side.broken_ms[side.shown_slot[i]] == ACTIVE:
             best = far
             side.nearest = i
         now = low <= near and high >= far
         before = previous_low <= near and previous_high >= far
         if now or before:
-            touch(side, i, bar, now, before)
+            touch(side, params, i, bar, now, before, far <= close <= near)
 
 
 @kernel
 def hit(side, params, bar) -> int:
-    """Return the slot of the newest eligible block touched within the tap window, -1 if none.
+    """Return the slot of the newest eligible block that was hit within the tap window, -1 if none.
 
-    Only active blocks are looked at: one that was mitigated or hidden since its touch is no hit any more. A block was
-    displayed when it was touched, and at most one is born per bar and side: it cannot lie deeper than `show` plus the
-    window.
+    What counts as hit (`touched`) is the strategy's choice. A block that was mitigated, broken or hidden since is no hit
+    any more; a broken one is hit only by closes inside it. A block was displayed when it was hit, and at most one is born
+    per bar and side: it cannot lie deeper than `show` plus the window.
     """
     if bar.filled != 0 or bar.index - side.last_touch >= params.tap_window:
         return -1
@@ -432,7 +487,7 @@ def hit(side, params, bar) -> int:
 
 
 @kernel
-def blocks_step(blocks, params, bar, bars, pivot: int, pivot_level: float) -> None:
+def blocks_step(blocks, params, bar, bars, price: float, pivot: int, pivot_level: float) -> None:
     """Advance by one closed bar, already written into the ring.
 
     The order of work is fixed, for the results depend on it: sums, mitigation, pivots, birth, overlap, touches.
@@ -444,6 +499,8 @@ def blocks_step(blocks, params, bar, bars, pivot: int, pivot_level: float) -> No
     bar : record of BAR
     bars : record of BARS
         its newest bar is this one
+    price : float
+        what has to be beyond a pivot for the birth of a block; the last traded bar's on a filler
     pivot : int
         +1 a pivot high was confirmed on this bar, -1 a pivot low, 0 none
     pivot_level : float
@@ -452,20 +509,20 @@ def blocks_step(blocks, params, bar, bars, pivot: int, pivot_level: float) -> No
     demand, supply = blocks.demand, blocks.supply
     blocks.fresh = 0
     blocks.hidden = 0
-    blocks.mitigated = 0
+    demand.broken = demand.mitigated = supply.broken = supply.mitigated = 0
     now = ring_slot(bars.pivots, 0)
     if demand.crossed == 0 and demand.window.origin >= 0:
         window_add(demand.window, bars, now, 1.0)
     if supply.crossed == 0 and supply.window.origin >= 0:
         window_add(supply.window, bars, now, -1.0)
     if bar.filled == 0:
-        blocks.mitigated = mitigate(demand, params, bar, bar.low, bar.close)
-        blocks.mitigated += mitigate(supply, params, bar, -bar.high, -bar.close)
-    side_step(blocks, demand, supply, params, bar, bars, pivot_level if pivot > 0 else math.nan, bar.close)
-    side_step(blocks, supply, demand, params, bar, bars, -pivot_level if pivot < 0 else math.nan, -bar.close)
-    if blocks.fresh != 0 or blocks.mitigated > 0:
+        mitigate(demand, params, bar, bar.low, bar.close)
+        mitigate(supply, params, bar, -bar.high, -bar.close)
+    side_step(blocks, demand, supply, params, bar, bars, pivot_level if pivot > 0 else math.nan, price)
+    side_step(blocks, supply, demand, params, bar, bars, -pivot_level if pivot < 0 else math.nan, -price)
+    if blocks.fresh != 0 or demand.mitigated + supply.mitigated + demand.broken + supply.broken > 0:
         total = show_copy(demand, params.show) + show_copy(supply, params.show)
         show_shares(demand, total)
         show_shares(supply, total)
-    look(demand, bar, bar.low, bar.high, bar.previous_low, bar.previous_high, bar.close)
-    look(supply, bar, -bar.high, -bar.low, -bar.previous_high, -bar.previous_low, -bar.close)
+    look(demand, params, bar, bar.low, bar.high, bar.previous_low, bar.previous_high, bar.close)
+    look(supply, params, bar, -bar.high, -bar.low, -bar.previous_high, -bar.previous_low, -bar.close)
