@@ -7,6 +7,7 @@ kernel's: discrete decisions are then compared exactly, although sums of floats 
 import itertools
 import math
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 
 NAN = math.nan
 Series = Sequence[float]
@@ -58,9 +59,28 @@ def true_ranges(high: Series, low: Series, close: Series) -> list[float]:
     ]
 
 
-def rsi(xs: Series, n: int) -> list[float]:
-    gains = [NAN] + [max(b - a, 0.0) for a, b in itertools.pairwise(xs)]
-    losses = [NAN] + [max(a - b, 0.0) for a, b in itertools.pairwise(xs)]
+def super_smoother(xs: Series, n: int) -> list[Decimal]:
+    """Ehlers' two-pole filter as published, in sixty digits; before the first value everything was equal to it."""
+    a = math.exp(-math.sqrt(2) * math.pi / n)
+    c2, c3 = Decimal(2 * a * math.cos(math.sqrt(2) * math.pi / n)), Decimal(-a * a)
+    exact = [Decimal(x) for x in xs]
+    out: list[Decimal] = []
+    with localcontext() as context:
+        context.prec = 60
+        for t, x in enumerate(exact):
+            x1 = exact[t - 1] if t >= 1 else exact[0]
+            y1 = out[t - 1] if t >= 1 else exact[0]
+            y2 = out[t - 2] if t >= 2 else exact[0]
+            out.append((1 - c2 - c3) * (x + x1) / 2 + c2 * y1 + c3 * y2)
+    return out
+
+
+def rsi(xs: Sequence[float | Decimal], n: int) -> list[float]:
+    with localcontext() as context:
+        context.prec = 60
+        changes = [float(b - a) for a, b in itertools.pairwise(xs)]
+    gains = [NAN] + [max(change, 0.0) for change in changes]
+    losses = [NAN] + [max(-change, 0.0) for change in changes]
     out = []
     for g, q in zip(rma(gains, n), rma(losses, n), strict=True):
         if math.isnan(g):
@@ -155,9 +175,11 @@ def recently_ended(overflow: Sequence[bool]) -> list[bool]:
 
 
 def hyperwave(
-    source: Series, length: int, inner: int, signal: int, *, exponential: bool
+    source: Series, length: int, inner: int, signal: int, *, exponential: bool, average: str = "sma", smoothing: int = 0
 ) -> tuple[list[float], list[float]]:
-    wave = mean_of_last(rsi(source, length), inner)
+    """`smoothing`: period of the filter before the RSI, 0 for none; `average`: kind of the inner average."""
+    strength = rsi(super_smoother(source, smoothing) if smoothing else source, length)
+    wave = {"sma": mean_of_last, "ema": ema, "rma": rma}[average](strength, inner)
     return wave, ema(wave, signal) if exponential else mean_of_last(wave, signal)
 
 
@@ -171,11 +193,14 @@ def crosses(a: Series, b: Series) -> tuple[list[bool], list[bool]]:
 
 
 def bullish_divergences(
-    wave: Series, low: Series, ends: Sequence[bool], begins: Sequence[bool], sensitivity: int
+    wave: Series, low: Series, ends: Sequence[bool], begins: Sequence[bool], sensitivity: int, at_zero: float = 50
 ) -> list[bool]:
-    """Lower low in price, higher low in the wave. `ends`: cross up; `begins`: cross down."""
-    prominence = min(max(50 - sensitivity, 5), 48)
-    gain = max(0, (40 - sensitivity) / 2)
+    """Lower low in price, higher low in the wave. `ends`: cross up; `begins`: cross down.
+
+    `at_zero`: the prominence that a sensitivity of 0 would ask for.
+    """
+    prominence = min(max(at_zero - sensitivity, 5), 48)
+    gain = max(0, (at_zero - 10 - sensitivity) / 2)
     out = [False] * len(wave)
     candidate: tuple[int, float, float] | None = None
     reference: tuple[int, float, float] | None = None
@@ -203,11 +228,11 @@ def bullish_divergences(
 
 
 def bearish_divergences(
-    wave: Series, high: Series, ends: Sequence[bool], begins: Sequence[bool], sensitivity: int
+    wave: Series, high: Series, ends: Sequence[bool], begins: Sequence[bool], sensitivity: int, at_zero: float = 50
 ) -> list[bool]:
     """Higher high in price, lower high in the wave. `ends`: cross down; `begins`: cross up."""
-    prominence = min(max(50 - sensitivity, 5), 48)
-    gain = max(0, (40 - sensitivity) / 2)
+    prominence = min(max(at_zero - sensitivity, 5), 48)
+    gain = max(0, (at_zero - 10 - sensitivity) / 2)
     out = [False] * len(wave)
     candidate: tuple[int, float, float] | None = None
     reference: tuple[int, float, float] | None = None
@@ -265,6 +290,17 @@ def reversals(
         if down[t] and free_down & set(near) and (any(over_up[k] for k in far) or mf[t] > upper[t]):
             out["major_down"][t] = True
             free_down.clear()
+    return out
+
+
+def bursts_end(volume: Series, length: int, period: int) -> list[bool]:
+    """Smoothed volume was highest a bar ago, and stood above twice the mean of the last `length` bars then."""
+    smooth = super_smoother(volume, period)
+    out = [False] * len(volume)
+    for t in range(max(length - 1, 2), len(volume)):
+        mean = math.fsum(volume[t - length + 1 : t + 1]) / length
+        peak = smooth[t - 1] >= smooth[t - 2] and smooth[t] < smooth[t - 1]
+        out[t] = peak and mean > 0 and float(smooth[t - 1]) > 2 * mean
     return out
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from bot.config import Oscillator
 from bot.core.jit import record
 from bot.indicators import hyperwave, money_flow, oscillator
+from bot.indicators.volatility import BAR, bar_reset
 from bot.indicators.window_sum import WINDOW, WINDOWS, lanes_step, window_reset, window_step
+from bot.research.families import FAMILIES
 from tests import naive_premium as naive
 from tests.premium_markets import Market, Real, Runner, hidden_methods, markets, random_market, real_klines, run
 
@@ -59,13 +61,31 @@ SETTINGS = st.builds(
     hyperwave_length=st.sampled_from((2, 7, 14)),
     hyperwave_inner=st.sampled_from((1, 3)),
     hyperwave_source=st.sampled_from(("ohlc4", "close")),
+    hyperwave_smoothing=st.sampled_from(("off", "super")),
+    hyperwave_smoothing_length=st.sampled_from((2, 3, 8)),
+    hyperwave_average=st.sampled_from(("sma", "ema", "rma")),
     signal_length=st.sampled_from((1, 3, 5)),
     signal_average=st.sampled_from(("sma", "ema")),
+    big_dot_edge=st.sampled_from((10.0, 25.0, 30.0)),
     divergence_sensitivity=st.sampled_from((2, 10, 20, 40, 45)),
+    divergence_prominence=st.sampled_from((32.0, 50.0)),
     reversal_factor=st.sampled_from((1, 5, 8)),
+    reversal_major=st.sampled_from(("cross", "volume")),
     confluence_hyperwave=st.sampled_from(("50", "signal")),
     confluence_money_flow=st.sampled_from(("50", "threshold")),
 )
+
+
+READINGS = [  # the forms that alert streams decided between, each with the rest that goes with it
+    {},
+    {"hyperwave_smoothing": "super", "hyperwave_average": "rma", "big_dot_edge": 25.0, "reversal_major": "volume"},
+    {
+        "hyperwave_smoothing": "super",
+        "hyperwave_average": "ema",
+        "signal_average": "ema",
+        "divergence_prominence": 32.0,
+    },
+]
 
 
 # --- Windows ---------------------------------------------------------------------------------------------------------
@@ -151,8 +171,9 @@ def test_the_true_volume_line_equals_the_twin(market, length, holes):
         np.testing.assert_array_equal(out["om_money_flow"], whole["om_money_flow"])
 
 
+@pytest.mark.parametrize("settings", READINGS)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_market_that_stands_still_has_no_cross(seed):
+def test_a_market_that_stands_still_has_no_cross(seed, settings):
     """Wave and signal are equal then, but for rounding: a difference of 1e-14 had been a cross on a bar without a trade."""
     moving = random_market(seed, 300)
     still = moving._replace(
@@ -161,7 +182,7 @@ def test_a_market_that_stands_still_has_no_cross(seed):
         filled=np.append(moving.filled, np.zeros(60, np.int64)),
     )
 
-    out = om(still)
+    out = om(still, **settings)
 
     assert not out["om_cross_up"][-40:].any()
     assert not out["om_cross_down"][-40:].any()
@@ -195,6 +216,8 @@ def test_hyperwave_and_signal_equal_the_twin(market, settings):
         settings.hyperwave_inner,
         settings.signal_length,
         exponential=settings.signal_average == "ema",
+        average=settings.hyperwave_average,
+        smoothing=settings.hyperwave_smoothing_length if settings.hyperwave_smoothing == "super" else 0,
     )
     np.testing.assert_allclose(out["om_hyperwave"], wave, rtol=0, atol=1e-9)
     np.testing.assert_allclose(out["om_signal"], signal, rtol=0, atol=1e-9)
@@ -208,16 +231,21 @@ def test_events_equal_the_twin_and_are_not_told_on_fillers_and_first_bars(market
         out[name].tolist() for name in ("om_hyperwave", "om_signal", "om_money_flow", "om_upper", "om_lower")
     )
     up, down = naive.crosses(wave, signal)
-    s, f = settings.divergence_sensitivity, settings.reversal_factor
+    s, at_zero = settings.divergence_sensitivity, settings.divergence_prominence
+    f, big = settings.reversal_factor, settings.big_dot_edge
     over_up, over_down = out["om_overflow_up"] == 1, out["om_overflow_down"] == 1
     turns = naive.reversals(wave, up, down, over_up, over_down, mf, top, bottom, f)
+    if settings.reversal_major == "volume":
+        ends = naive.bursts_end(market.volume.tolist(), settings.money_flow_length, f + 4)
+        turns["major_up"] = [end and x < 50 - big for end, x in zip(ends, wave, strict=True)]
+        turns["major_down"] = [end and x > 50 + big for end, x in zip(ends, wave, strict=True)]
     expected = {
         "om_cross_up": up,
         "om_cross_down": down,
-        "om_big_up": [u and x < 20 for u, x in zip(up, wave, strict=True)],
-        "om_big_down": [d and x > 80 for d, x in zip(down, wave, strict=True)],
-        "om_divergence_bull": naive.bullish_divergences(wave, market.low.tolist(), up, down, s),
-        "om_divergence_bear": naive.bearish_divergences(wave, market.high.tolist(), down, up, s),
+        "om_big_up": [u and x < 50 - big for u, x in zip(up, wave, strict=True)],
+        "om_big_down": [d and x > 50 + big for d, x in zip(down, wave, strict=True)],
+        "om_divergence_bull": naive.bullish_divergences(wave, market.low.tolist(), up, down, s, at_zero),
+        "om_divergence_bear": naive.bearish_divergences(wave, market.high.tolist(), down, up, s, at_zero),
         **{f"om_reversal_{name}": values for name, values in turns.items()},
     }
     told = (market.filled == 0) & (np.arange(len(wave)) >= 3 * settings.hyperwave_length)
@@ -284,26 +312,29 @@ def test_powers_of_two_in_price_and_volume_change_no_value(market, settings, pow
         np.testing.assert_array_equal(out[name], scaled[name], err_msg=name)
 
 
+@pytest.mark.parametrize("settings", READINGS)
 @pytest.mark.parametrize("seed", range(5))
-def test_prices_times_ten_change_no_flag(seed):
+def test_prices_times_ten_change_no_flag(seed, settings):
     market = random_market(seed, 1500, spike=0.02, jump=0.1)
 
-    out, tenfold = om(market), om(market.scaled(10.0))
+    out, tenfold = om(market, **settings), om(market.scaled(10.0), **settings)
 
     for name in FLAGS:
         np.testing.assert_array_equal(out[name], tenfold[name], err_msg=name)
     np.testing.assert_allclose(out["om_hyperwave"], tenfold["om_hyperwave"], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("settings", READINGS)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_mirrored_market_swaps_the_sides(seed):
+def test_the_mirrored_market_swaps_the_sides(seed, settings):
     """Exactly antisymmetric: HyperWave and everything read from it, and money flow without its MFI part.
 
     MFI weighs volume with the price itself, rising prices a little more than falling ones, so the full line is not.
     """
     market = random_market(seed, 1500, spike=0.02, jump=0.1)
 
-    out, mirror = om(market, money_flow_weight=0.0), om(market.mirrored(), money_flow_weight=0.0)
+    settings = settings | {"money_flow_weight": 0.0}
+    out, mirror = om(market, **settings), om(market.mirrored(), **settings)
 
     for name, other in PAIRS:
         np.testing.assert_array_equal(out[name], mirror[other], err_msg=name)
@@ -348,6 +379,27 @@ def test_first_values_come_with_the_documented_bars():
     assert first == {"om_money_flow": 40, "om_upper": 74, "om_signal": 12}
     assert int(np.argmax(out["om_ready"] == 1)) + 1 == 74
     assert not any(out[name][:21].any() for name in EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("average", "signal", "line_bar", "signal_bar"),
+    [
+        ("sma", "sma", 10, 12),
+        ("ema", "sma", 8, 10),
+        ("rma", "sma", 10, 12),
+        ("ema", "ema", 8, 8),
+        ("rma", "ema", 10, 10),
+    ],
+)
+@pytest.mark.parametrize("smoothing", ["off", "super"])
+def test_recursive_averages_begin_with_their_first_value(smoothing, average, signal, line_bar, signal_bar):
+    """The smoother before the RSI costs no bar: it begins with the first price."""
+    settings = {"hyperwave_smoothing": smoothing, "hyperwave_average": average, "signal_average": signal}
+
+    out = om(random_market(3, 60), **settings)
+
+    assert np.flatnonzero(~np.isnan(out["om_hyperwave"]))[0] + 1 == line_bar
+    assert np.flatnonzero(~np.isnan(out["om_signal"]))[0] + 1 == signal_bar
 
 
 def test_a_market_that_stands_still_is_balanced_and_silent():
@@ -452,6 +504,60 @@ def test_a_higher_reversal_factor_gives_fewer_reversals():
     counts = [om(market, reversal_factor=f)["om_reversal_minor_up"].sum() for f in (1, 5, 8)]
 
     assert counts[0] > counts[1] > counts[2] > 0
+
+
+def test_a_higher_reversal_factor_gives_fewer_majors_by_volume():
+    market = random_market(12, 6000, trend=4.0)
+
+    counts = [om(market, reversal_major="volume", big_dot_edge=10.0, reversal_factor=f) for f in (1, 5, 10)]
+
+    majors = [c["om_reversal_major_down"].sum() for c in counts]
+    assert majors[0] > majors[1] > majors[2]
+
+
+def test_a_major_by_volume_needs_an_extreme_wave_and_the_end_of_a_burst():
+    market = random_market(5, 120, step=0.0)
+    close = 1000.0 + 4.0 * np.arange(120)
+    rise = market._replace(open=close - 4.0, high=close + 1.0, low=close - 5.0, close=close, volume=np.full(120, 100.0))
+    rise.volume[90:92] = 1500.0
+
+    def majors(market, **settings):
+        out = om(market, reversal_major="volume", **settings)
+        up, down = (np.flatnonzero(out[f"om_reversal_major_{side}"]).tolist() for side in ("up", "down"))
+        return up, down
+
+    steady = rise._replace(volume=np.full(120, 100.0))
+    assert majors(rise) == ([], [93])  # smoothed volume is highest on bar 92, one after the burst
+    assert majors(rise.mirrored()) == ([93], [])
+    assert majors(steady) == ([], [])
+    flat = rise._replace(**{name: np.full(120, 1000.0) for name in ("open", "high", "low", "close")})
+    assert majors(flat) == ([], [])
+
+
+def test_a_smaller_edge_gives_more_big_dots_and_no_other_cross():
+    market = random_market(21, 3000, spike=0.02)
+
+    narrow, wide = om(market, big_dot_edge=25.0), om(market)
+
+    assert narrow["om_big_up"].sum() > wide["om_big_up"].sum() > 0
+    assert (narrow["om_big_up"] >= wide["om_big_up"]).all()
+    np.testing.assert_array_equal(narrow["om_cross_up"], wide["om_cross_up"])
+
+
+@pytest.mark.parametrize("settings", READINGS)
+def test_batch_and_live_give_the_same_rows(settings):
+    market = random_market(17, 800, filler=0.05, spike=0.02)
+    family, om_params = FAMILIES["om"], np.zeros(1, oscillator.PARAMS).view(np.recarray)
+    om_params[0] = oscillator.params(Oscillator(**settings))
+    state, context = np.zeros(1, family.state).view(np.recarray), np.zeros(1, BAR).view(np.recarray)
+    family.reset(state[0], om_params[0])
+    bar_reset(context[0])
+    keep, scratch = np.arange(len(family.columns)), np.zeros(len(family.columns))
+    batch = np.empty((len(keep), 800))
+
+    family.run(*(state, om_params, context, np.arange(800), np.vstack(market[:6]), market.filled, keep, scratch, batch))
+
+    np.testing.assert_array_equal(batch.T, Runner(oscillator, "om", Oscillator(**settings)).rows(market))
 
 
 def test_state_fields_do_not_hide_methods_of_records():

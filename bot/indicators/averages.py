@@ -4,7 +4,8 @@ Each `x_step` advances its record by one value and returns the average; NaN whil
 (`np.zeros`), so a freshly zeroed record is a fresh average. Windows live in rings of fixed capacity `CAPACITY`; lengths
 beyond it are refused by the configuration.
 
-Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`) and the indicator specs, section 0.
+Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`), the indicator specs, section 0, and for the super
+smoother J. F. Ehlers, Cycle Analytics for Traders (2013), chapter 3.
 """
 
 import math
@@ -20,6 +21,7 @@ SMA = np.dtype([("bars", "i8"), ("slot", "i8"), ("total", "f8"), ("ring", "f8", 
 EMA = np.dtype([("bars", "i8"), ("value", "f8"), ("seed", "f8")])
 RMA = np.dtype([("bars", "i8"), ("value", "f8")])
 RSI = np.dtype([("bars", "i8"), ("previous", "f8"), ("gain", RMA), ("loss", RMA)])
+SUPER = np.dtype([("bars", "i8"), ("input", "f8"), ("value", "f8"), ("value1", "f8"), ("value2", "f8")])
 
 
 @kernel
@@ -105,3 +107,55 @@ def rsi_step(rsi, x: float, length: int) -> float:
     if gain + loss < 1e-12:
         return 50.0
     return 100.0 * gain / (gain + loss)
+
+
+@kernel
+def rsi_change_step(rsi, change: float, length: int) -> float:
+    """Return the RSI of a series that is given by its changes, 0 to 100; that of the first bar is not used.
+
+    For a filtered price: the filter's changes are exact where the price stands still, differences of its levels are not.
+
+    >>> from bot.core.jit import record; rsi = record(RSI)
+    >>> [rsi_change_step(rsi, change, 1) for change in (0.0, 2.0, -1.0)]
+    [nan, 100.0, 0.0]
+    """
+    rsi.previous = 0.0  # the difference that is taken next is then the change itself
+    return rsi_step(rsi, change, length)
+
+
+def super_weights(length: float) -> tuple[float, float]:
+    """Return how much the super smoother keeps of its last value and of the one before it, for a period of `length` bars.
+
+    With a = exp(-sqrt(2)*pi/length) these are 2*a*cos(sqrt(2)*pi/length) and -a*a: the poles of a Butterworth filter.
+
+    >>> [round(weight, 4) for weight in super_weights(10.0)]
+    [1.158, -0.4112]
+    """
+    angle = math.sqrt(2.0) * math.pi / length
+    a = math.exp(-angle)
+    return 2.0 * a * math.cos(angle), -a * a
+
+
+@kernel
+def super_step(smoother, x: float, first: float, second: float) -> float:
+    """Return Ehlers' 2-pole super smoother of x; it starts as if x had always been there. Weights: `super_weights`.
+
+    `smoother.value1` and `value2` are the values of one and two bars ago.
+
+    >>> from bot.core.jit import record; smoother = record(SUPER)
+    >>> [super_step(smoother, x, 0.5, -0.25) for x in (4.0, 4.0, 8.0)]
+    [4.0, 4.0, 5.5]
+    """
+    smoother.bars += 1
+    if smoother.bars == 1:
+        smoother.input = x
+        smoother.value = x
+        smoother.value1 = x
+        smoother.value2 = x
+        return x
+    fresh = (1.0 - first - second) * 0.5 * (x + smoother.input) + first * smoother.value + second * smoother.value1
+    smoother.input = x
+    smoother.value2 = smoother.value1
+    smoother.value1 = smoother.value
+    smoother.value = fresh
+    return fresh

@@ -1,10 +1,14 @@
 """HyperWave: a smoothed RSI of the bar's mean price, its signal line, and what may be read from their crosses.
 
-A cross up under 20 or down over 80 is a big dot. Divergences compare the extremum of the swing that just ended with
-that of an earlier, prominent one: price went further, the wave did not; they are known at the cross and never drawn
-back. Minor reversals are turns of the wave outside its bands, major ones a cross that follows a minor while money
-flow is spent. Confluence counts how many of wave and flow point up or down (premium features 3.4 to 3.7). Everything
-that exists on both sides is written once and fed with mirrored signs.
+What is smoothed, and how, are readings: the price before the RSI (not at all, or by Ehlers' super smoother) and the RSI
+itself (SMA, EMA or Wilder's average).
+
+A cross beyond the big-dot level (20 and 80, a setting) is a big dot. Divergences compare the extremum of the swing
+that just ended with that of an earlier, prominent one: price went further, the wave did not; they are known at the
+cross and never drawn back. Minor reversals are turns of the wave outside its bands, major ones a cross that follows a
+minor while money flow is spent or, in another reading, a burst of volume that ends while the wave is extreme.
+Confluence counts how many of wave and flow point up or down (premium features 3.4 to 3.7). Everything that exists on
+both sides is written once and fed with mirrored signs.
 """
 
 import math
@@ -12,25 +16,54 @@ import math
 import numpy as np
 
 from bot.core.jit import apart, kernel
-from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
+from bot.indicators.averages import (
+    EMA,
+    RMA,
+    RSI,
+    SUPER,
+    ema_step,
+    rma_step,
+    rsi_change_step,
+    rsi_step,
+    super_step,
+)
 from bot.indicators.money_flow import NEVER
-from bot.indicators.window_sum import WINDOW, ema_reset, rsi_reset, window_reset, window_step
+from bot.indicators.window_sum import (
+    WINDOW,
+    ema_reset,
+    rma_reset,
+    rsi_reset,
+    super_reset,
+    window_reset,
+    window_step,
+)
 
 TOLERANCE = 1e-10  # points: wave and signal of a frozen market differ by rounding only, which is no cross
 DIVERGENCE_AGE = 100  # bars between the two extrema of a divergence, at most
+INNER_SMA, INNER_EMA, INNER_RMA = 0, 1, 2
 
 WAVE_PARAMS = np.dtype(
     [
         ("length", "i8"),
         ("inner", "i8"),
         ("from_close", "i8"),  # 0: (o+h+l+c)/4
+        ("smoothing", "i8"),  # 1: the price goes through the super smoother
+        ("price_first", "f8"),  # its weights
+        ("price_second", "f8"),
+        ("average", "i8"),  # INNER_...
         ("signal_length", "i8"),
         ("signal_ema", "i8"),
         ("quiet", "i8"),  # no events on so many first bars
         ("prominence", "f8"),  # points the wave has to leave an extremum by
         ("gain", "f8"),  # points the second extremum has to be nearer to 50 by
+        ("big_floor", "f8"),  # a cross up below and one down above are big dots
+        ("big_ceiling", "f8"),
         ("edge", "f8"),  # reversals turn further than this from 50
         ("factor", "i8"),  # of reversals
+        ("major_volume", "i8"),  # 1: majors are ends of a burst of volume
+        ("volume_first", "f8"),  # weights of the super smoother of volume
+        ("volume_second", "f8"),
+        ("surge", "f8"),  # a burst is more than this of the volume of money flow's look-back
     ]
 )
 
@@ -41,7 +74,11 @@ WAVE = np.dtype(
     [
         ("bars", "i8"),
         ("rsi", RSI),
+        ("price", "f8"),  # of the bar before, kept for the smoother
+        ("smooth_change", SUPER),
         ("inner", WINDOW),
+        ("inner_exponential", EMA),
+        ("inner_wilder", RMA),
         ("mean_window", WINDOW),
         ("mean_exponential", EMA),
         ("line", "f8"),
@@ -61,6 +98,7 @@ WAVE = np.dtype(
         ("major_down", "i8"),
         ("since_minor_up", "i8"),  # bars since one that no major has used
         ("since_minor_down", "i8"),
+        ("smooth_volume", SUPER),
     ]
 )
 
@@ -82,7 +120,11 @@ def wave_reset(wave) -> None:
     """Bring the wave back to where no bar has been seen."""
     wave.bars = 0
     rsi_reset(wave.rsi)
+    wave.price = math.nan
+    super_reset(wave.smooth_change)
     window_reset(wave.inner)
+    ema_reset(wave.inner_exponential)
+    rma_reset(wave.inner_wilder)
     window_reset(wave.mean_window)
     ema_reset(wave.mean_exponential)
     wave.line = math.nan
@@ -102,16 +144,46 @@ def wave_reset(wave) -> None:
     wave.major_down = 0
     wave.since_minor_up = NEVER
     wave.since_minor_down = NEVER
+    super_reset(wave.smooth_volume)
+
+
+@apart
+def smoothed_strength(wave, params, price: float) -> float:
+    """Return the RSI of the super-smoothed price, 0 to 100; NaN while warming.
+
+    The filter is linear, so the changes of the smoothed price are the smoothed changes: without the size of the price in
+    them, and with nothing left to read when the price stands still.
+    """
+    change = price - wave.price if wave.smooth_change.bars > 0 else 0.0
+    wave.price = price
+    smooth = super_step(wave.smooth_change, change, params.price_first, params.price_second)
+    return rsi_change_step(wave.rsi, smooth, params.length)
+
+
+@apart
+def recursive_average(wave, params, strength: float) -> float:
+    """Return the EMA or Wilder's average of the RSI; NaN while warming."""
+    if math.isnan(strength):
+        return math.nan
+    if params.average == INNER_EMA:
+        return ema_step(wave.inner_exponential, strength, params.inner, False)
+    return rma_step(wave.inner_wilder, strength, params.inner)
 
 
 @kernel
 def wave_step(wave, params, bar) -> None:
     """Advance the wave and its signal line by one closed bar and set the crosses (0..100, NaN while warming)."""
     source = bar.close if params.from_close else (bar.open + bar.high + bar.low + bar.close) / 4.0
-    strength = rsi_step(wave.rsi, source, params.length)
+    if params.smoothing == 0:
+        strength = rsi_step(wave.rsi, source, params.length)
+    else:
+        strength = smoothed_strength(wave, params, source)
     wave.line2 = wave.line1
     wave.line1 = wave.line
-    wave.line = window_step(wave.inner, strength, params.inner) / params.inner
+    if params.average == INNER_SMA:
+        wave.line = window_step(wave.inner, strength, params.inner) / params.inner
+    else:
+        wave.line = recursive_average(wave, params, strength)
     wave.signal1 = wave.signal
     if params.signal_ema == 0:
         wave.signal = window_step(wave.mean_window, wave.line, params.signal_length) / params.signal_length
@@ -192,6 +264,18 @@ def divergences_step(wave, params, bar) -> None:
 def minor_reversal(line2: float, line1: float, line: float, floor: float) -> bool:
     """Return whether the wave turned up from below `floor`; for the other side all four come with their signs turned."""
     return (line1 < floor) & (line1 <= line2) & (line > line1)
+
+
+@apart
+def burst_ends(wave, params, volume: float, total: float) -> bool:
+    """Advance the super-smoothed volume; return whether it turned down from a burst.
+
+    `total`: volume of money flow's look-back; NaN while that is not known, and then nothing is a burst.
+    """
+    smooth = wave.smooth_volume
+    super_step(smooth, volume, params.volume_first, params.volume_second)
+    turned = (smooth.value < smooth.value1) & (smooth.value1 >= smooth.value2)
+    return turned & (total > 0.0) & (smooth.value1 > params.surge * total)
 
 
 @kernel

@@ -13,9 +13,14 @@ import numpy as np
 
 from bot.config import Oscillator
 from bot.core.jit import apart, kernel, record
+from bot.indicators.averages import super_weights
 from bot.indicators.hyperwave import (
+    INNER_EMA,
+    INNER_RMA,
+    INNER_SMA,
     WAVE,
     WAVE_PARAMS,
+    burst_ends,
     divergences_step,
     meter,
     minor_reversal,
@@ -26,10 +31,15 @@ from bot.indicators.money_flow import (
     MONEY_FLOW,
     MONEY_FLOW_PARAMS,
     NEVER,
+    VOLUME,
     money_flow_reset,
     money_flow_step,
     overflow_recent,
 )
+
+INNER_AVERAGES = {"sma": INNER_SMA, "ema": INNER_EMA, "rma": INNER_RMA}
+BURST = 2.0  # a burst is more than this many times the mean volume of money flow's look-back
+BURST_LENGTH = 4  # period of the smoothed volume, bars, less the reversal factor
 
 STATE = np.dtype([("flow", MONEY_FLOW), ("wave", WAVE)])
 PARAMS = np.dtype(
@@ -80,13 +90,22 @@ def params(oscillator: Oscillator) -> Any:
     wave.length = oscillator.hyperwave_length
     wave.inner = oscillator.hyperwave_inner
     wave.from_close = oscillator.hyperwave_source == "close"
+    wave.smoothing = oscillator.hyperwave_smoothing == "super"
+    wave.price_first, wave.price_second = super_weights(oscillator.hyperwave_smoothing_length)
+    wave.average = INNER_AVERAGES[oscillator.hyperwave_average]
     wave.signal_length = oscillator.signal_length
     wave.signal_ema = oscillator.signal_average == "ema"
     wave.quiet = 3 * oscillator.hyperwave_length
-    wave.prominence = min(max(50 - oscillator.divergence_sensitivity, 5), 48)
-    wave.gain = max(0.0, (40 - oscillator.divergence_sensitivity) / 2)
+    stands_out = oscillator.divergence_prominence - oscillator.divergence_sensitivity
+    wave.prominence = min(max(stands_out, 5), 48)
+    wave.gain = max(0.0, (stands_out - 10) / 2)
+    wave.big_floor = 50.0 - oscillator.big_dot_edge
+    wave.big_ceiling = 50.0 + oscillator.big_dot_edge
     wave.edge = min(20 + 2 * oscillator.reversal_factor, 45)
     wave.factor = oscillator.reversal_factor
+    wave.major_volume = oscillator.reversal_major == "volume"
+    wave.volume_first, wave.volume_second = super_weights(BURST_LENGTH + oscillator.reversal_factor)
+    wave.surge = BURST / oscillator.money_flow_length
     numbers.zone_signal = oscillator.confluence_hyperwave == "signal"
     numbers.zone_threshold = oscillator.confluence_money_flow == "threshold"
     return numbers
@@ -99,20 +118,11 @@ def om_reset(state, params) -> None:
 
 
 @kernel
-def reversals_step(wave, flow, params) -> None:
-    """Advance the reversals: minor and major, up and down.
+def majors_by_cross(wave, flow, factor: int) -> None:
+    """Set the majors: a cross soon after a minor, while money flow is spent.
 
     A major uses its minor up: the next one needs a minor of its own.
     """
-    factor = params.factor
-    up = minor_reversal(wave.line2, wave.line1, wave.line, 50.0 - params.edge)
-    down = minor_reversal(-wave.line2, -wave.line1, -wave.line, -50.0 - params.edge)
-    wave.since_minor_up = 0 if up else min(wave.since_minor_up + 1, NEVER)
-    wave.since_minor_down = 0 if down else min(wave.since_minor_down + 1, NEVER)
-    wave.minor_up = 1 if up else 0
-    wave.minor_down = 1 if down else 0
-    wave.major_up = 0
-    wave.major_down = 0
     if wave.cross_up and wave.since_minor_up < factor:
         if flow.since_down < 2 * factor or flow.line < flow.lower:
             wave.major_up = 1
@@ -121,6 +131,27 @@ def reversals_step(wave, flow, params) -> None:
         if flow.since_up < 2 * factor or flow.line > flow.upper:
             wave.major_down = 1
             wave.since_minor_down = NEVER
+
+
+@kernel
+def reversals_step(wave, flow, params, volume: float) -> None:
+    """Advance the reversals: minor and major, up and down.
+
+    Majors by volume need neither cross nor minor: the burst ends while the wave is beyond the big-dot level.
+    """
+    up = minor_reversal(wave.line2, wave.line1, wave.line, 50.0 - params.edge)
+    down = minor_reversal(-wave.line2, -wave.line1, -wave.line, -50.0 - params.edge)
+    wave.since_minor_up = 0 if up else min(wave.since_minor_up + 1, NEVER)
+    wave.since_minor_down = 0 if down else min(wave.since_minor_down + 1, NEVER)
+    wave.minor_up = 1 if up else 0
+    wave.minor_down = 1 if down else 0
+    wave.major_up = 0
+    wave.major_down = 0
+    if params.major_volume == 0:
+        majors_by_cross(wave, flow, params.factor)
+    elif burst_ends(wave, params, volume, flow.sums.total[VOLUME]):
+        wave.major_up = 1 if wave.line < params.big_floor else 0
+        wave.major_down = 1 if wave.line > params.big_ceiling else 0
 
 
 @kernel
@@ -136,7 +167,7 @@ def zone(wave: float, wave_level: float, flow: float, flow_level: float) -> floa
 
 
 @kernel
-def write_events(wave, out) -> None:
+def write_events(wave, params, out) -> None:
     """Write crosses, divergences, reversals and big dots of this bar."""
     out[8] = wave.cross_up
     out[9] = wave.cross_down
@@ -146,8 +177,8 @@ def write_events(wave, out) -> None:
     out[13] = wave.minor_down
     out[14] = wave.major_up
     out[15] = wave.major_down
-    out[20] = 1.0 if wave.cross_up and wave.line < 20.0 else 0.0
-    out[21] = 1.0 if wave.cross_down and wave.line > 80.0 else 0.0
+    out[20] = 1.0 if wave.cross_up and wave.line < params.big_floor else 0.0
+    out[21] = 1.0 if wave.cross_down and wave.line > params.big_ceiling else 0.0
 
 
 @kernel
@@ -167,7 +198,7 @@ def om_step(state, params, bar, out) -> None:
     money_flow_step(flow, params.flow, bar)
     wave_step(wave, params.wave, bar)
     divergences_step(wave, params.wave, bar)
-    reversals_step(wave, flow, params.wave)
+    reversals_step(wave, flow, params.wave, bar.volume)
     out[0] = flow.line
     out[1] = flow.upper
     out[2] = flow.lower
@@ -179,7 +210,7 @@ def om_step(state, params, bar, out) -> None:
     if bar.filled == 1 or wave.bars <= params.wave.quiet:
         write_no_events(out)
     else:
-        write_events(wave, out)
+        write_events(wave, params.wave, out)
     wave_level = wave.signal if params.zone_signal else 50.0
     flow_top = flow.upper if params.zone_threshold else 50.0
     flow_bottom = flow.lower if params.zone_threshold else 50.0

@@ -134,3 +134,12 @@ def rsi_reset(rsi) -> None:
     rsi.previous = 0.0
     rma_reset(rsi.gain)
     rma_reset(rsi.loss)
+
+
+def super_reset(smoother) -> None:
+    """Bring the super smoother back to the zeroed record."""
+    smoother.bars = 0
+    smoother.input = 0.0
+    smoother.value = 0.0
+    smoother.value1 = 0.0
+    smoother.value2 = 0.0
