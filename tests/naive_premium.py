@@ -317,28 +317,45 @@ def confluence_meter(wave: float, signal: float, mf: float, upper: float, lower:
 class SuperTrend:
     """Pine's band rules around a middle price."""
 
-    def __init__(self) -> None:
+    def __init__(self, crossed: str = "up") -> None:
         self.u = self.lo = self.out = NAN
         self.side = 0
+        self.crossed = crossed
 
     def update(self, middle: float, width: float, c: float, c1: float) -> None:
         up, low = middle + width, middle - width
         self.u = (up if self.u > up else self.u) if c1 < self.u else up
         self.lo = (low if self.lo < low else self.lo) if c1 > self.lo else low
-        if c > self.u:
+        if c > self.u and c < self.lo:
+            self.side = 1 - self.side if self.crossed == "turn" else 1
+        elif c > self.u:
             self.side = 1
         elif c < self.lo:
             self.side = 0
         self.out = self.lo if self.side else self.u
 
 
-def confirmations(high: Series, low: Series, close: Series, sensitivity: Series) -> dict[str, list[float]]:
+def confirmations(
+    high: Series,
+    low: Series,
+    close: Series,
+    sensitivity: Series,
+    *,
+    least: float = 0.5,
+    pace: float = 0.05,
+    crossed: str = "up",
+    strong_length: int = 200,
+    repeat: str = "none",
+    exit_rule: str = "leaving",
+    exit_length: int = 14,
+    exit_level: float = 20.0,
+) -> dict[str, list[float]]:
     """Signals, state, strength, exits and ratings, bar by bar, with every rule of sections 4.1 and 4.2 spelt out."""
     tr = true_ranges(high, low, close)
-    atr10, atr14, ema200, strength = rma(tr, 10), rma(tr, 14), ema(close, 200), rsi(close, 14)
-    shadows = [SuperTrend() for _ in range(5)]
+    atr10, atr14, average, momentum = rma(tr, 10), rma(tr, 14), ema(close, strong_length), rsi(close, exit_length)
+    shadows = [SuperTrend(crossed) for _ in range(5)]
     performance = [0.0] * 5
-    trend, factor = SuperTrend(), NAN
+    trend, factor = SuperTrend(crossed), NAN
     state, strong, age, entry, rating, z, threshold, first = 0, False, NAN, NAN, NAN, NAN, NAN, True
     columns = ("state", "signal", "rating", "exit", "age", "strong", "turn_strong", "factor", "z")
     out: dict[str, list[float]] = {name: [] for name in columns}
@@ -347,14 +364,14 @@ def confirmations(high: Series, low: Series, close: Series, sensitivity: Series)
         if not math.isnan(atr10[t]):
             c1 = close[t - 1]
             base = 0.25 * sensitivity[t]
-            factors = [base * m for m in (0.5, 0.75, 1.0, 1.25, 1.5)]
+            factors = [(least + 0.25 * k) * base for k in range(5)]
             middle = (high[t] + low[t]) / 2.0
             ready = not math.isnan(factor)
             if ready:
                 for k in range(5):
                     move = (c - c1) * (1 if c1 > shadows[k].out else -1)
                     performance[k] += 2.0 / 101.0 * (move - performance[k])
-                factor += 0.05 * (factors[performance.index(max(performance))] - factor)
+                factor += pace * (factors[performance.index(max(performance))] - factor)
             else:
                 factor = base
             for k in range(5):
@@ -362,33 +379,43 @@ def confirmations(high: Series, low: Series, close: Series, sensitivity: Series)
             side = trend.side
             trend.update(middle, factor * atr10[t], c, c1)
             flipped = ready and trend.side != side and t >= 200
+            signals = False
             if flipped:
                 state = 1 if trend.side else -1
                 strong = False
                 if first:
                     first = False
                 else:
-                    strong = c > ema200[t] if state > 0 else c < ema200[t]
-                    signal = state * (2 if strong else 1)
-                    age, entry = 0, c
-                    if atr14[t] > 0:
-                        z = state * (c - ema200[t]) / atr14[t]
-                        threshold = abs(z) if math.isnan(threshold) else threshold
-                        if z == 0:
-                            rating = 3
-                        else:
-                            rating = (4 if z >= threshold else 3) if z > 0 else (2 if z >= -threshold else 1)
-                        threshold += 0.1 * (abs(z) - threshold)
-                    else:
-                        z, rating = NAN, 2
+                    strong = c > average[t] if state > 0 else c < average[t]
+                    signals = True
             elif not math.isnan(age):
                 age += 1
-                if not strong and (c > ema200[t] if state > 0 else c < ema200[t]):
-                    strong, turn = True, 1
-                if state > 0 and strength[t - 1] >= 70 and strength[t] < 70 and c > entry:
+                upper, lower = 50 + exit_level, 50 - exit_level
+                m1, m = momentum[t - 1], momentum[t]
+                if exit_rule == "leaving":
+                    up, down = m1 >= upper and m < upper, m1 <= lower and m > lower
+                else:
+                    up, down = m1 < upper and m >= upper, m1 > lower and m <= lower
+                if state > 0 and up and c > entry:
                     leave = 1
-                if state < 0 and strength[t - 1] <= 30 and strength[t] > 30 and c < entry:
+                if state < 0 and down and c < entry:
                     leave = -1
+                if not strong and (c > average[t] if state > 0 else c < average[t]):
+                    strong, turn = True, 1
+                    signals = repeat == "turned"
+            if signals:
+                signal = state * (2 if strong else 1)
+                age, entry = 0, c
+                if atr14[t] > 0:
+                    z = state * (c - average[t]) / atr14[t]
+                    threshold = abs(z) if math.isnan(threshold) else threshold
+                    if z == 0:
+                        rating = 3
+                    else:
+                        rating = (4 if z >= threshold else 3) if z > 0 else (2 if z >= -threshold else 1)
+                    threshold += 0.1 * (abs(z) - threshold)
+                else:
+                    z, rating = NAN, 2
         row = (state, signal, rating, leave, age, int(strong), turn, factor if t >= 200 else NAN, z)
         for name, value in zip(columns, row, strict=True):
             out[name].append(value)
@@ -483,9 +510,9 @@ def directions_of(line: Series, bands: Series) -> list[int]:
     return out
 
 
-def trend_tracer(close: Series, setting: int) -> list[float]:
+def trend_tracer(close: Series, setting: int, factor: float = 6.0) -> list[float]:
     moves = [NAN] + [abs(b - a) for a, b in itertools.pairwise(close)]
-    r = [x * (2 * setting) for x in ema(ema(moves, 22), 43)]
+    r = [x * (factor * setting / 3) for x in ema(ema(moves, 22), 43)]
     f = [close[0]]
     for t in range(1, len(close)):
         c = close[t]
@@ -493,8 +520,11 @@ def trend_tracer(close: Series, setting: int) -> list[float]:
     return f
 
 
-def trend_catcher(close: Series, setting: int) -> list[float]:
-    n = 5 + 5 * setting
+def trend_catcher(
+    close: Series, setting: int, *, length: int = 20, pace: str = "squared", fast: float = 2.0, slow: float = 30.0
+) -> list[float]:
+    n = length + 5 * setting - 15
+    quick, lazy = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0)
     out = [NAN] * min(n, len(close))
     for t in range(n, len(close)):
         if t == n:
@@ -502,8 +532,8 @@ def trend_catcher(close: Series, setting: int) -> list[float]:
             continue
         path = math.fsum(abs(close[k] - close[k - 1]) for k in range(t - n + 1, t + 1))
         er = abs(close[t] - close[t - n]) / path if path else 0.0
-        sc = er * (2.0 / 3.0 - 2.0 / 31.0) + 2.0 / 31.0
-        out.append(out[-1] + sc * sc * (close[t] - out[-1]))
+        sc = er * (quick - lazy) + lazy
+        out.append(out[-1] + (sc * sc if pace == "squared" else sc) * (close[t] - out[-1]))
     return out
 
 
@@ -527,9 +557,11 @@ def cloud_midline(high: Series, low: Series, close: Series, length: int, multipl
     return out
 
 
-def neo_cloud(high: Series, low: Series, close: Series, setting: int) -> tuple[list[float], list[float]]:
-    lengths = [max(2, round(n * setting / 3)) for n in (6, 5, 26)]
-    a, b, lag = (cloud_midline(high, low, close, n, m) for n, m in zip(lengths, (2.0, 3.0, 4.0), strict=True))
+def neo_cloud(
+    high: Series, low: Series, close: Series, setting: int, stretch: float = 1.0, width: float = 1.0
+) -> tuple[list[float], list[float]]:
+    lengths = [max(2, round(stretch * n * setting / 3)) for n in (6, 5, 26)]
+    a, b, lag = (cloud_midline(high, low, close, n, m * width) for n, m in zip(lengths, (2.0, 3.0, 4.0), strict=True))
     return [(x + y) / 2.0 for x, y in zip(a, b, strict=True)], lag
 
 

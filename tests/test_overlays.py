@@ -2,8 +2,10 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,54 @@ SETTINGS = st.builds(
     trend_tracer=st.integers(1, 5),
     trend_catcher=st.integers(1, 5),
     neo_cloud=st.integers(1, 5),
+    confirmation_least=st.sampled_from((0.5, 0.25, 0.3)),
+    confirmation_pace=st.sampled_from((0.05, 0.1, 1.0)),
+    confirmation_crossed=st.sampled_from(("up", "turn")),
+    confirmation_repeat=st.sampled_from(("none", "turned")),
+    strong_length=st.sampled_from((200, 144, 20)),
+    exit_rule=st.sampled_from(("leaving", "entering")),
+    exit_length=st.sampled_from((14, 9)),
+    exit_level=st.sampled_from((20.0, 12.5)),
+    tracer_factor=st.sampled_from((6.0, 8.0)),
+    catcher_length=st.sampled_from((20, 25)),
+    catcher_pace=st.sampled_from(("squared", "plain")),
+    catcher_fast=st.sampled_from((2.0, 2.5)),
+    catcher_slow=st.sampled_from((30.0, 100.0)),
+    catcher_band=st.sampled_from((0.02, 0.12, 0.0)),
+    cloud_stretch=st.sampled_from((1.0, 1.5, 5.0)),
+    cloud_width=st.sampled_from((1.0, 3.0)),
 )
+# The first choice of every reading, and the one that real alerts support (`docs/indicators.md`).
+FIRST: dict[str, Any] = {
+    "confirmation_least": 0.5,
+    "confirmation_pace": 0.05,
+    "confirmation_crossed": "up",
+    "strong_length": 200,
+    "exit_rule": "leaving",
+    "tracer_factor": 6.0,
+    "catcher_length": 20,
+    "catcher_pace": "squared",
+    "catcher_slow": 30.0,
+    "catcher_band": 0.02,
+    "cloud_stretch": 1.0,
+    "cloud_width": 1.0,
+}
+ALERTS: dict[str, Any] = {
+    "confirmation_least": 0.25,
+    "confirmation_pace": 0.1,
+    "confirmation_crossed": "turn",
+    "strong_length": 120,
+    "exit_rule": "entering",
+    "tracer_factor": 8.0,
+    "catcher_length": 25,
+    "catcher_pace": "plain",
+    "catcher_slow": 45.0,
+    "catcher_band": 0.16,
+    "cloud_stretch": 5.0,
+    "cloud_width": 3.0,
+}
+# The laws hold for both, and for the readings that are no one's default yet.
+READINGS = {"first": FIRST, "alerts": ALERTS, "more": ALERTS | {"confirmation_repeat": "turned", "exit_length": 9}}
 
 
 def so(market: Market, **settings):
@@ -53,7 +102,18 @@ def after(bars: int, values) -> np.ndarray:
 def test_confirmation_signals_ratings_and_exits_equal_the_twin(market, settings):
     out = run(overlays, "so", settings, market)
 
-    expected = naive.confirmations(*hlc(market), out["so_sensitivity"].tolist())
+    expected = naive.confirmations(
+        *hlc(market),
+        out["so_sensitivity"].tolist(),
+        least=settings.confirmation_least,
+        pace=settings.confirmation_pace,
+        crossed=settings.confirmation_crossed,
+        strong_length=settings.strong_length,
+        repeat=settings.confirmation_repeat,
+        exit_rule=settings.exit_rule,
+        exit_length=settings.exit_length,
+        exit_level=settings.exit_level,
+    )
     real_bar = market.filled == 0
     for name, values in expected.items():
         told = real_bar if f"so_{name}" in EVENTS else 1.0
@@ -95,17 +155,25 @@ def test_the_four_trends_equal_the_twin(market, settings):
     out = run(overlays, "so", settings, market)
 
     n = len(close)
-    tracer = naive.trend_tracer(close, settings.trend_tracer)
-    catcher = naive.trend_catcher(close, settings.trend_catcher)
-    bands = [0.02 * x for x in naive.rma(naive.true_ranges(high, low, close), 14)]
-    lead, lag = naive.neo_cloud(high, low, close, settings.neo_cloud)
+    tracer = naive.trend_tracer(close, settings.trend_tracer, settings.tracer_factor)
+    catcher = naive.trend_catcher(
+        close,
+        settings.trend_catcher,
+        length=settings.catcher_length,
+        pace=settings.catcher_pace,
+        fast=settings.catcher_fast,
+        slow=settings.catcher_slow,
+    )
+    bands = [settings.catcher_band * x for x in naive.rma(naive.true_ranges(high, low, close), 14)]
+    lead, lag = naive.neo_cloud(high, low, close, settings.neo_cloud, settings.cloud_stretch, settings.cloud_width)
+    quiet = round(60 * settings.cloud_stretch)
     exact = {
         "so_trend_tracer": after(100, tracer),
         "so_tracer_dir": np.where(np.arange(n) >= 100, naive.directions_of(tracer, [0.0] * n), 0),
         "so_trend_catcher": catcher,
         "so_catcher_dir": naive.directions_of(catcher, bands),
-        "so_neo_lead": after(60, lead),
-        "so_neo_lag": after(60, lag),
+        "so_neo_lead": after(quiet, lead),
+        "so_neo_lag": after(quiet, lag),
     }
     for name, values in exact.items():
         np.testing.assert_array_equal(out[name], values, err_msg=name)
@@ -156,17 +224,20 @@ def test_powers_of_two_in_price_scale_the_lines_and_change_nothing_else(market, 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("term", ["off", "mid"])
-def test_prices_times_ten_change_no_flag(seed, term):
+@pytest.mark.parametrize("reading", READINGS)
+def test_prices_times_ten_change_no_flag(seed, term, reading):
     market = random_market(seed, 1500, spike=0.02, jump=0.1)
+    settings = READINGS[reading] | {"autopilot": term}
 
-    out, tenfold = so(market, autopilot=term), so(market.scaled(10.0), autopilot=term)
+    out, tenfold = so(market, **settings), so(market.scaled(10.0), **settings)
 
     for name in (*FLAGS, "so_rating", "so_sensitivity"):
         np.testing.assert_array_equal(out[name], tenfold[name], err_msg=name)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_mirrored_market_changes_the_signs(seed):
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_mirrored_market_changes_the_signs(seed, reading):
     """Exactly antisymmetric: tracer, catcher and strength from the start, trail and cloud from their first turn on.
 
     The trail starts up and every SuperTrend starts down, whatever the market: until the first turn the mirror differs, and
@@ -174,7 +245,7 @@ def test_the_mirrored_market_changes_the_signs(seed):
     """
     market = random_market(seed, 2500, spike=0.02, jump=0.1)
 
-    out, mirror = so(market), so(market.mirrored())
+    out, mirror = so(market, **READINGS[reading]), so(market.mirrored(), **READINGS[reading])
 
     for name in ("so_trend_tracer", "so_tracer_dir", "so_trend_catcher", "so_catcher_dir"):
         np.testing.assert_array_equal(out[name], -mirror[name], err_msg=name)
@@ -199,7 +270,8 @@ def test_state_age_and_rating_tell_of_the_last_signal(market, settings):
             last = t
             assert out["so_age"][t] == 0
             assert out["so_strong"][t] == (abs(signal) == 2)
-            assert out["so_turn_strong"][t] == out["so_exit"][t] == 0
+            again = settings.confirmation_repeat == "turned" and out["so_turn_strong"][t] == 1
+            assert again or out["so_turn_strong"][t] == out["so_exit"][t] == 0
         if not math.isnan(out["so_age"][t]):
             assert out["so_age"][t] == t - last
             assert out["so_state"][t] == np.sign(out["so_signal"][int(last)])
@@ -221,13 +293,14 @@ def test_a_strong_signal_is_one_rated_3_or_4(market, settings):
 # --- Single rules ----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_told_before_the_documented_bars():
+@pytest.mark.parametrize("stretch", [1.0, 5.0])
+def test_nothing_is_told_before_the_documented_bars(stretch):
     market = random_market(4, 400)
 
-    out = so(market)
+    out = so(market, cloud_stretch=stretch)
 
     first = {name: int(np.argmax(~np.isnan(out[name]))) for name in ("so_trail", "so_trend_tracer", "so_neo_lag")}
-    assert first == {"so_trail": 65, "so_trend_tracer": 100, "so_neo_lag": 60}
+    assert first == {"so_trail": 65, "so_trend_tracer": 100, "so_neo_lag": 60 * stretch}
     assert int(np.argmax(~np.isnan(out["so_factor"]))) == 200
     for name, bars in (("so_state", 200), ("so_signal", 200), ("so_trail_dir", 65), ("so_tracer_dir", 100)):
         assert not out[name][:bars].any(), name
@@ -265,20 +338,85 @@ def test_ratings_compare_the_distance_with_that_of_earlier_signals():
     assert float(rater.threshold) == pytest.approx((((2 * 0.9 + 0.1) * 0.9 + 0.1) * 0.9 + 0.3) * 0.9)
 
 
-def test_an_exit_leaves_70_from_at_least_70_with_a_profit():
-    def exits(before, now, close, state=1):
-        conf = record(confirmation.CONFIRMATION)
-        confirmation.confirmation_reset(conf)
-        bar = record(BAR)
-        conf.state, conf.age, conf.entry_close, conf.strength, bar.close = state, 3, 100.0, now, close
-        confirmation.after_signal(conf, bar, before)
-        return int(conf.leave)
+def exits(rule, before, now, close, state=1):
+    conf = record(confirmation.CONFIRMATION)
+    confirmation.confirmation_reset(conf)
+    bar = record(BAR)
+    conf.state, conf.age, conf.entry_close, conf.momentum, bar.close = state, 3, 100.0, now, close
+    confirmation.after_signal(conf, overlays.params(Overlays(exit_rule=rule)).confirmation, bar, before)
+    return int(conf.leave)
 
-    assert exits(70.0, 69.9, 101.0) == 1
-    assert exits(69.9, 69.0, 101.0) == 0
-    assert exits(71.0, 70.0, 101.0) == 0
-    assert exits(70.0, 69.9, 100.0) == 0
-    assert exits(30.0, 30.1, 99.0, state=-1) == -1
+
+def test_an_exit_that_leaves_comes_from_at_least_70_below_it_with_a_profit():
+    def leaves(*args, **more):
+        return exits("leaving", *args, **more)
+
+    assert leaves(70.0, 69.9, 101.0) == 1
+    assert leaves(69.9, 69.0, 101.0) == 0
+    assert leaves(71.0, 70.0, 101.0) == 0
+    assert leaves(70.0, 69.9, 100.0) == 0
+    assert leaves(30.0, 30.1, 99.0, state=-1) == -1
+
+
+def test_an_exit_that_enters_comes_from_below_70_to_at_least_70_with_a_profit():
+    def enters(*args, **more):
+        return exits("entering", *args, **more)
+
+    assert enters(69.9, 70.0, 101.0) == 1
+    assert enters(70.0, 71.0, 101.0) == 0
+    assert enters(69.0, 69.9, 101.0) == 0
+    assert enters(69.9, 70.0, 100.0) == 0
+    assert enters(math.nan, 80.0, 101.0) == 0
+    assert enters(30.1, 30.0, 99.0, state=-1) == -1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_signal_that_turns_strong_is_signalled_again_only_where_asked_for(seed):
+    """And nothing else of the trend changes: state, factor and the turns themselves are the same."""
+    market = random_market(seed, 2500, spike=0.02, jump=0.1)
+
+    once, again = so(market), so(market, confirmation_repeat="turned")
+
+    for name in ("so_state", "so_factor", "so_strong", "so_turn_strong"):
+        np.testing.assert_array_equal(once[name], again[name], err_msg=name)
+    turned = once["so_turn_strong"] == 1
+    assert turned.sum() > 5
+    np.testing.assert_array_equal(again["so_signal"], np.where(turned, 2 * once["so_state"], once["so_signal"]))
+    assert (once["so_signal"][turned] == 0).all()
+    assert (again["so_age"][turned] == 0).all()
+
+
+@given(markets(shortest=250, longest=600), SETTINGS)
+def test_without_repeats_signals_alternate(market, settings):
+    out = run(overlays, "so", settings.model_copy(update={"confirmation_repeat": "none"}), market)
+
+    real = out["so_signal"][market.filled == 0]
+    sides = np.sign(real[real != 0])
+
+    fillers_signalled = len(sides) < (out["so_age"] == 0).sum()
+    assert fillers_signalled or (sides[1:] == -sides[:-1]).all()
+
+
+def test_the_length_of_the_strong_average_changes_the_label_and_the_rating_only():
+    market = random_market(4, 2500, spike=0.02, jump=0.1)
+
+    long, short = so(market), so(market, strong_length=50)
+
+    np.testing.assert_array_equal(np.sign(long["so_signal"]), np.sign(short["so_signal"]))
+    np.testing.assert_array_equal(long["so_exit"], short["so_exit"])
+    assert (long["so_signal"] != short["so_signal"]).any()
+    at = short["so_signal"] != 0
+    z = short["so_state"] * (market.close - naive.ema(market.close.tolist(), 50))
+    np.testing.assert_array_equal(np.sign(short["so_z"][at]), np.sign(z[at]))
+
+
+def test_settings_keep_their_proportions_to_the_third():
+    for level in (1, 2, 3, 4, 5):
+        trends = overlays.params(
+            Overlays(trend_tracer=level, trend_catcher=level, tracer_factor=9.0, catcher_length=25)
+        ).trends
+        assert trends.tracer_factor == 3.0 * level
+        assert trends.catcher_length == 10 + 5 * level
 
 
 def test_a_gap_counts_half_in_the_trails_range():
@@ -423,3 +561,154 @@ def test_higher_settings_give_fewer_signals_and_flips_in_the_specified_proportio
     assert signals[2] / signals[1] == pytest.approx(10 / 20, rel=0.2)
     assert flips[0] / flips[1] == pytest.approx(32 / 11, rel=0.15)
     assert flips[2] / flips[1] == pytest.approx(5.6 / 11, rel=0.15)
+
+
+# --- Real alerts -----------------------------------------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+COMPLETE = (
+    pd.Timestamp("2026-08-17T01:00"),
+    pd.Timestamp("2026-08-20T20:00"),
+)  # closes of bars of which every trend alert is known
+# Counts of alerts that are one feature; "Confirmation family" counts each signal twice, as any and by its name.
+ALERT_COUNTS = {
+    "confirmations": ("Any Bullish Confirmation", "Any Bearish Confirmation", "Confirmation family"),
+    "cloud": ("Neo Cloud (both)",),
+    "tracer": ("Trend Tracer (both)", "Trend Tracer Up", "Trend Tracer Down"),
+    "catcher": ("Trend Catcher (both)", "Trend Catcher Up", "Trend Catcher Down"),
+    "trail": ("Smart Trail (both)", "Smart Trail Bullish", "Smart Trail Bearish"),
+}
+
+
+@pytest.fixture(scope="module")
+def truth(shared: Path) -> Path:
+    """The folder with counts and timed events of genuine alerts; skipped when absent."""
+    path = shared / "truth"
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent")
+    return path
+
+
+def market_of(frame: pd.DataFrame) -> Market:
+    columns = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close", "volume")]
+    return Market(*columns, np.full(len(frame), math.nan), np.zeros(len(frame), np.int64))
+
+
+@pytest.fixture(scope="module", params=["BTC", "SOL"])
+def hourly(request, shared: Path) -> tuple[str, Market]:
+    """A symbol and its hours from 2022 to June 2024: stand-ins for the time of the alerts, whose bars are not known."""
+    frame = pd.read_parquet(shared / f"klines/um-long/{request.param}USDT-15m.parquet")
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return request.param, market_of(frame.groupby(frame["open_time"] // HOUR_MS).agg(how))
+
+
+@pytest.fixture(scope="module")
+def august(truth: Path) -> pd.DataFrame:
+    """Hours of the timed events, with the settings that real alerts support: one row a close, features by name."""
+    frame = pd.read_csv(truth / "BTCUSDT-1h.csv")
+    found = features_of(so(market_of(frame), **ALERTS))
+    return pd.DataFrame(found, index=pd.to_datetime(frame["open_time"] + HOUR_MS, unit="ms"))
+
+
+def features_of(out: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What alerts are sent for, signed: a signal on its bar, a direction where it turns."""
+
+    def turns(direction: np.ndarray) -> np.ndarray:
+        before = np.concatenate(([0.0], direction[:-1]))
+        return np.where((direction != before) & (before != 0), direction, 0.0)
+
+    return {
+        "confirmations": out["so_signal"],
+        "exits": out["so_exit"],
+        "cloud": turns(np.nan_to_num(np.sign(out["so_neo_lead"] - out["so_neo_lag"]))),
+        "tracer": turns(out["so_tracer_dir"]),
+        "catcher": turns(out["so_catcher_dir"]),
+        "trail": out["so_trail_switch"],
+    }
+
+
+def true_rate(truth: Path, symbol: str, feature: str) -> tuple[float, float, float]:
+    """Rate of a feature's alerts per 1,000 bars of 1h, all spans of the symbol together, and its 95 % Poisson interval."""
+    from scipy.stats import chi2
+
+    rates = pd.read_csv(truth / "rates.csv")
+    rows = rates[(rates["symbol"] == symbol) & (rates["interval"] == "1h") & rates["name"].isin(ALERT_COUNTS[feature])]
+    count = (rows["count"] / np.where(rows["name"] == "Confirmation family", 2, 1)).sum()
+    bars = rows.drop_duplicates(["from", "to"])["bars"].sum()
+    low, high = chi2.ppf(0.025, 2 * count) / 2, chi2.ppf(0.975, 2 * count + 2) / 2
+    return 1000 * count / bars, 1000 * low / bars, 1000 * high / bars
+
+
+@pytest.mark.reference
+def test_rates_lie_within_the_intervals_of_real_alerts(hourly, truth):
+    symbol, market = hourly
+
+    found = features_of(so(market, **ALERTS))
+
+    for feature in ALERT_COUNTS:
+        rate = 1000 * np.mean(found[feature][300:] != 0)
+        true, low, high = true_rate(truth, symbol, feature)
+        print(f"{symbol} {feature}: {rate:.1f}, true {true:.1f} [{low:.1f}, {high:.1f}]")  # shown by pytest -rP
+        assert low <= rate <= high, feature
+
+
+@pytest.mark.reference
+def test_the_first_readings_have_the_rates_of_real_alerts_neither_in_confirmations_nor_in_the_cloud(hourly, truth):
+    symbol, market = hourly
+
+    found = features_of(so(market, **FIRST))
+
+    for feature in ("confirmations", "cloud"):
+        _, low, high = true_rate(truth, symbol, feature)
+        assert not low <= 1000 * np.mean(found[feature][300:] != 0) <= high, feature
+
+
+@pytest.mark.reference
+def test_the_share_of_strong_signals_is_that_of_real_alerts(hourly):
+    """Of 158 confirmations of both symbols 82 were strong: 52 %, 44 to 60 % at 95 %."""
+    _, market = hourly
+
+    signals = so(market, **ALERTS)["so_signal"]
+    turned = so(market, **ALERTS, confirmation_repeat="turned")["so_signal"]
+
+    assert 0.44 < np.mean(np.abs(signals[signals != 0]) == 2) < 0.60
+    assert np.mean(np.abs(turned[turned != 0]) == 2) > 0.60  # which speaks against signalling a turn again
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("feature", "names", "events", "hits"),
+    [
+        ("confirmations", {"Bullish Confirmation+": 2, "Bearish Confirmation": -1}, 3, 3),
+        ("catcher", {"Trend Catcher Up": 1, "Trend Catcher Down": -1}, 5, 4),
+        ("cloud", {"Neo Cloud Bullish": 1}, 1, 1),
+    ],
+)
+def test_timed_alerts_are_met_on_their_bar(truth, august, feature, names, events, hits):
+    alerts = pd.read_csv(truth / "events.csv")
+    alerts = alerts[(alerts["symbol"] == "BTC") & (alerts["interval"] == "1h") & alerts["name"].isin(names)]
+    closes = pd.to_datetime(alerts["time_utc"]).dt.floor("h")
+    known = closes.isin(august.index)  # one of September is not among the bars
+
+    met = [
+        august.loc[close, feature] == names[name]
+        for close, name in zip(closes[known], alerts["name"][known], strict=True)
+    ]
+
+    inside = august.loc[COMPLETE[0] : COMPLETE[1], feature]
+    true = {close for close, hit in zip(closes[known], met, strict=True) if hit}
+    false = sum(close not in true for close in inside.index[inside != 0])
+    print(f"{feature}: {sum(met)} of {len(met)} on the bar, {false} false")
+    assert (len(met), sum(met)) == (events, hits)
+    assert false <= (1 if feature == "cloud" else 0)  # the cloud turns back a day later, the alerts do not
+
+
+@pytest.mark.reference
+def test_the_smart_trail_is_what_it_was(hourly):
+    _, market = hourly
+
+    first, alerts = so(market, **FIRST), so(market, **ALERTS)
+
+    for name in overlays.COLUMNS:
+        if name.startswith("so_trail"):
+            np.testing.assert_array_equal(first[name], alerts[name], err_msg=name)

@@ -1,10 +1,13 @@
 """Confirmation signals: a SuperTrend that follows the factor which has been paying lately, and how a signal is rated.
 
-Five shadow SuperTrends run at half to one and a half of the base factor (a quarter of the sensitivity). Each is
-scored by the moves it was on the right side of; the factor in force walks slowly towards the best of them. A flip of
-the SuperTrend with that factor is a signal: strong when price stands on the same side of its 200-bar average, and a
-normal one may turn strong later. Each signal is rated 1 to 4 (`rating.py`). Exits are momentum leaving an extreme on a
-winning signal; the strategy ignores them (premium features 4.1).
+Five shadow SuperTrends run at factors a quarter of the base factor apart (the base factor is a quarter of the
+sensitivity). Each is scored by the moves it was on the right side of; the factor in force walks slowly towards the best
+of them. A flip of the SuperTrend with that factor is a signal: strong when price stands on the same side of a long
+average, and a normal one may turn strong later. Each signal is rated 1 to 4 (`rating.py`). Exits are momentum entering
+or leaving an extreme on a winning signal; the strategy ignores them (premium features 4.1).
+
+The least factor, the pace of the walk, the average, the rule of exits and whether a signal that turns strong is signalled
+again are settings, because real alerts contradict the first choice of them (`docs/indicators.md`).
 """
 
 import math
@@ -12,17 +15,17 @@ import math
 import numpy as np
 
 from bot.core.jit import apart, kernel
-from bot.indicators.averages import RSI, rsi_step
+from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
 from bot.indicators.rating import RATER, rate, rater_reset
-from bot.indicators.window_sum import rsi_reset
+from bot.indicators.window_sum import ema_reset, rsi_reset
 
-SHADOWS = 5  # factors of 0.5, 0.75, 1, 1.25 and 1.5 times the base factor
+SHADOWS = 5
+SPREAD = 0.25  # from a shadow's factor to the next, times the base factor
 BASE_FACTOR = 0.25  # base factor per unit of sensitivity
 MEMORY = 2.0 / 101.0  # of a shadow's performance: an EMA of 100 bars
-PACE = 0.05  # share of the way to the best factor that is walked on a bar
 QUIET = 200  # no signals on so many first bars
-EXIT_LENGTH = 14  # of the RSI behind the exits
-EXIT_LEVEL = 20.0  # from 50: bullish exits leave 70, bearish ones 30
+MOMENTUM_LENGTH = 14  # of the RSI that the rating reads too
+CONTEXT_LENGTH = 200  # of the average that the bar context holds for all families
 
 SUPERTREND = np.dtype(
     [
@@ -33,6 +36,19 @@ SUPERTREND = np.dtype(
     ]
 )
 
+CONFIRMATION_PARAMS = np.dtype(
+    [
+        ("least", "f8"),  # smallest factor of the shadows, times the base factor
+        ("pace", "f8"),  # share of the way to the best factor that is walked on a bar
+        ("turn", "i8"),  # 1: a close beyond both bands turns the side, 0: it makes it up
+        ("strong_length", "i8"),  # of the average that tells strong signals from normal ones, bars
+        ("repeated", "i8"),  # 1: a normal signal that turns strong is signalled again, as a strong one
+        ("entering", "i8"),  # exits: 1 momentum enters the extreme, 0 it leaves
+        ("exit_length", "i8"),  # of the RSI behind the exits, bars
+        ("exit_level", "f8"),  # from 50: with 20 the extremes are 70 and 30
+    ]
+)
+
 CONFIRMATION = np.dtype(
     [
         ("bars", "i8"),
@@ -40,8 +56,12 @@ CONFIRMATION = np.dtype(
         ("performance", "f8", SHADOWS),
         ("factor", "f8"),  # in force; NaN before the first range is known
         ("trend", SUPERTREND),
-        ("rsi", RSI),
-        ("strength", "f8"),  # RSI of this bar
+        ("slow", EMA),  # of the close; stepped only where the bar context does not hold it
+        ("average", "f8"),  # of this bar: the side of the main trend
+        ("rsi", RSI),  # RSI 14
+        ("strength", "f8"),  # RSI 14 of this bar
+        ("exit_rsi", RSI),  # of another length; stepped only when it is asked for
+        ("momentum", "f8"),  # of this bar: what the exits read
         ("started", "i8"),  # 1 after the first flip that counts: the one that is not signalled
         ("state", "i8"),  # +1 bullish, -1 bearish, 0 none yet
         ("signal", "i8"),  # of this bar: +-1 normal, +-2 strong, 0 none
@@ -63,8 +83,12 @@ def supertrend_reset(trend) -> None:
 
 
 @kernel
-def supertrend_step(trend, middle: float, width: float, close: float) -> None:
+def supertrend_step(trend, middle: float, width: float, close: float, turn: int) -> None:
     """Advance the bands by one bar; the side changes when the close is beyond the band of this bar.
+
+    Narrow bands may stand crossed, the lower one held above the upper one, with the close beyond both. Then the side turns
+    (`turn` 1: as Pine's `ta.supertrend` asks only for the band of the other side), or it is up (0), in a market upside
+    down too.
 
     Whether a band holds is decided when its bar closes: asked a bar later it would be one condition with the comparison of
     the bands, and a branch that no processor foretells.
@@ -72,6 +96,8 @@ def supertrend_step(trend, middle: float, width: float, close: float) -> None:
     upper = min(middle + width, trend.upper)
     lower = max(middle - width, trend.lower)
     side = 1 if close > upper else 0 if close < lower else trend.side
+    if turn == 1 and upper < close < lower:
+        side = 1 - trend.side
     trend.upper = upper if close < upper else math.inf
     trend.lower = lower if close > lower else -math.inf
     trend.side = side
@@ -86,8 +112,12 @@ def confirmation_reset(conf) -> None:
         conf.performance[i] = 0.0
     conf.factor = math.nan
     supertrend_reset(conf.trend)
+    ema_reset(conf.slow)
+    conf.average = math.nan
     rsi_reset(conf.rsi)
     conf.strength = math.nan
+    rsi_reset(conf.exit_rsi)
+    conf.momentum = math.nan
     conf.started = 0
     conf.state = 0
     conf.signal = 0
@@ -100,8 +130,9 @@ def confirmation_reset(conf) -> None:
 
 
 @kernel
-def factor_step(conf, middle: float, atr: float, close: float, previous_close: float, factor: float) -> None:
+def factor_step(conf, params, middle: float, atr: float, close: float, previous_close: float, factor: float) -> None:
     """Advance the shadows around `factor` by one bar and walk the factor in force towards the best of them."""
+    least = params.least
     known = not math.isnan(conf.factor)
     best = 0
     most = -math.inf
@@ -114,11 +145,26 @@ def factor_step(conf, middle: float, atr: float, close: float, previous_close: f
             if performance > most:
                 most = performance
                 best = i
-        supertrend_step(shadow, middle, (0.5 + 0.25 * i) * factor * atr, close)
+        supertrend_step(shadow, middle, (least + SPREAD * i) * factor * atr, close, params.turn)
     if known:
-        conf.factor += PACE * ((0.5 + 0.25 * best) * factor - conf.factor)
+        conf.factor += params.pace * ((least + SPREAD * best) * factor - conf.factor)
     else:
         conf.factor = factor
+
+
+@kernel
+def stands_with(conf, bar) -> bool:
+    """Whether the close stands on the side of the average to which the state points: the main trend agrees."""
+    return conf.state * (bar.close - conf.average) > 0.0
+
+
+@kernel
+def signal_now(conf, bar) -> None:
+    """Make this bar a signal of the state: age, price of entry and rating begin anew."""
+    conf.signal = conf.state * (1 + conf.strong)
+    conf.age = 0
+    conf.entry_close = bar.close
+    rate(conf.rater, conf.state, bar.close, conf.average, bar.atr14)
 
 
 @apart
@@ -129,45 +175,70 @@ def flip(conf, direction: int, bar) -> None:
     if conf.started == 0:
         conf.started = 1
         return
-    if direction * (bar.close - bar.ema200) > 0.0:
-        conf.strong = 1
-    conf.signal = direction * (1 + conf.strong)
-    conf.age = 0
-    conf.entry_close = bar.close
-    rate(conf.rater, direction, bar.close, bar.ema200, bar.atr14)
+    conf.strong = 1 if stands_with(conf, bar) else 0
+    signal_now(conf, bar)
+
+
+@apart
+def turn_strong(conf, params, bar) -> None:
+    """Take a normal signal that has turned strong, and signal it again where that is asked for."""
+    conf.strong = 1
+    conf.turn_strong = 1
+    if params.repeated == 1:
+        signal_now(conf, bar)
 
 
 @kernel
-def after_signal(conf, bar, strength1: float) -> None:
-    """Look at a bar after a signal: has it turned strong, has momentum left its extreme with a profit."""
+def after_signal(conf, params, bar, momentum1: float) -> None:
+    """Look at a bar after a signal: has momentum entered or left its extreme with a profit, has the signal turned strong.
+
+    `momentum1` is the momentum of the bar before. An exit belongs to the signal before this bar: it is looked for first.
+    """
     direction = conf.state
     conf.age += 1
-    if conf.strong == 0 and direction * (bar.close - bar.ema200) > 0.0:
-        conf.strong = 1
-        conf.turn_strong = 1
-    was = direction * (strength1 - 50.0)
-    now = direction * (conf.strength - 50.0)
-    if was >= EXIT_LEVEL and now < EXIT_LEVEL and direction * (bar.close - conf.entry_close) > 0.0:
+    before = direction * (momentum1 - 50.0) >= params.exit_level
+    now = direction * (conf.momentum - 50.0) >= params.exit_level
+    # an unknown momentum is in no extreme, and the bar that makes it known does not enter one
+    crossed = (now and not before) if params.entering == 1 else (before and not now)
+    if crossed and direction * (bar.close - conf.entry_close) > 0.0 and not math.isnan(momentum1):
         conf.leave = direction
+    if conf.strong == 0 and stands_with(conf, bar):
+        turn_strong(conf, params, bar)
 
 
 @kernel
-def confirmation_step(conf, sensitivity: float, bar) -> None:
-    """Advance the signals by one closed bar; `sensitivity` as set, or by the autopilot."""
+def lines_step(conf, params, bar) -> None:
+    """Advance the average behind strong signals and the momentum behind exits.
+
+    Both are in the state or in the bar context already with the lengths of 200 and 14, and are taken from there: one
+    computation, one truth.
+    """
+    conf.strength = rsi_step(conf.rsi, bar.close, MOMENTUM_LENGTH)
+    conf.momentum = conf.strength
+    if params.exit_length != MOMENTUM_LENGTH:
+        conf.momentum = rsi_step(conf.exit_rsi, bar.close, params.exit_length)
+    conf.average = bar.ema200
+    if params.strong_length != CONTEXT_LENGTH:
+        conf.average = ema_step(conf.slow, bar.close, params.strong_length, False)
+
+
+@kernel
+def confirmation_step(conf, params, sensitivity: float, bar) -> None:
+    """Advance the signals by one closed bar; `params` are CONFIRMATION_PARAMS, `sensitivity` as set, or by the autopilot."""
     conf.signal = 0
     conf.turn_strong = 0
     conf.leave = 0
-    strength1 = conf.strength
-    conf.strength = rsi_step(conf.rsi, bar.close, EXIT_LENGTH)
+    momentum1 = conf.momentum
+    lines_step(conf, params, bar)
     conf.bars += 1
     if math.isnan(bar.atr10):
         return
     middle = (bar.high + bar.low) / 2.0
     known = not math.isnan(conf.factor)
-    factor_step(conf, middle, bar.atr10, bar.close, bar.previous_close, BASE_FACTOR * sensitivity)
+    factor_step(conf, params, middle, bar.atr10, bar.close, bar.previous_close, BASE_FACTOR * sensitivity)
     side = conf.trend.side
-    supertrend_step(conf.trend, middle, conf.factor * bar.atr10, bar.close)
+    supertrend_step(conf.trend, middle, conf.factor * bar.atr10, bar.close, params.turn)
     if known and conf.trend.side != side and conf.bars > QUIET:
         flip(conf, 1 if conf.trend.side == 1 else -1, bar)
     elif conf.age >= 0:
-        after_signal(conf, bar, strength1)
+        after_signal(conf, params, bar, momentum1)

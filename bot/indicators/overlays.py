@@ -15,7 +15,7 @@ from bot.config import Overlays
 from bot.core.errors import ConfigError
 from bot.core.jit import apart, kernel, record
 from bot.indicators.autopilot import CYCLE, autopilot, cycle_reset, cycle_step
-from bot.indicators.confirmation import CONFIRMATION, QUIET, confirmation_reset, confirmation_step
+from bot.indicators.confirmation import CONFIRMATION, CONFIRMATION_PARAMS, QUIET, confirmation_reset, confirmation_step
 from bot.indicators.rating import RATING_PARAMS, classify, learned_params, write_features
 from bot.indicators.smart_trail import QUIET as TRAIL_QUIET
 from bot.indicators.smart_trail import TRAIL, trail_reset, trail_step
@@ -39,6 +39,7 @@ PARAMS = np.dtype(
         ("sensitivity", "f8"),
         ("term", "f8"),  # 0: autopilot off
         ("trail_factor", "f8"),
+        ("confirmation", CONFIRMATION_PARAMS),
         ("trends", TRENDS_PARAMS),
         ("rating", RATING_PARAMS),
     ]
@@ -93,12 +94,28 @@ def params(overlays: Overlays, model: Mapping[str, Any] | None = None) -> Any:
     numbers.sensitivity = overlays.sensitivity
     numbers.term = TERMS[overlays.autopilot]
     numbers.trail_factor = overlays.smart_trail + 1.0
+    confirmation = numbers.confirmation
+    confirmation.least = overlays.confirmation_least
+    confirmation.pace = overlays.confirmation_pace
+    confirmation.turn = overlays.confirmation_crossed == "turn"
+    confirmation.strong_length = overlays.strong_length
+    confirmation.repeated = overlays.confirmation_repeat == "turned"
+    confirmation.entering = overlays.exit_rule == "entering"
+    confirmation.exit_length = overlays.exit_length
+    confirmation.exit_level = overlays.exit_level
     trends = numbers.trends
-    trends.tracer_factor = 2.0 * overlays.trend_tracer
-    trends.catcher_length = 5 + 5 * overlays.trend_catcher
-    trends.cloud_first = max(2, round(6 * overlays.neo_cloud / 3))
-    trends.cloud_second = max(2, round(5 * overlays.neo_cloud / 3))
-    trends.cloud_slow = max(2, round(26 * overlays.neo_cloud / 3))
+    trends.tracer_factor = overlays.tracer_factor * overlays.trend_tracer / 3.0
+    trends.catcher_length = overlays.catcher_length + 5 * (overlays.trend_catcher - 3)
+    trends.catcher_squared = overlays.catcher_pace == "squared"
+    trends.catcher_fast = 2.0 / (overlays.catcher_fast + 1.0)
+    trends.catcher_slow = 2.0 / (overlays.catcher_slow + 1.0)
+    trends.catcher_band = overlays.catcher_band
+    stretch = overlays.cloud_stretch
+    trends.cloud_first = max(2, round(stretch * 6 * overlays.neo_cloud / 3))
+    trends.cloud_second = max(2, round(stretch * 5 * overlays.neo_cloud / 3))
+    trends.cloud_slow = max(2, round(stretch * 26 * overlays.neo_cloud / 3))
+    trends.cloud_width = overlays.cloud_width
+    trends.cloud_quiet = round(CLOUD_QUIET * stretch)
     return numbers
 
 
@@ -146,7 +163,7 @@ def write_trail(trail, filled: int, close: float, out) -> None:
 
 
 @kernel
-def write_trends(trends, out) -> None:
+def write_trends(trends, params, out) -> None:
     """Write lines and directions of Tracer, Catcher and Cloud."""
     tracer, catcher, cloud = trends.tracer, trends.catcher, trends.cloud
     early = tracer.bars <= TRACER_QUIET
@@ -154,7 +171,7 @@ def write_trends(trends, out) -> None:
     out[8] = 0.0 if early else tracer.direction
     out[9] = catcher.line
     out[10] = catcher.direction
-    early = cloud.bars <= CLOUD_QUIET
+    early = cloud.bars <= params.cloud_quiet
     out[11] = math.nan if early else cloud.lead
     out[12] = math.nan if early else cloud.lag
 
@@ -166,11 +183,11 @@ def so_step(state, params, bar, out) -> None:
     if params.term > 0.0:
         cycle_step(state.cycle, bar.high, bar.low)
         sensitivity = autopilot(state.cycle, params.term, sensitivity)
-    confirmation_step(state.confirmation, sensitivity, bar)
+    confirmation_step(state.confirmation, params.confirmation, sensitivity, bar)
     trail_step(state.trail, params.trail_factor, bar)
     trends = state.trends
     tracer_step(trends.tracer, params.trends.tracer_factor, bar)
-    catcher_step(trends.catcher, params.trends.catcher_length, bar)
+    catcher_step(trends.catcher, params.trends, bar)
     cloud_step(trends.cloud, params.trends, bar)
     out[13] = strength_step(trends.strength, bar)
     out[21] = sensitivity
@@ -181,4 +198,4 @@ def so_step(state, params, bar, out) -> None:
             classify(conf.rater, params.rating)
     write_confirmation(conf, bar.filled, out)
     write_trail(state.trail, bar.filled, bar.close, out)
-    write_trends(trends, out)
+    write_trends(trends, params.trends, out)

@@ -1,10 +1,10 @@
 """Four readings of the trend: Trend Tracer, Trend Catcher, Neo Cloud and trend strength.
 
 The Tracer is a range filter: it moves only when price leaves a band of its own typical step. The Catcher is Kaufman's
-adaptive average, fast in a clean move and slow in noise, with a dead band around its slope. The Neo Cloud lies
-between two midlines of SuperTrends of different length. Trend strength maps Wilder's ADX to 0..100, where an ADX of
-25 is 50 (premium features 4.5 to 4.8; Kaufman, Smarter Trading, 1995; Wilder, New Concepts, 1978). A direction is a
-slope with memory: it stays until the line moves the other way.
+adaptive average, fast in a clean move and slow in noise, with a dead band around its slope; its pace is squared, as
+Kaufman has it, or not. The Neo Cloud lies between two midlines of SuperTrends of different length, which may be stretched.
+Trend strength maps Wilder's ADX to 0..100, where an ADX of 25 is 50 (premium features 4.5 to 4.8; Kaufman, Smarter
+Trading, 1995; Wilder, New Concepts, 1978). A direction is a slope with memory: it stays until the line moves the other way.
 """
 
 import math
@@ -19,11 +19,8 @@ from bot.indicators.window_sum import WINDOW, ema_reset, rma_reset, window_reset
 TRACER_FAST = 22
 TRACER_SLOW = 43
 TRACER_QUIET = 100  # bars before the Tracer is believed
-KAMA_SLOW = 2.0 / 31.0
-KAMA_FAST = 2.0 / 3.0
-KAMA_BAND = 0.02  # dead band of the Catcher's slope, in ATR 14
 KAMA_CAPACITY = 64
-CLOUD_QUIET = 60
+CLOUD_QUIET = 60  # bars before the cloud is believed, stretched with its lengths
 ADX_LENGTH = 14
 HALF_STRENGTH = 25.0  # ADX that counts as 50 %
 
@@ -51,9 +48,15 @@ TRENDS_PARAMS = np.dtype(
     [
         ("tracer_factor", "f8"),
         ("catcher_length", "i8"),
+        ("catcher_squared", "i8"),  # 1: the pace is squared
+        ("catcher_fast", "f8"),  # paces of a clean move and of pure noise
+        ("catcher_slow", "f8"),
+        ("catcher_band", "f8"),  # dead band of the slope, in ATR 14
         ("cloud_first", "i8"),
         ("cloud_second", "i8"),
         ("cloud_slow", "i8"),
+        ("cloud_width", "f8"),  # times the ATR multiples of the midlines
+        ("cloud_quiet", "i8"),  # first bars without a cloud
     ]
 )
 
@@ -120,8 +123,12 @@ def tracer_step(tracer, factor: float, bar) -> None:
 
 
 @kernel
-def catcher_step(catcher, length: int, bar) -> None:
-    """Advance Kaufman's average of `length` bars; it starts at the first close that has one `length` bars before it."""
+def catcher_step(catcher, params, bar) -> None:
+    """Advance Kaufman's average of n bars, `catcher_length`; it starts at the first close that has one n bars before it.
+
+    K += p*(close - K) with p = e*(fast - slow) + slow, or the square of that; e = |close - close n bars ago| / path.
+    """
+    length = params.catcher_length
     slot = catcher.slot
     oldest = catcher.closes[slot]
     catcher.closes[slot] = bar.close
@@ -137,9 +144,11 @@ def catcher_step(catcher, length: int, bar) -> None:
         catcher.line = bar.close
         return
     efficiency = 0.0 if path == 0.0 else abs(bar.close - oldest) / path
-    pace = efficiency * (KAMA_FAST - KAMA_SLOW) + KAMA_SLOW
-    catcher.line = previous + pace * pace * (bar.close - previous)
-    catcher.direction = slope(catcher.line, previous, KAMA_BAND * bar.atr14, catcher.direction)
+    pace = efficiency * (params.catcher_fast - params.catcher_slow) + params.catcher_slow
+    if params.catcher_squared == 1:
+        pace *= pace
+    catcher.line = previous + pace * (bar.close - previous)
+    catcher.direction = slope(catcher.line, previous, params.catcher_band * bar.atr14, catcher.direction)
 
 
 @kernel
@@ -152,7 +161,7 @@ def midline_step(midline, length: int, multiple: float, bar) -> float:
         midline.bottom = close
         return math.nan
     trend = midline.trend
-    supertrend_step(trend, (bar.high + bar.low) / 2.0, multiple * atr, close)
+    supertrend_step(trend, (bar.high + bar.low) / 2.0, multiple * atr, close, 0)
     above = 1 if close > trend.line else 0
     crossed = above != midline.close_above
     midline.close_above = above
@@ -166,10 +175,11 @@ def midline_step(midline, length: int, multiple: float, bar) -> float:
 def cloud_step(cloud, params, bar) -> None:
     """Advance the cloud: lead is the mean of two quick midlines, lag a slow one."""
     cloud.bars += 1
-    first = midline_step(cloud.first, params.cloud_first, 2.0, bar)
-    second = midline_step(cloud.second, params.cloud_second, 3.0, bar)
+    width = params.cloud_width
+    first = midline_step(cloud.first, params.cloud_first, 2.0 * width, bar)
+    second = midline_step(cloud.second, params.cloud_second, 3.0 * width, bar)
     cloud.lead = (first + second) / 2.0
-    cloud.lag = midline_step(cloud.slow, params.cloud_slow, 4.0, bar)
+    cloud.lag = midline_step(cloud.slow, params.cloud_slow, 4.0 * width, bar)
 
 
 @kernel
