@@ -293,8 +293,9 @@ def reversals(
     return out
 
 
-def bursts_end(volume: Series, length: int, period: int) -> list[bool]:
-    """Smoothed volume was highest a bar ago, and stood above twice the mean of the last `length` bars then."""
+def bursts_end(volume: Series, period: int) -> list[bool]:
+    """Smoothed volume was highest a bar ago, and stood above twice the mean of the last 35 bars then."""
+    length = 35
     smooth = super_smoother(volume, period)
     out = [False] * len(volume)
     for t in range(max(length - 1, 2), len(volume)):

@@ -236,7 +236,7 @@ def test_events_equal_the_twin_and_are_not_told_on_fillers_and_first_bars(market
     over_up, over_down = out["om_overflow_up"] == 1, out["om_overflow_down"] == 1
     turns = naive.reversals(wave, up, down, over_up, over_down, mf, top, bottom, f)
     if settings.reversal_major == "volume":
-        ends = naive.bursts_end(market.volume.tolist(), settings.money_flow_length, f + 4)
+        ends = naive.bursts_end(market.volume.tolist(), f + 4)
         turns["major_up"] = [end and x < 50 - big for end, x in zip(ends, wave, strict=True)]
         turns["major_down"] = [end and x > 50 + big for end, x in zip(ends, wave, strict=True)]
     expected = {

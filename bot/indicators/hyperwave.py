@@ -41,6 +41,8 @@ from bot.indicators.window_sum import (
 TOLERANCE = 1e-10  # points: wave and signal of a frozen market differ by rounding only, which is no cross
 DIVERGENCE_AGE = 100  # bars between the two extrema of a divergence, at most
 INNER_SMA, INNER_EMA, INNER_RMA = 0, 1, 2
+BURST = 2.0  # a burst of volume is more than this many times its mean ...
+BURST_MEAN = 35  # ... of so many bars
 
 WAVE_PARAMS = np.dtype(
     [
@@ -63,7 +65,6 @@ WAVE_PARAMS = np.dtype(
         ("major_volume", "i8"),  # 1: majors are ends of a burst of volume
         ("volume_first", "f8"),  # weights of the super smoother of volume
         ("volume_second", "f8"),
-        ("surge", "f8"),  # a burst is more than this of the volume of money flow's look-back
     ]
 )
 
@@ -99,6 +100,7 @@ WAVE = np.dtype(
         ("since_minor_up", "i8"),  # bars since one that no major has used
         ("since_minor_down", "i8"),
         ("smooth_volume", SUPER),
+        ("volume_window", WINDOW),
     ]
 )
 
@@ -145,6 +147,7 @@ def wave_reset(wave) -> None:
     wave.since_minor_up = NEVER
     wave.since_minor_down = NEVER
     super_reset(wave.smooth_volume)
+    window_reset(wave.volume_window)
 
 
 @apart
@@ -267,15 +270,16 @@ def minor_reversal(line2: float, line1: float, line: float, floor: float) -> boo
 
 
 @apart
-def burst_ends(wave, params, volume: float, total: float) -> bool:
-    """Advance the super-smoothed volume; return whether it turned down from a burst.
+def burst_ends(wave, params, volume: float) -> bool:
+    """Advance the super-smoothed volume and its mean; return whether it turned down from a burst.
 
-    `total`: volume of money flow's look-back; NaN while that is not known, and then nothing is a burst.
+    The mean is that of BURST_MEAN bars; NaN before, and then nothing is a burst.
     """
     smooth = wave.smooth_volume
     super_step(smooth, volume, params.volume_first, params.volume_second)
+    mean = window_step(wave.volume_window, volume, BURST_MEAN) / BURST_MEAN
     turned = (smooth.value < smooth.value1) & (smooth.value1 >= smooth.value2)
-    return turned & (total > 0.0) & (smooth.value1 > params.surge * total)
+    return turned & (mean > 0.0) & (smooth.value1 > BURST * mean)
 
 
 @kernel

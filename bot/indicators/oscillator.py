@@ -31,14 +31,12 @@ from bot.indicators.money_flow import (
     MONEY_FLOW,
     MONEY_FLOW_PARAMS,
     NEVER,
-    VOLUME,
     money_flow_reset,
     money_flow_step,
     overflow_recent,
 )
 
 INNER_AVERAGES = {"sma": INNER_SMA, "ema": INNER_EMA, "rma": INNER_RMA}
-BURST = 2.0  # a burst is more than this many times the mean volume of money flow's look-back
 BURST_LENGTH = 4  # period of the smoothed volume, bars, less the reversal factor
 
 STATE = np.dtype([("flow", MONEY_FLOW), ("wave", WAVE)])
@@ -105,7 +103,6 @@ def params(oscillator: Oscillator) -> Any:
     wave.factor = oscillator.reversal_factor
     wave.major_volume = oscillator.reversal_major == "volume"
     wave.volume_first, wave.volume_second = super_weights(BURST_LENGTH + oscillator.reversal_factor)
-    wave.surge = BURST / oscillator.money_flow_length
     numbers.zone_signal = oscillator.confluence_hyperwave == "signal"
     numbers.zone_threshold = oscillator.confluence_money_flow == "threshold"
     return numbers
@@ -149,7 +146,7 @@ def reversals_step(wave, flow, params, volume: float) -> None:
     wave.major_down = 0
     if params.major_volume == 0:
         majors_by_cross(wave, flow, params.factor)
-    elif burst_ends(wave, params, volume, flow.sums.total[VOLUME]):
+    elif burst_ends(wave, params, volume):
         wave.major_up = 1 if wave.line < params.big_floor else 0
         wave.major_down = 1 if wave.line > params.big_ceiling else 0
 
