@@ -12,7 +12,7 @@ from bot.research.parity.ours import changed
 from bot.research.parity.stream_bars import Bars, columns_on
 from tests.parity_exports import CONFIG
 
-DOUBLE = frozenset({"Bearish OB Mitigated", "Bullish S-CHOCH+", "Bearish S-CHOCH+"})  # read as their twin is
+DOUBLE = frozenset({"Bullish S-CHOCH+", "Bearish S-CHOCH+"})  # read as their twin is
 
 
 def bars_of(klines: Klines) -> Bars:

@@ -49,27 +49,39 @@ GRIDS: Final = (
         "HyperWave",
         ("hyperwave_cross",),
         (
-            Axis("oscillator.hyperwave_length", (5, 6, 7, 8, 9, 10, 11, 12, 14)),
+            Axis("oscillator.hyperwave_smoothing", ("off", "super")),
+            Axis("oscillator.hyperwave_length", (5, 6, 7, 8, 10, 14)),
             Axis("oscillator.hyperwave_source", ("ohlc4", "close")),
-            Axis("oscillator.hyperwave_inner", (1, 2, 3, 4, 5, 6)),
-            Axis("oscillator.signal_length", (2, 3, 4, 5, 6)),
+            Axis("oscillator.hyperwave_average", ("sma", "ema", "rma")),
+            Axis("oscillator.hyperwave_inner", (2, 3, 4, 5)),
+            Axis("oscillator.signal_length", (2, 3, 4, 5)),
             Axis("oscillator.signal_average", ("sma", "ema")),
         ),
     ),
+    Grid("big dots", ("hyperwave_big",), (Axis("oscillator.big_dot_edge", (15.0, 20.0, 25.0, 30.0, 35.0)),)),
     Grid(
         "reversals",
         ("reversal_minor", "reversal_major"),
-        (Axis("oscillator.reversal_factor", tuple(range(1, 11))),),
+        (
+            Axis("oscillator.reversal_factor", tuple(range(1, 11))),
+            Axis("oscillator.reversal_major", ("cross", "volume")),
+        ),
     ),
     Grid(
         "divergences",
         ("divergence",),
-        (Axis("oscillator.divergence_sensitivity", (2, 5, 8, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45)),),
+        (
+            Axis("oscillator.divergence_sensitivity", (2, 5, 8, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45)),
+            Axis("oscillator.divergence_prominence", (30.0, 40.0, 45.0, 50.0)),
+        ),
     ),
     Grid(
         "internal structure",
         ("internal_bos", "internal_choch", "internal_choch_plus"),
-        (Axis("pac.structure_length", tuple(range(3, 16))),),
+        (
+            Axis("pac.structure_length", tuple(range(3, 16))),
+            Axis("pac.break_source", ("close", "ohlc4")),
+        ),
     ),
     Grid(
         "swing structure",
@@ -78,8 +90,9 @@ GRIDS: Final = (
     ),
     Grid(
         "order blocks",
-        ("block_created", "block_entered", "block_within", "block_mitigated"),
+        ("block_created", "block_entered", "block_within", "block_mitigated", "breaker"),
         (
+            Axis("pac.block_life", ("plain", "breaker")),
             Axis("pac.order_block_length", (3, 4, 5, 6, 7, 8, 10, 12)),
             Axis("pac.hide_overlap", ("both", "same", "off")),
             Axis("pac.mitigation", ("close", "wick", "average")),
@@ -89,8 +102,12 @@ GRIDS: Final = (
     Grid(
         "imbalances",
         ("imbalance_new", "imbalance_mitigated"),
-        (Axis("pac.fvg_threshold", (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)),),
+        (
+            Axis("pac.fvg_threshold", (0.0, 0.1, 0.2, 0.3, 0.4, 0.53, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)),
+            Axis("pac.fvg_measure", ("gap", "body")),
+        ),
     ),
+    Grid("trend lines", ("trend_line_break",), (Axis("pac.trend_line_length", (0, 5, 7, 9, 11, 13, 15, 20)),)),
     Grid(
         "liquidity grabs",
         ("grab",),
@@ -111,14 +128,58 @@ GRIDS: Final = (
         "confirmations",
         ("confirmation",),
         (
-            Axis("overlays.sensitivity", tuple(float(value) for value in range(4, 31))),
+            Axis(
+                "overlays.sensitivity",
+                (4.0, 6.0, 8.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0, 25.0, 30.0),
+            ),
             Axis("overlays.autopilot", ("off", "short", "mid", "long")),
+            Axis("overlays.confirmation_least", (0.25, 0.5)),
+            Axis("overlays.confirmation_pace", (0.05, 0.1)),
+            Axis("overlays.confirmation_crossed", ("up", "turn")),
+            Axis("overlays.confirmation_repeat", ("none", "turned")),
+        ),
+    ),
+    Grid(
+        "strong label",
+        ("confirmation_strong",),
+        (Axis("overlays.strong_length", (50, 80, 100, 120, 144, 170, 200)),),
+    ),
+    Grid(
+        "exits",
+        ("exit",),
+        (
+            Axis("overlays.exit_rule", ("leaving", "entering")),
+            Axis("overlays.exit_length", (7, 10, 14, 21)),
+            Axis("overlays.exit_level", (10.0, 15.0, 20.0, 25.0, 30.0)),
         ),
     ),
     Grid("Smart Trail", ("smart_trail",), (Axis("overlays.smart_trail", (1, 2, 3, 4, 5)),)),
-    Grid("Trend Catcher", ("trend_catcher",), (Axis("overlays.trend_catcher", (1, 2, 3, 4, 5)),)),
-    Grid("Trend Tracer", ("trend_tracer",), (Axis("overlays.trend_tracer", (1, 2, 3, 4, 5)),)),
-    Grid("Neo Cloud", ("neo_cloud",), (Axis("overlays.neo_cloud", (1, 2, 3, 4, 5)),)),
+    Grid(
+        "Trend Catcher",
+        ("trend_catcher",),
+        (
+            Axis("overlays.trend_catcher", (1, 2, 3, 4, 5)),
+            Axis("overlays.catcher_length", (18, 20)),
+            Axis("overlays.catcher_pace", ("squared", "plain")),
+            Axis("overlays.catcher_fast", (2.0, 4.0)),
+            Axis("overlays.catcher_slow", (30.0, 100.0)),
+            Axis("overlays.catcher_band", (0.02, 0.08, 0.15)),
+        ),
+    ),
+    Grid(
+        "Trend Tracer",
+        ("trend_tracer",),
+        (Axis("overlays.trend_tracer", (1, 2, 3, 4, 5)), Axis("overlays.tracer_factor", (6.0, 8.0, 10.0))),
+    ),
+    Grid(
+        "Neo Cloud",
+        ("neo_cloud",),
+        (
+            Axis("overlays.neo_cloud", (1, 2, 3, 4, 5)),
+            Axis("overlays.cloud_stretch", (1.0, 4.0, 6.0, 7.0, 8.0)),
+            Axis("overlays.cloud_width", (1.0, 2.0, 3.0)),
+        ),
+    ),
 )
 
 
