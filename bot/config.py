@@ -44,14 +44,14 @@ class Pac(Section):
 
     structure_length: int = Field(5, ge=2, le=49, description="bars to confirm an internal pivot")
     order_block_length: int = Field(5, ge=2, le=49, description="swing look-back of volumetric blocks, bars")
-    break_source: Literal["close", "ohlc4"] = Field("close", description="price that breaks pivots and trend lines")
+    break_source: Literal["close", "ohlc4"] = Field("ohlc4", description="price that breaks pivots and trend lines")
     show: int = Field(5, ge=1, le=10, description="displayed blocks a side; only these can be hit")
     block_life: Literal["plain", "breaker"] = Field(
-        "plain", description="a block that price goes through is gone, or stays as a breaker"
+        "breaker", description="a block that price goes through is gone, or stays as a breaker"
     )
     mitigation: Literal["close", "wick", "average"] = Field("close", description="what removes a block")
     average_source: Literal["wick", "close"] = Field("wick", description="what has to cross the mid for average")
-    hide_overlap: Literal["both", "same", "off"] = Field("both", description="which overlapped older blocks go")
+    hide_overlap: Literal["both", "same", "off"] = Field("off", description="which overlapped older blocks go")
     split: Literal["candle", "clv", "flux3", "taker"] = Field("candle", description="buy share of a bar's volume")
     zone_cap_atr200: float = Field(0.0, ge=0, le=10, description="cap of a zone's height in ATR 200; 0 = none")
     rank_window: int = Field(100, ge=20, le=500, description="blocks that a block's volume is ranked among")
@@ -59,9 +59,9 @@ class Pac(Section):
     grab_cooldown: int = Field(0, ge=0, le=100, description="bars between two grabs of a side")
     equal_length: int = Field(3, ge=1, le=20, description="bars to confirm a short-term equal high or low")
     equal_threshold: float = Field(0.1, ge=0, le=0.5, description="largest distance of equal highs, in ATR 200")
-    fvg_threshold: float = Field(0.0, ge=0, le=10, description="smallest size of a gap by fvg_measure; 0 = any")
+    fvg_threshold: float = Field(1.2, ge=0, le=10, description="smallest size of a gap by fvg_measure; 0 = any")
     fvg_measure: Literal["gap", "body"] = Field(
-        "gap", description="what is measured: the gap in ATR 200, or the middle body in ATR 14"
+        "body", description="what is measured: the gap in ATR 200, or the middle body in ATR 14"
     )
     fvg_mitigation: Literal["close", "wick", "average", "none"] = Field("close", description="what removes a gap")
     breakers: bool = Field(False, description="keep mitigated blocks as breakers of the other side")

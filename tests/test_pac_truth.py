@@ -19,27 +19,12 @@ import pyarrow.parquet as parquet
 import pytest
 
 from bot.config import Pac
-from tests.test_pac import JIT, column, run
+from tests.test_pac import BEFORE, JIT, column, run
 
 pytestmark = [pytest.mark.reference, pytest.mark.skipif(not JIT, reason="two hundred thousand bars")]
 
 SHIFTS = [*range(-100, -9, 3), *range(10, 101, 3)]
-ALERTS = {
-    "break_source": "ohlc4",
-    "block_life": "breaker",
-    "hide_overlap": "off",
-    "fvg_measure": "body",
-    "fvg_threshold": 1.2,
-    "trend_line_length": 11,
-}
-BEFORE = {
-    "break_source": "close",
-    "block_life": "plain",
-    "hide_overlap": "both",
-    "fvg_measure": "gap",
-    "fvg_threshold": 0.0,
-    "trend_line_length": 0,
-}
+ALERTS = {"trend_line_length": 11}  # the defaults, and trend lines
 
 
 @dataclass(frozen=True)
