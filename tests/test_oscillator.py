@@ -17,6 +17,7 @@ from bot.indicators.window_sum import WINDOW, WINDOWS, lanes_step, window_reset,
 from bot.research.families import FAMILIES
 from tests import naive_premium as naive
 from tests.premium_markets import Market, Real, Runner, hidden_methods, markets, random_market, real_klines, run
+from tests.test_oscillator_truth import BEFORE
 
 EVENTS = (
     "om_cross_up",
@@ -76,15 +77,10 @@ SETTINGS = st.builds(
 )
 
 
-READINGS = [  # the forms that alert streams decided between, each with the rest that goes with it
+READINGS = [  # the forms that alert streams decided between: the default, the recipe's signal, and those of before
     {},
-    {"hyperwave_smoothing": "super", "hyperwave_average": "rma", "big_dot_edge": 25.0, "reversal_major": "volume"},
-    {
-        "hyperwave_smoothing": "super",
-        "hyperwave_average": "ema",
-        "signal_average": "ema",
-        "divergence_prominence": 32.0,
-    },
+    {"hyperwave_average": "rma", "signal_average": "sma"},
+    BEFORE,
 ]
 
 
@@ -376,7 +372,7 @@ def test_first_values_come_with_the_documented_bars():
 
     first = {name: int(np.argmax(~np.isnan(out[name]))) + 1 for name in ("om_money_flow", "om_upper", "om_signal")}
 
-    assert first == {"om_money_flow": 40, "om_upper": 74, "om_signal": 12}
+    assert first == {"om_money_flow": 40, "om_upper": 74, "om_signal": 8}
     assert int(np.argmax(out["om_ready"] == 1)) + 1 == 74
     assert not any(out[name][:21].any() for name in EVENTS)
 
@@ -457,7 +453,7 @@ def test_a_divergence_needs_a_prominent_reference_a_lower_price_and_a_higher_wav
     def found(**change):
         values = {"lift": 45.0, "second_wave": 25.0, "second_price": 99.0, "wait": 0} | change
         swings = record(hyperwave.SWINGS)
-        params = oscillator.params(Oscillator()).wave  # prominence 30, gain 10
+        params = oscillator.params(Oscillator(divergence_prominence=50.0)).wave  # prominence 30, gain 10
         steps = [(40.0, 102.0, 0, 1), (10.0, 100.0, 0, 0), (30.0, 101.0, 1, 0)]  # swing low 10 at bar 1, cross up
         steps += [(values["lift"], 105.0, 0, 0)] * (1 + values["wait"])
         steps += [(38.0, 104.0, 0, 1), (values["second_wave"], values["second_price"], 0, 0), (35.0, 101.0, 1, 0)]
@@ -537,7 +533,7 @@ def test_a_major_by_volume_needs_an_extreme_wave_and_the_end_of_a_burst():
 def test_a_smaller_edge_gives_more_big_dots_and_no_other_cross():
     market = random_market(21, 3000, spike=0.02)
 
-    narrow, wide = om(market, big_dot_edge=25.0), om(market)
+    narrow, wide = om(market), om(market, big_dot_edge=30.0)
 
     assert narrow["om_big_up"].sum() > wide["om_big_up"].sum() > 0
     assert (narrow["om_big_up"] >= wide["om_big_up"]).all()
@@ -574,6 +570,12 @@ def real(shared: Path) -> Real:
 
 @pytest.fixture(scope="module")
 def real_columns(real: Real) -> dict[str, np.ndarray]:
+    """With the readings of the notes that the families were built from."""
+    return om(real.market, **BEFORE)
+
+
+@pytest.fixture(scope="module")
+def default_columns(real: Real) -> dict[str, np.ndarray]:
     return om(real.market)
 
 
@@ -603,6 +605,23 @@ def test_hyperwave_is_the_smoothed_rsi_of_ta(real, real_columns):
     # ta seeds Wilder's average with the first change instead of a mean: 300 bars wash that out
     np.testing.assert_allclose(real_columns["om_hyperwave"][300:], wave[300:], rtol=0, atol=1e-6)
     np.testing.assert_allclose(real_columns["om_signal"][300:], signal[300:], rtol=0, atol=1e-6)
+
+
+@pytest.mark.reference
+def test_the_default_hyperwave_is_made_of_parts_of_scipy_ta_and_pandas(real, default_columns):
+    from scipy.signal import lfilter
+    from ta.momentum import RSIIndicator
+
+    price = real.frame[["open", "high", "low", "close"]].mean(axis=1)
+    a = math.exp(-math.sqrt(2) * math.pi / 3)
+    second, third = 2 * a * math.cos(math.sqrt(2) * math.pi / 3), -a * a
+    first = 1 - second - third
+    smooth = lfilter([first / 2, first / 2], [1, -second, -third], price - price[0])  # it starts from zero
+    wave = RSIIndicator(pd.Series(smooth), window=7).rsi().ewm(span=3, adjust=False).mean()
+    signal = wave.ewm(span=3, adjust=False).mean()
+
+    np.testing.assert_allclose(default_columns["om_hyperwave"][300:], wave[300:], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(default_columns["om_signal"][300:], signal[300:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.reference
@@ -649,6 +668,26 @@ def test_rates_on_real_klines_are_those_of_the_specification(real, real_columns)
 
 
 @pytest.mark.reference
+def test_rates_of_the_defaults_on_real_klines_are_those_of_the_documentation(real, default_columns):
+    c = default_columns
+    hw = c["om_hyperwave"]
+    measured = {  # what: (measured, documented)
+        "crosses up a day": (c["om_cross_up"].sum() / real.days, 43.1),
+        "of them below 50": (((c["om_cross_up"] == 1) & (hw < 50)).sum() / real.days, 27.4),
+        "5th percentile of HyperWave": (np.nanpercentile(hw, 5), 17.4),
+        "95th percentile of HyperWave": (np.nanpercentile(hw, 95), 83.5),
+        "bullish divergences a day": (c["om_divergence_bull"].sum() / real.days, 3.4),
+        "bearish divergences a day": (c["om_divergence_bear"].sum() / real.days, 3.3),
+        "minor reversals up a day": (c["om_reversal_minor_up"].sum() / real.days, 8.6),
+        "minor reversals down a day": (c["om_reversal_minor_down"].sum() / real.days, 8.9),
+        "major reversals up a day": (c["om_reversal_major_up"].sum() / real.days, 2.2),
+        "major reversals down a day": (c["om_reversal_major_down"].sum() / real.days, 2.3),
+    }
+    for what, (value, documented) in measured.items():
+        assert value == pytest.approx(documented, abs=0.06), what
+
+
+@pytest.mark.reference
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -662,7 +701,7 @@ def test_rates_on_real_klines_are_those_of_the_specification(real, real_columns)
 def test_rates_move_with_sensitivity_and_factor_as_measured(real, settings, expected):
     half = real.market.head(50_000)
 
-    out = om(half, **settings)
+    out = om(half, **BEFORE | settings)
 
     for name, rate in expected.items():
         assert out[name].sum() / (50_000 / 480) == pytest.approx(rate, rel=0.25), name
@@ -670,7 +709,7 @@ def test_rates_move_with_sensitivity_and_factor_as_measured(real, settings, expe
 
 @pytest.mark.reference
 def test_a_hyperwave_of_14_hardly_reaches_20_and_80(real):
-    hw = om(real.market.head(50_000), hyperwave_length=14)["om_hyperwave"]
+    hw = om(real.market.head(50_000), **BEFORE, hyperwave_length=14)["om_hyperwave"]
 
     assert np.nanpercentile(hw, 5) == pytest.approx(28, abs=1.5)
     assert np.nanpercentile(hw, 95) == pytest.approx(73, abs=1.5)

@@ -164,6 +164,10 @@ def test_hyperwave_crosses_on_the_bars_of_the_real_alerts(quarters, timed, form,
     assert chance < 0.5
 
 
+def test_the_defaults_are_the_readings_that_are_held_here():
+    assert Oscillator(**BEFORE | PRODUCT | REST) == Oscillator()
+
+
 @pytest.mark.reference
 def test_the_line_without_the_smoother_misses_half_of_the_alerts(quarters, timed):
     """What was shipped before: the reason for the other readings."""
