@@ -104,25 +104,23 @@ class Overlays(Section):
     trend_catcher: Level = Field(3, description="setting 1 to 5, higher = longer-term")
     neo_cloud: Level = Field(3, description="setting 1 to 5, higher = longer-term")
     confirmation_least: float = Field(
-        0.5, ge=0.1, le=1, description="least of the five factors; the next are 0.25 apart"
+        0.25, ge=0.1, le=1, description="least of the five factors; the next are 0.25 apart"
     )
-    confirmation_pace: float = Field(
-        0.05, gt=0, le=1, description="share of the way to the best factor walked on a bar"
-    )
-    confirmation_crossed: Literal["up", "turn"] = Field("up", description="side of a close beyond both bands")
+    confirmation_pace: float = Field(0.1, gt=0, le=1, description="share of the way to the best factor walked on a bar")
+    confirmation_crossed: Literal["up", "turn"] = Field("turn", description="side of a close beyond both bands")
     confirmation_repeat: Literal["none", "turned"] = Field("none", description="signal again when turning strong")
-    strong_length: int = Field(200, ge=10, le=400, description="average of strong signals and of the rating, bars")
-    exit_rule: Literal["leaving", "entering"] = Field("leaving", description="what momentum does at its extreme")
+    strong_length: int = Field(120, ge=10, le=400, description="average of strong signals and of the rating, bars")
+    exit_rule: Literal["leaving", "entering"] = Field("entering", description="what momentum does at its extreme")
     exit_length: int = Field(14, ge=2, le=50, description="RSI behind the exits, bars")
     exit_level: float = Field(20.0, ge=5, le=45, description="extremes from 50: with 20 they are 70 and 30")
-    tracer_factor: float = Field(6.0, ge=1, le=20, description="mean steps to the line of the Tracer at setting 3")
-    catcher_length: int = Field(20, ge=12, le=54, description="bars at setting 3; 5 more or fewer a setting")
-    catcher_pace: Literal["squared", "plain"] = Field("squared", description="how efficiency makes the Catcher's pace")
+    tracer_factor: float = Field(8.0, ge=1, le=20, description="mean steps to the line of the Tracer at setting 3")
+    catcher_length: int = Field(25, ge=12, le=54, description="bars at setting 3; 5 more or fewer a setting")
+    catcher_pace: Literal["squared", "plain"] = Field("plain", description="how efficiency makes the Catcher's pace")
     catcher_fast: float = Field(2.0, ge=1, le=10, description="bars of the Catcher's average in a clean move")
-    catcher_slow: float = Field(30.0, ge=10, le=300, description="bars of the Catcher's average in pure noise")
-    catcher_band: float = Field(0.02, ge=0, le=1, description="dead band of the Catcher's slope, ATR 14")
-    cloud_stretch: float = Field(1.0, ge=1, le=12, description="times the lengths of the Neo Cloud")
-    cloud_width: float = Field(1.0, ge=0.5, le=6, description="times the ATR multiples of the Neo Cloud")
+    catcher_slow: float = Field(45.0, ge=10, le=300, description="bars of the Catcher's average in pure noise")
+    catcher_band: float = Field(0.16, ge=0, le=1, description="dead band of the Catcher's slope, ATR 14")
+    cloud_stretch: float = Field(5.0, ge=1, le=12, description="times the lengths of the Neo Cloud")
+    cloud_width: float = Field(3.0, ge=0.5, le=6, description="times the ATR multiples of the Neo Cloud")
 
 
 class SupertrendAi(Section):

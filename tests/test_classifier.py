@@ -28,7 +28,8 @@ from tests.premium_markets import Market, Runner, markets, random_market
 JIT = os.environ.get("NUMBA_DISABLE_JIT") != "1"
 STEP_MS = 180_000
 LEARNED = Overlays(classifier="learned")
-SETTINGS = Overlays().model_dump(exclude={"classifier"})
+DEFAULT = Overlays()
+SETTINGS = DEFAULT.model_dump(exclude={"classifier"})
 
 
 def a_model(**change):
@@ -70,8 +71,15 @@ def naive_features(market: Market, directions, open_ms) -> list[list[float]]:
     atr14, atr200, ema200 = naive.rma(tr, 14), naive.rma(tr, 200), naive.ema(close, 200)
     strength, momentum = naive.trend_strength(high, low), naive.rsi(close, 14)
     trail = naive.smart_trail(high, low, close, 4.0)
-    catcher = naive.trend_catcher(close, 3)
-    lead, lag = naive.neo_cloud(high, low, close, 3)
+    catcher = naive.trend_catcher(
+        close,
+        3,
+        length=DEFAULT.catcher_length,
+        pace=DEFAULT.catcher_pace,
+        fast=DEFAULT.catcher_fast,
+        slow=DEFAULT.catcher_slow,
+    )
+    lead, lag = naive.neo_cloud(high, low, close, 3, DEFAULT.cloud_stretch, DEFAULT.cloud_width)
     rows = []
     for t, (direction, ms) in enumerate(zip(directions, open_ms, strict=True)):
         if not (atr14[t] > 0 and atr200[t] > 0):
@@ -101,7 +109,15 @@ def test_features_of_a_signal_equal_their_definitions(market):
 
     found = classifier.samples(bars, Overlays())
 
-    twin = naive.confirmations(*(c.tolist() for c in (market.high, market.low, market.close)), [12.0] * len(bars))
+    twin = naive.confirmations(
+        *(c.tolist() for c in (market.high, market.low, market.close)),
+        [12.0] * len(bars),
+        least=DEFAULT.confirmation_least,
+        pace=DEFAULT.confirmation_pace,
+        crossed=DEFAULT.confirmation_crossed,
+        strong_length=DEFAULT.strong_length,
+        exit_rule=DEFAULT.exit_rule,
+    )
     rows = naive_features(market, np.sign(twin["state"]), bars.open_ms)
     at = [t for t, s in enumerate(twin["signal"]) if s and market.filled[t] == 0 and np.isfinite(rows[t]).all()]
     assert found.at.tolist() == at

@@ -49,7 +49,8 @@ SETTINGS = st.builds(
     cloud_stretch=st.sampled_from((1.0, 1.5, 5.0)),
     cloud_width=st.sampled_from((1.0, 3.0)),
 )
-# The first choice of every reading, and the one that real alerts support (`docs/indicators.md`).
+# The first choice of every reading, from the documentation and public formulas, and the defaults, which real alerts
+# support (`docs/indicators.md`).
 FIRST: dict[str, Any] = {
     "confirmation_least": 0.5,
     "confirmation_pace": 0.05,
@@ -64,22 +65,12 @@ FIRST: dict[str, Any] = {
     "cloud_stretch": 1.0,
     "cloud_width": 1.0,
 }
-ALERTS: dict[str, Any] = {
-    "confirmation_least": 0.25,
-    "confirmation_pace": 0.1,
-    "confirmation_crossed": "turn",
-    "strong_length": 120,
-    "exit_rule": "entering",
-    "tracer_factor": 8.0,
-    "catcher_length": 25,
-    "catcher_pace": "plain",
-    "catcher_slow": 45.0,
-    "catcher_band": 0.16,
-    "cloud_stretch": 5.0,
-    "cloud_width": 3.0,
+# The laws hold for both, and for the readings that are no default.
+READINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "first": FIRST,
+    "more": {"confirmation_repeat": "turned", "exit_length": 9},
 }
-# The laws hold for both, and for the readings that are no one's default yet.
-READINGS = {"first": FIRST, "alerts": ALERTS, "more": ALERTS | {"confirmation_repeat": "turned", "exit_length": 9}}
 
 
 def so(market: Market, **settings):
@@ -489,7 +480,8 @@ def real(shared: Path) -> Real:
 
 @pytest.fixture(scope="module")
 def real_columns(real: Real) -> dict[str, np.ndarray]:
-    return so(real.market)
+    """With the first readings: theirs are the rates of the specification, and the Catcher is `ta`'s average."""
+    return so(real.market, **FIRST)
 
 
 @pytest.mark.reference
@@ -553,7 +545,7 @@ def test_rates_on_real_klines_are_those_of_the_specification(real, real_columns)
 def test_higher_settings_give_fewer_signals_and_flips_in_the_specified_proportion(real):
     half = real.market.head(50_000)
 
-    outs = [so(half, sensitivity=s, smart_trail=level) for s, level in ((8, 1), (12, 3), (20, 5))]
+    outs = [so(half, **FIRST, sensitivity=s, smart_trail=level) for s, level in ((8, 1), (12, 3), (20, 5))]
 
     signals = [(out["so_signal"] != 0).sum() for out in outs]
     flips = [(out["so_trail_switch"] != 0).sum() for out in outs]
@@ -604,9 +596,9 @@ def hourly(request, shared: Path) -> tuple[str, Market]:
 
 @pytest.fixture(scope="module")
 def august(truth: Path) -> pd.DataFrame:
-    """Hours of the timed events, with the settings that real alerts support: one row a close, features by name."""
+    """Hours of the timed events: one row a close, features by name."""
     frame = pd.read_csv(truth / "BTCUSDT-1h.csv")
-    found = features_of(so(market_of(frame), **ALERTS))
+    found = features_of(so(market_of(frame)))
     return pd.DataFrame(found, index=pd.to_datetime(frame["open_time"] + HOUR_MS, unit="ms"))
 
 
@@ -643,7 +635,7 @@ def true_rate(truth: Path, symbol: str, feature: str) -> tuple[float, float, flo
 def test_rates_lie_within_the_intervals_of_real_alerts(hourly, truth):
     symbol, market = hourly
 
-    found = features_of(so(market, **ALERTS))
+    found = features_of(so(market))
 
     for feature in ALERT_COUNTS:
         rate = 1000 * np.mean(found[feature][300:] != 0)
@@ -668,8 +660,8 @@ def test_the_share_of_strong_signals_is_that_of_real_alerts(hourly):
     """Of 158 confirmations of both symbols 82 were strong: 52 %, 44 to 60 % at 95 %."""
     _, market = hourly
 
-    signals = so(market, **ALERTS)["so_signal"]
-    turned = so(market, **ALERTS, confirmation_repeat="turned")["so_signal"]
+    signals = so(market)["so_signal"]
+    turned = so(market, confirmation_repeat="turned")["so_signal"]
 
     assert 0.44 < np.mean(np.abs(signals[signals != 0]) == 2) < 0.60
     assert np.mean(np.abs(turned[turned != 0]) == 2) > 0.60  # which speaks against signalling a turn again
@@ -707,8 +699,8 @@ def test_timed_alerts_are_met_on_their_bar(truth, august, feature, names, events
 def test_the_smart_trail_is_what_it_was(hourly):
     _, market = hourly
 
-    first, alerts = so(market, **FIRST), so(market, **ALERTS)
+    first, now = so(market, **FIRST), so(market)
 
     for name in overlays.COLUMNS:
         if name.startswith("so_trail"):
-            np.testing.assert_array_equal(first[name], alerts[name], err_msg=name)
+            np.testing.assert_array_equal(first[name], now[name], err_msg=name)
