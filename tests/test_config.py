@@ -28,7 +28,7 @@ def test_config_toml_names_every_setting():
     assert sorted(keys(listed)) == sorted(keys(Config().model_dump()))
 
 
-@pytest.mark.parametrize("profile", ["alert", "document", "headline", "creator"])
+@pytest.mark.parametrize("profile", ["alert", "document", "headline", "creator", "before"])
 def test_every_profile_is_valid(profile):
     assert isinstance(parse(TEXT, profile=profile), Config)
 

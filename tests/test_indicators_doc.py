@@ -76,6 +76,6 @@ def test_the_documented_results_are_those_of_the_shipped_model():
         assert f"{left} {rule['count']} | {100 * rule['reached']:.1f} |" in TEXT
 
 
-@pytest.mark.parametrize("word", ["script", "docs", "equiv.", "fit", "own"])
+@pytest.mark.parametrize("word", ["script", "docs", "equiv.", "fit", "alerts", "own"])
 def test_every_source_is_explained(word):
     assert f"*{word}*" in TEXT

@@ -13,6 +13,7 @@ import numpy as np
 
 from bot.core.errors import ConfigError
 from bot.core.klines import Klines
+from bot.indicators.averages import super_weights
 
 SOURCES: Final = ("open", "high", "low", "close", "volume", "hl2", "hlc3", "ohlc4")
 _CALL: Final = re.compile(r"(\w+)\(([^()]*)\)")
@@ -64,6 +65,16 @@ def ema(x: np.ndarray, length: int) -> np.ndarray:
 def rma(x: np.ndarray, length: int) -> np.ndarray:
     """Return Wilder's mean seeded with the mean of the first `length` values."""
     return _recursive(x, 1.0 / length, length)
+
+
+def super_smoother(x: np.ndarray, length: float) -> np.ndarray:
+    """Return Ehlers' 2-pole super smoother of a series, begun as if its first value had always been there."""
+    first, second = super_weights(length)
+    out = np.array(x, float)
+    for i in range(2, len(out)):
+        mean = 0.5 * (x[i] + x[i - 1])
+        out[i] = (1.0 - first - second) * mean + first * out[i - 1] + second * out[i - 2]
+    return out
 
 
 def rsi(x: np.ndarray, length: int, average: str = "rma") -> np.ndarray:

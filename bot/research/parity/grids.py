@@ -72,7 +72,7 @@ GRIDS: Final = (
         ("divergence",),
         (
             Axis("oscillator.divergence_sensitivity", (2, 5, 8, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45)),
-            Axis("oscillator.divergence_prominence", (30.0, 40.0, 45.0, 50.0)),
+            Axis("oscillator.divergence_prominence", (30.0, 32.0, 40.0, 50.0)),
         ),
     ),
     Grid(
@@ -159,11 +159,11 @@ GRIDS: Final = (
         ("trend_catcher",),
         (
             Axis("overlays.trend_catcher", (1, 2, 3, 4, 5)),
-            Axis("overlays.catcher_length", (18, 20)),
+            Axis("overlays.catcher_length", (18, 20, 25)),
             Axis("overlays.catcher_pace", ("squared", "plain")),
             Axis("overlays.catcher_fast", (2.0, 4.0)),
-            Axis("overlays.catcher_slow", (30.0, 100.0)),
-            Axis("overlays.catcher_band", (0.02, 0.08, 0.15)),
+            Axis("overlays.catcher_slow", (30.0, 45.0, 100.0)),
+            Axis("overlays.catcher_band", (0.02, 0.08, 0.16)),
         ),
     ),
     Grid(
@@ -176,7 +176,7 @@ GRIDS: Final = (
         ("neo_cloud",),
         (
             Axis("overlays.neo_cloud", (1, 2, 3, 4, 5)),
-            Axis("overlays.cloud_stretch", (1.0, 4.0, 6.0, 7.0, 8.0)),
+            Axis("overlays.cloud_stretch", (1.0, 3.0, 4.0, 5.0, 6.0, 8.0)),
             Axis("overlays.cloud_width", (1.0, 2.0, 3.0)),
         ),
     ),

@@ -36,6 +36,8 @@ SPACES: Final = (
         (
             Setting("oscillator.hyperwave_length", tuple(range(3, 31))),
             Setting("oscillator.hyperwave_source", ("ohlc4", "close")),
+            Setting("oscillator.hyperwave_smoothing", ("off", "super")),
+            Setting("oscillator.hyperwave_average", ("sma", "ema", "rma")),
             Setting("oscillator.hyperwave_inner", tuple(range(1, 11))),
             Setting("oscillator.signal_length", tuple(range(1, 13))),
             Setting("oscillator.signal_average", ("sma", "ema")),
@@ -137,7 +139,7 @@ SPACES: Final = (
 
 # What the chart does not export or this bot has no setting for, by family.
 NOT_FITTED: Final = {
-    "hyperwave": "the average inside the RSI (RMA or EMA) is no setting; it is tried and told",
+    "hyperwave": "the average inside the RSI (RMA or EMA) is no setting; it is tried and reported",
     "money flow": "SMA or EMA smoothing, hlc3 or close and weighting by relative volume are no settings; tried and told",
     "overflow": "the slope test and an extra margin are no settings",
     "smart trail": "period, factor, smoothing and the Fibonacci level are one setting from 1 to 5; tried apart and told",

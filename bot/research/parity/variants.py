@@ -13,7 +13,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.klines import Klines
 from bot.research.parity.bind import Binding, values_of
-from bot.research.parity.formulas import ema, rsi, sma, source
+from bot.research.parity.formulas import ema, rma, rsi, sma, source, super_smoother
 from bot.research.parity.ours import Ours
 from bot.research.parity.score import score
 from bot.research.parity.verdict import loss
@@ -83,6 +83,14 @@ def smart_trail(bars: Klines, period: int, factor: float, smooth: int) -> np.nda
 
 def _hyperwave(bars: Klines, config: Config) -> Iterator[Variant]:
     o = config.oscillator
+    inner = {"sma": sma, "ema": ema, "rma": rma}[o.hyperwave_average]
+
+    def wave(price: str, average: str, length: int) -> np.ndarray:
+        values = source(bars, price)
+        if o.hyperwave_smoothing == "super":
+            values = super_smoother(values, o.hyperwave_smoothing_length)
+        return inner(rsi(values, length, average), o.hyperwave_inner)
+
     for price in ("ohlc4", "close", "hlc3", "hl2"):
         for average in ("rma", "ema"):
             for length in (o.hyperwave_length, *range(5, 16)):
@@ -90,7 +98,7 @@ def _hyperwave(bars: Klines, config: Config) -> Iterator[Variant]:
                     continue
                 yield (
                     f"RSI of {price} with {average.upper()}, length {length}",
-                    lambda p=price, a=average, n=length: sma(rsi(source(bars, p), n, a), o.hyperwave_inner),  # type: ignore[misc]
+                    lambda p=price, a=average, n=length: wave(p, a, n),  # type: ignore[misc]
                 )
 
 
