@@ -39,6 +39,8 @@ def klines_of(bars, first=0, last=None):
     "overrides",
     [
         (),
+        ("pac.block_life=plain", "pac.hide_overlap=both"),
+        ("pac.block_life=plain", "pac.mitigation=wick", "pac.hide_overlap=same"),
         ("pac.mitigation=wick", "pac.hide_overlap=same"),
         ("pac.mitigation=average", "pac.average_source=wick", "pac.hide_overlap=off"),
         ("pac.mitigation=average", "pac.average_source=close", "pac.zone_cap_atr200=1.0"),
@@ -74,7 +76,9 @@ def test_every_break_begins_at_the_pivot_that_it_breaks(bars):
     for part in parts:
         pivots = bars.high if part.side > 0 else bars.low
         assert pivots[part.start] == part.price
-        assert part.side * (bars.close[part.end] - part.price) > 0
+        four = (bars.high, bars.low, bars.open, bars.close)
+        price = np.mean([values[part.end] for values in four]) if part.layer == "pac" else bars.close[part.end]
+        assert part.side * (price - part.price) > 0
     assert {part.label for part in parts} == {"BOS", "CHoCH", "CHoCH+"}
 
 

@@ -52,6 +52,7 @@ class Box:
     volume: float
     end: int = -1
     state: str = WAITING
+    broken: int = -1  # bar that made it a breaker, -1 before
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Findings:
     def __init__(self, config: Config) -> None:
         pac = config.pac
         self._mitigation, self._average_source = pac.mitigation, pac.average_source
+        self._breakers_stay = pac.block_life == "breaker"
         self._overlap, self._show, self._capped = pac.hide_overlap, pac.show, pac.zone_cap_atr200 > 0
         self._pivots = Pivots(pac.equal_length)
         self.boxes: list[Box] = []
@@ -148,9 +150,18 @@ class Findings:
             return box.side * (box.top + box.bottom) / 2.0
         return box.bottom if box.side > 0 else -box.top
 
+    def _near(self, box: Box) -> float:
+        return box.top if box.side > 0 else -box.bottom
+
     def _mitigate(self, i: int, side: int, low: float, close: float) -> None:
         on_close = self._mitigation == "close" or (self._mitigation == "average" and self._average_source == "close")
         probe = close if on_close else low
+        if self._breakers_stay:
+            self.mitigated += self._drop(side, lambda box: box.broken >= 0 and close > self._near(box), i, MITIGATED)
+            for box in self._active[side]:
+                if box.broken < 0 and probe < self._limit(box):
+                    box.broken = i
+            return
         if not probe < self._trigger[side]:
             return
         gone = self._drop(side, lambda box: probe < self._limit(box), i, MITIGATED)

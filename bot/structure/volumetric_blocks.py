@@ -84,7 +84,8 @@ SIDE = np.dtype(
         ("shown_share", "f8", SHOWN),  # of the volume of all displayed blocks, per cent
         ("shown_edge", "f8"),  # highest far edge of the displayed active blocks, -inf without
         ("shown_edge_place", "i8"),  # and whose it is: the newest one's of equals
-        ("shown_reach", "f8"),  # highest near edge of all displayed ones: a bar that stays above it touches nothing
+        ("shown_floor", "f8"),  # lowest far edge of the displayed broken blocks, inf without: a close below is in none
+        ("shown_reach", "f8"),  # highest near edge of the active ones: a bar that stays above it touches nothing
         ("nearest", "i8"),  # place of the displayed active block beyond the close and nearest to it, -1 if none
         ("entered", "i8"),  # displayed blocks entered, inside, left on this bar; only active ones are entered and left
         ("within", "i8"),
@@ -151,6 +152,7 @@ def side_reset(side, sign: float) -> None:
     side.shown_share[:] = 0.0
     side.shown_edge = -math.inf
     side.shown_edge_place = -1
+    side.shown_floor = math.inf
     side.shown_reach = -math.inf
     side.nearest = -1
     side.entered = 0
@@ -392,6 +394,7 @@ def show_copy(side, show: int) -> float:
     side.shown = side.active - first
     side.shown_edge = -math.inf
     side.shown_edge_place = -1
+    side.shown_floor = math.inf
     side.shown_reach = -math.inf
     volume = 0.0
     for i in range(side.shown):
@@ -399,10 +402,13 @@ def show_copy(side, show: int) -> float:
         side.shown_slot[i] = slot
         side.shown_far[i] = side.far[slot]
         side.shown_near[i] = side.near[slot]
-        if side.broken_ms[slot] == ACTIVE and side.far[slot] >= side.shown_edge:
-            side.shown_edge = side.far[slot]
-            side.shown_edge_place = i
-        side.shown_reach = max(side.shown_reach, side.near[slot])
+        if side.broken_ms[slot] == ACTIVE:
+            if side.far[slot] >= side.shown_edge:
+                side.shown_edge = side.far[slot]
+                side.shown_edge_place = i
+            side.shown_reach = max(side.shown_reach, side.near[slot])
+        else:
+            side.shown_floor = min(side.shown_floor, side.far[slot])
         volume += side.volume[slot]
     return volume
 
@@ -444,13 +450,15 @@ def touch(side, params, i: int, bar, now: bool, before: bool, closed: bool) -> N
 def look(side, params, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
     """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left.
 
-    Most bars close above all of the side's far edges and touch no block: then two comparisons say all.
+    Most bars close above all of the side's far edges, touch no block and close in no broken one: then a few comparisons
+    say all.
     """
     side.entered = 0
     side.within = 0
     side.exited = 0
     side.nearest = side.shown_edge_place
-    if side.shown_edge < close and low > side.shown_reach and previous_low > side.shown_reach:
+    untouched = low > side.shown_reach and previous_low > side.shown_reach
+    if side.shown_edge < close and untouched and close < side.shown_floor:
         return
     side.nearest = -1
     best = -math.inf
