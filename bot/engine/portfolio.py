@@ -169,7 +169,7 @@ class Portfolio(Audit):
         for report in event.positions:
             if report.symbol in self.symbols and event.at_ms >= self.ledger.changed_ms(report.symbol):
                 self.reported[report.symbol] = (report.qty, event.at_ms)
-                self._count_growth(report.symbol, out)
+                self._count_claims(report.symbol, out)
 
     def on_fill(self, event: Fill, out: list[Any]) -> None:
         """Take a fill of the user stream: one of our orders counts at once, any other when the account bears it out."""
@@ -179,15 +179,15 @@ class Portfolio(Audit):
         elif event.symbol in self.symbols and key not in self.ledger.trades and key not in self.claims:
             self.claims[key] = event
             out.append(RequestSnapshot(f"is trade {event.trade_id} of {event.client_id} listed?"))
-            self._count_growth(event.symbol, out)
+            self._count_claims(event.symbol, out)
 
-    def _count_growth(self, symbol: str, out: list[Any]) -> None:
-        """Count fills of unknown orders that an account update bears out, when they only add to the position."""
+    def _count_claims(self, symbol: str, out: list[Any]) -> None:
+        """Count the fills of unknown orders that an account update bears out, without waiting for the reads."""
         claims = [fill for fill in self.claims.values() if fill.symbol == symbol]
         qty, at_ms = self.reported.get(symbol, (ZERO, 0))
         if not claims or at_ms < max(fill.at_ms for fill in claims):
             return
-        for fill in beliefs.reported_growth(self.ledger.qty(symbol), claims, qty):
+        for fill in beliefs.reported_claims(self.ledger.qty(symbol), claims, qty):
             del self.claims[symbol, fill.trade_id]
             self.count_fill(fill, out, heard=True)
 

@@ -7,7 +7,7 @@ when it is wrong needs a second witness:
 | belief | witnesses | what suffices | while they contradict each other |
 | --- | --- | --- | --- |
 | a position is larger, or new | fills; the position read; an account update | any one; in a symbol with an open trade not the position read alone, before it has stood for `ALONE_MS`: what was added is among the trades | what the fills say is protected, and the rest as soon as it is believed |
-| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees; while they make it larger, an account update that agrees will do. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
+| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees; where they make it larger or are the exchange's own (liquidation, ADL), an account update that agrees will do. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
 | flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
 | a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back |
 | an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
@@ -24,6 +24,7 @@ from typing import Final
 
 from bot.core.events import AccountSnapshot, Fill
 from bot.core.types import Income, OrderSide
+from bot.orders.ids import forced
 from bot.orders.reconcile import AGAIN_MS, LAG_MS
 from bot.orders.state import ZERO, Ledger
 
@@ -127,19 +128,21 @@ def confirmed_claims(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, cla
     return ordered[:found]
 
 
-def reported_growth(held: Decimal, claims: list[Fill], reported: Decimal) -> list[Fill]:
-    """Return the fills of unknown orders that an account update bears out and that make the position larger, oldest first.
+def reported_claims(held: Decimal, claims: list[Fill], reported: Decimal) -> list[Fill]:
+    """Return the fills of unknown orders that count on an account update's word, oldest first: all of them or none.
 
-    Two messages of the user stream agree then, and what was added needs its stop while reads fail. All of them or none.
+    They add up with the ledger to the position that it reports, and each makes the position larger or is a close that the
+    exchange forced (liquidation, ADL). Two messages of the user stream agree then, and what was added needs its stop
+    also while reads fail.
 
     >>> bought = Fill(0, "hand", "ETHUSDT", OrderSide.BUY, Decimal(2), Decimal(100), ZERO, False, 7)
-    >>> len(reported_growth(Decimal(1), [bought], Decimal(3))), len(reported_growth(Decimal(-3), [bought], Decimal(-1)))
+    >>> len(reported_claims(Decimal(1), [bought], Decimal(3))), len(reported_claims(Decimal(-3), [bought], Decimal(-1)))
     (1, 0)
     """
     ordered, total = sorted(claims, key=lambda f: (f.at_ms, f.trade_id)), held
     for fill in ordered:
         signed = fill.side.sign * fill.qty
-        if total * signed < 0:
+        if total * signed < 0 and not forced(fill.client_id):
             return []
         total += signed
     return ordered if total == reported else []

@@ -27,6 +27,7 @@ from typing import Any, Final
 from bot.core.events import Fill
 from bot.core.intents import Alert, Intent, RequestSnapshot
 from bot.core.types import OrderStatus, OrderType, TimeInForce
+from bot.orders.ids import forced
 from bot.orders.position import Position
 from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, ZERO, Order
 
@@ -74,13 +75,7 @@ class Bracket(Position):
     def absorb(self, event: Fill, qty: Decimal) -> None:
         """Take `qty` of a fill that none of our orders made off the position."""
         self.foreign += qty
-        self.last_reduction = (
-            "liquidation"
-            if event.client_id.startswith("autoclose-")
-            else "adl"
-            if event.client_id == "adl_autoclose"
-            else "external"
-        )
+        self.last_reduction = forced(event.client_id) or "external"
 
     # The comparison after every event
 

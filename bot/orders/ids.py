@@ -81,6 +81,15 @@ def parse(client_id: str) -> ClientId | None:
     return ClientId(match[2], match[3], int(match[4]), int(match[5], 36), int(match[6]), int(match[7]))
 
 
+def forced(client_id: str) -> str:
+    """Return what the exchange itself closed a position by: "liquidation", "adl", or an empty text for any other order.
+
+    >>> forced("autoclose-1700000000000"), forced("adl_autoclose"), forced("web_1")
+    ('liquidation', 'adl', '')
+    """
+    return "liquidation" if client_id.startswith("autoclose-") else "adl" if client_id == "adl_autoclose" else ""
+
+
 def is_sendable(client_id: str) -> bool:
     """Whether a request can name an order by this id: a foreign one may hold letters that do not survive signing.
 
