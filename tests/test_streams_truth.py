@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import chi2
 
 from bot.cli import main
+from bot.config import parse
 from bot.core.errors import BotError, ConfigError, DataError, DataMissing
 from bot.research.parity import alert_names, chance
 from bot.research.parity.alert_names import ALERTS, BY_KEY, FEATURES, nearest, resolve, resolve_count
@@ -19,6 +20,7 @@ from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.stream_bars import BarSource
 from bot.research.parity.stream_compare import counts_of
 from bot.research.parity.streams import Stream, bar_of, complete_option, stretches_of
+from tests.conftest import ROOT
 from tests.parity_exports import CONFIG, market, save
 from tests.parity_streams import fired, rows_of, thinned, write_log
 from tests.test_parity_orders import log as alerts_log
@@ -568,23 +570,41 @@ def test_the_truth_is_compared_with_its_chance(truth, shared):
     assert rates["BTCUSDT", "5m", "block_within"]["count"] == 4391 + 3636
 
 
-def test_the_shipped_recipe_hits_half_of_the_true_crosses(truth, shared):
-    """Today's figures, and what they were measured with: the readings are named, so that other defaults do not move them."""
-    recipe = {
-        "oscillator.hyperwave_length": 7,
-        "oscillator.hyperwave_inner": 3,
-        "oscillator.signal_length": 3,
-        "oscillator.signal_average": "sma",
-        "oscillator.hyperwave_source": "ohlc4",
-    }
-    config = changed(CONFIG, recipe)
+def _complete_15m(config, truth):
     report = compare(config, truth).report
-
     stretch = next(row for row in report["stretches"] if row["interval"] == "15m" and row["complete"])
-    wave = next(row for row in stretch["features"] if row["feature"] == "hyperwave_cross")
+    return {row["feature"]: row for row in stretch["features"]}
+
+
+def test_the_earlier_readings_hit_half_of_the_true_crosses(truth, shared):
+    config = parse((ROOT / "config.toml").read_text(), profile="before")
+
+    wave = _complete_15m(config, truth)["hyperwave_cross"]
+
     assert (wave["hits_0"], wave["ours"]) == (14, 30)
     assert wave["f1_0"] == pytest.approx(0.49, abs=0.01)
     assert wave["f1_1"] == pytest.approx(0.84, abs=0.01)
     assert wave["chance_95_0"] == pytest.approx(0.21, abs=0.01)
     assert wave["chance_0"] == pytest.approx(0.28, abs=0.01)  # the highest of all 140 shifts
     assert wave["verdict"] == "better than chance, but often on other bars"
+
+
+def test_the_defaults_hit_nearly_all_true_crosses_and_breaks(truth, shared):
+    """The figures of `docs/truth.md`."""
+    features = _complete_15m(CONFIG, truth)
+
+    wave, breaks = features["hyperwave_cross"], features["internal_break"]
+    assert (wave["hits_0"], wave["ours"]) == (24, 25)
+    assert wave["f1_0"] == pytest.approx(0.92, abs=0.01)
+    assert wave["chance_0"] == pytest.approx(0.23, abs=0.01)
+    assert wave["verdict"] == "fires on the same bars"
+    assert (breaks["hits_0"], breaks["ours"]) == (8, 10)
+    assert breaks["f1_0"] == pytest.approx(0.84, abs=0.01)
+
+
+def test_the_recipes_signal_hits_four_of_five(truth, shared):
+    recipe = {"oscillator.signal_average": "sma", "oscillator.hyperwave_average": "rma"}
+
+    wave = _complete_15m(changed(CONFIG, recipe), truth)["hyperwave_cross"]
+
+    assert wave["f1_0"] >= 0.80

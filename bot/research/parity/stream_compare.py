@@ -309,6 +309,8 @@ def _rate_words(row: Mapping[str, Any]) -> str:
     factor = row["factor"]
     if factor is None:
         return "never fired there"
+    if factor == 0.0:
+        return "never fires here: is it switched on?"
     return f"{factor:.2g} times as many" if factor >= 1.0 else f"only {factor:.2g} of them"
 
 
