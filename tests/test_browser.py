@@ -16,7 +16,7 @@ from bot.report.page import Page
 from tests.browser import chromium, complaints, need_browser, screen
 
 pytestmark = pytest.mark.slow
-BARS, BOXES = 5_000, 300
+BARS, BOXES = 5_000, 250
 
 # The colours of one column of pixels of the price pane, from the top: everything the person sees, all canvases together.
 COLUMN = """
@@ -60,7 +60,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chart_file(tmp_path_factory):
-    """A file with three symbols of 5,000 bars and more than 300 blocks each."""
+    """A file with three symbols of 5,000 bars and more than 250 blocks each."""
     config, market = parse("", overrides=("pac.show=10", "pac.order_block_length=4")), synthetic_market(14, 3)
     payloads = []
     for minutes in market.klines.values():

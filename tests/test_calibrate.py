@@ -7,7 +7,7 @@ from bot.cli import main
 from bot.config import parse
 from bot.core.errors import DataError
 from bot.research.parity.calibrate import calibrate
-from bot.research.parity.formulas import rsi, sma, source
+from bot.research.parity.formulas import ema, rsi, source, super_smoother
 from bot.research.parity.variants import money_flow, smart_trail
 from tests.parity_exports import CONFIG, OSCILLATOR, OVERLAYS, Sheet, chart, market, values
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_fitted_is_said_with_the_reason(tmp_path):
 
 def test_a_choice_that_is_no_setting_is_told_and_not_applied(tmp_path):
     made: Sheet = chart(BARS, {"HyperWave": "om_hyperwave"})
-    other = sma(rsi(source(BARS, "hlc3"), 9), 3)
+    other = ema(rsi(super_smoother(source(BARS, "hlc3"), 3), 9), 3)
     for i, row in enumerate(made.rows):
         row[-1] = "NaN" if np.isnan(other[i]) else repr(float(other[i]))
 

@@ -375,9 +375,9 @@ def test_a_bar_that_is_not_there_gets_one_sentence_and_exit_code_3(capsys, kline
 
 @pytest.mark.reference
 def test_a_signal_on_real_bars_is_explained_as_one(shared):
-    found = explain(Config(), store.parse_time("2022-12-09T08:58"), klines=shared / "klines" / "spot", quiet=True)
+    found = explain(Config(), store.parse_time("2022-12-09T08:10"), klines=shared / "klines" / "spot", quiet=True)
     table = pd.DataFrame(found["long"]["conditions"]).T
 
     assert found["long"]["signal"]
     assert table["holds"].all()
-    assert found["long"]["plan"]["r_percent"] == pytest.approx(0.05, abs=0.02)
+    assert found["long"]["plan"]["r_percent"] == pytest.approx(0.09, abs=0.02)

@@ -280,7 +280,7 @@ def taken_in(tree: ast.Module) -> set[str]:
                 for name in names_in(target):
                     made_of.setdefault(name, set()).update(names_in(node.value))
         elif isinstance(node, ast.FunctionDef):
-            made_of[node.name] = names_in(*node.body)
+            made_of[node.name] = names_in(*node.body) - locals_of(node)
     found: set[str] = set()
     todo = [name for node in kernels_of(tree) for name in names_in(*node.body) - locals_of(node)]
     while todo:

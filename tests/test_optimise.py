@@ -91,13 +91,13 @@ def test_a_study_of_other_data_is_refused(config, klines, market, tmp_path):
 
 
 def test_constraints_are_told_to_the_sampler_and_bind_the_winner(config, klines, market, tmp_path):
-    found = o.optimise(task(config, klines, market, f"sqlite:///{tmp_path}/a.db", min_trades=8), market, quiet=True)
+    found = o.optimise(task(config, klines, market, f"sqlite:///{tmp_path}/a.db", min_trades=3), market, quiet=True)
 
     winner = found.winner()
 
     for trial in found.done:
         score = trial.user_attrs["score"]
-        kept = score["max_drawdown"] < 0.08 and score["trades"] >= 8
+        kept = score["max_drawdown"] < 0.08 and score["trades"] >= 3
         assert (o.violation(trial) <= 0) is kept
     feasible = found.feasible()
     assert feasible
@@ -122,7 +122,7 @@ def test_the_report_doubts_its_winner_and_writes_a_profile_that_can_be_read(conf
 
 def test_overfitting_is_judged_over_the_settings_that_the_search_may_choose(config, klines, market, tmp_path):
     found = o.optimise(
-        task(config, klines, market, f"sqlite:///{tmp_path}/a.db", trials=12, min_trades=8), market, quiet=True
+        task(config, klines, market, f"sqlite:///{tmp_path}/a.db", trials=12, min_trades=3), market, quiet=True
     )
 
     told = search_report.doubts(found, pool=0)

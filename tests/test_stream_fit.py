@@ -23,9 +23,9 @@ BTC_BARS, ETH_BARS = bars_of(BARS), bars_of(ETH)
 HIDDEN = {
     "oscillator.hyperwave_length": 9,
     "oscillator.hyperwave_inner": 4,
-    "oscillator.signal_average": "ema",
+    "oscillator.signal_average": "sma",
     "pac.structure_length": 8,
-    "pac.fvg_threshold": 0.25,
+    "pac.fvg_threshold": 0.8,
     "overlays.sensitivity": 18.0,
     "overlays.smart_trail": 2,
 }
@@ -158,8 +158,8 @@ def test_a_change_that_only_the_first_part_wants_is_refused(predictions):
 
 
 def test_a_value_that_takes_a_rate_out_of_its_interval_is_refused(predictions):
-    grid = Grid("HyperWave", ("hyperwave_cross",), (Axis("oscillator.hyperwave_inner", (3, 8)),))
-    hidden = {"oscillator.hyperwave_inner": 8}
+    grid = Grid("HyperWave", ("hyperwave_cross",), (Axis("oscillator.hyperwave_inner", (3, 12)),))
+    hidden = {"oscillator.hyperwave_inner": 12}
     counts = [
         sum(len(at[at >= 600]) for name, at in fired(BARS, changes).items() if name.startswith("HyperWave"))
         for changes in (hidden, {})

@@ -46,6 +46,7 @@ FILES: Final = (
     "research/bt_quiet.py",
     "research/classifier.py",
     "research/families.py",
+    "research/parity/chance.py",
 )
 SETTINGS: Final = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 VARIABLE: Final = "BOT_KERNELS"
