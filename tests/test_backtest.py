@@ -61,7 +61,7 @@ def prepared(config, market):
 @pytest.fixture(scope="module")
 def result(config, market, prepared):
     found = run_backtest(config, market, signals_cache=prepared)
-    assert len(found.trades) >= 10, "the market is too quiet to prove anything"
+    assert len(found.trades) >= 8, "the market is too quiet to prove anything"
     return found
 
 
