@@ -221,6 +221,17 @@ def counts_of(counts: Sequence[Counted]) -> list[tuple[tuple[str, str, str, str,
     return found
 
 
+def longest_counts(counts: Sequence[Counted]) -> dict[tuple[str, str, str], tuple[int, Counted]]:
+    """Return the count of the longest known span for each symbol, interval and feature."""
+    best: dict[tuple[str, str, str], tuple[int, Counted]] = {}
+    for (symbol, interval, *_), features in counts_of(counts):
+        for key, (count, row) in features.items():
+            place = symbol, interval, key
+            if not row.estimated and (place not in best or row.bars > best[place][1].bars):
+                best[place] = count, row
+    return best
+
+
 def _windows(marks: np.ndarray, length: int) -> np.ndarray:
     """Return how many marks lie in windows of so many bars, spread over all bars after the warm-up."""
     total = np.concatenate(([0], np.cumsum(marks)))
@@ -336,13 +347,9 @@ def compare_counts(
     counts: Sequence[Counted], source: BarSource, tables: Tables
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of rates (for each symbol, interval and feature the longest known span) and of ratios."""
-    best: dict[tuple[str, str, str], tuple[int, Counted]] = {}
+    best = longest_counts(counts)
     ratios: dict[tuple[str, str, str], dict[str, Any]] = {}
     for (symbol, interval, *_), features in counts_of(counts):
-        for key, (count, row) in features.items():
-            place = symbol, interval, key
-            if not row.estimated and (place not in best or row.bars > best[place][1].bars):
-                best[place] = count, row
         other = source.longest(symbol, interval)
         ours: dict[str, float] = {}
         if other is not None:

@@ -33,7 +33,7 @@ from bot.research.parity.exports import ChartData
 from bot.research.parity.grids import GRIDS, Grid, present
 from bot.research.parity.ours import bars_of, changed
 from bot.research.parity.stream_bars import WARM_UP, Bars, BarSource, columns_on
-from bot.research.parity.stream_compare import counts_of, not_computed, wanted_marks
+from bot.research.parity.stream_compare import longest_counts, not_computed, wanted_marks
 from bot.research.parity.streams import Counted, Stream, complete_option, stretches_of
 from bot.research.signals import resets_at
 
@@ -446,15 +446,11 @@ def segment_of_chart(
 
 def rates_of(counts: Sequence[Counted], source: BarSource) -> list[Rate]:
     """Return the counts of features with bars on which ours can be counted: the longest span of each."""
-    best: dict[tuple[str, str, str], tuple[int, Counted]] = {}
-    for (symbol, interval, *_), features in counts_of(counts):
-        for key, (count, row) in features.items():
-            place = symbol, interval, key
-            if BY_KEY[key].computed and not row.estimated and (place not in best or row.bars > best[place][1].bars):
-                best[place] = count, row
     newest: dict[tuple[str, str], Bars | None] = {}
     found = []
-    for (symbol, interval, key), (count, row) in best.items():
+    for (symbol, interval, key), (count, row) in longest_counts(counts).items():
+        if not BY_KEY[key].computed:
+            continue
         if (symbol, interval) not in newest:
             bars = source.longest(symbol, interval)
             newest[symbol, interval] = None if bars is None else _newest(bars)
