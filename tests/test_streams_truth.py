@@ -58,6 +58,14 @@ def truth(shared):
     return folder
 
 
+@pytest.fixture(scope="module")
+def compared(shared):
+    """The report of the outside truth against years of klines with the default settings."""
+    if not (shared / "truth").is_dir():
+        pytest.skip(f"{shared / 'truth'} is absent")
+    return compare(CONFIG, shared / "truth", klines=shared / "klines" / "um-long").report
+
+
 def write(path, text):
     path.write_text(text)
     return path
@@ -553,8 +561,8 @@ def test_the_truth_is_read_with_its_stretches_and_sums(truth):
     assert sums["SOLUSDT", "15m"]["hyperwave_cross"][0] in (2 * 537, 407 + 398 + 160)
 
 
-def test_the_truth_is_compared_with_its_chance(truth, shared):
-    report = compare(CONFIG, truth, klines=shared / "klines" / "um-long").report
+def test_the_truth_is_compared_with_its_chance(compared):
+    report = compared
 
     stretch = next(row for row in report["stretches"] if row["interval"] == "15m" and row["complete"])
     wave = next(row for row in stretch["features"] if row["feature"] == "hyperwave_cross")
@@ -608,3 +616,39 @@ def test_the_recipes_signal_hits_four_of_five(truth, shared):
     wave = _complete_15m(changed(CONFIG, recipe), truth)["hyperwave_cross"]
 
     assert wave["f1_0"] >= 0.80
+
+
+WITHIN = {
+    ("SOLUSDT", "15m"): "hyperwave_cross hyperwave_big reversal_minor reversal_major divergence internal_break "
+    "internal_bos internal_choch internal_choch_plus swing_bos swing_choch",
+    ("BTCUSDT", "15m"): "hyperwave_cross hyperwave_big reversal_minor reversal_major divergence internal_break "
+    "internal_bos internal_choch internal_choch_plus swing_bos swing_choch",
+    ("SOLUSDT", "5m"): "imbalance_new imbalance_mitigated block_mitigated breaker internal_choch internal_choch_plus "
+    "swing_bos swing_choch grab",
+    (
+        "BTCUSDT",
+        "5m",
+    ): "imbalance_new imbalance_mitigated block_created block_entered block_within block_mitigated breaker equal",
+    ("SOLUSDT", "1h"): "confirmation confirmation_strong exit trend_tracer smart_trail neo_cloud",
+    ("BTCUSDT", "1h"): "confirmation confirmation_strong trend_catcher trend_tracer smart_trail neo_cloud",
+}
+
+
+def test_the_accepted_rates_lie_within_the_intervals_of_both_symbols(compared):
+    """What is not in the list is outside, and `docs/truth.md` names it."""
+    found = {}
+    for row in compared["rates"]:
+        if row["verdict"] == "within":
+            found.setdefault((row["symbol"], row["interval"]), set()).add(row["feature"])
+
+    assert {place: sorted(names) for place, names in found.items()} == {
+        place: sorted(names.split()) for place, names in WITHIN.items()
+    }
+
+
+def test_the_accepted_ratios_lie_within_the_intervals_of_both_symbols(compared):
+    outside = [(row["symbol"], row["ratio"]) for row in compared["ratios"] if row["verdict"] != "within"]
+    mitigated = [row["symbol"] for row in compared["ratios"] if row["ratio"] == "blocks mitigated per block created"]
+
+    assert outside == [("SOLUSDT", "blocks entered per block created")]
+    assert sorted(mitigated) == ["BTCUSDT", "SOLUSDT"]

@@ -232,16 +232,20 @@ def longest_counts(counts: Sequence[Counted]) -> dict[tuple[str, str, str], tupl
     return best
 
 
-def _windows(marks: np.ndarray, length: int) -> np.ndarray:
-    """Return how many marks lie in windows of so many bars, spread over all bars after the warm-up."""
+def _windows(marks: np.ndarray, length: int) -> tuple[float, np.ndarray]:
+    """Return the mean number of marks of `length` bars after the warm-up, and the numbers of windows of that length.
+
+    The mean is of all those bars: the median of a few dozen windows of a skewed count lies below it and moves with their places.
+    """
     total = np.concatenate(([0], np.cumsum(marks)))
     first, last = min(WARM_UP, len(marks) // 3), len(marks) - length
     if last < first:
-        return np.zeros(0)
+        return np.nan, np.zeros(0)
     starts = np.unique(
         np.linspace(first, last, min(WINDOWS, 1 + 4 * (last - first) // length)).round().astype(np.int64)
     )
-    return np.asarray(total[starts + length] - total[starts], np.float64)
+    mean = float(total[-1] - total[first]) / (len(marks) - first) * length
+    return mean, np.asarray(total[starts + length] - total[starts], np.float64)
 
 
 def _span(row: Counted) -> tuple[int, int] | None:
@@ -299,11 +303,11 @@ def _rate_row(feature: Feature, count: int, row: Counted, source: BarSource, tab
         other = source.longest(row.symbol, row.interval)
         if other is None:
             return found | {"verdict": "no klines: name some with --klines"}
-        windows = _windows(_total(feature, tables.of(other)), row.bars) * per
+        mean, windows = _windows(_total(feature, tables.of(other)), row.bars)
         if not len(windows):
             return found | {"verdict": f"{other.source} has fewer bars than the span of the count ({row.bars:,})"}
-        ours = float(np.median(windows))
-        spread = tuple(float(v) for v in np.quantile(windows, (0.025, 0.975)))
+        ours = mean * per
+        spread = tuple(float(v) for v in np.quantile(windows * per, (0.025, 0.975)))
         first, end = format_time(int(other.klines.open_ms[0]))[:7], format_time(other.klines.end_ms)[:7]
         found |= {"ours": ours, "ours_spread": spread, "windows": len(windows), "on": f"windows of {first} to {end}"}
     found["factor"] = found["ours"] / found["true"] if found["true"] else None
