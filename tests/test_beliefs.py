@@ -152,6 +152,22 @@ def test_a_phantom_fill_that_an_account_update_backs_strips_nothing():
     goes_on_to_its_end(h)
 
 
+@both
+def test_two_reads_that_deny_an_entry_which_the_stream_reported_twice_take_nothing_back(side):
+    h = started(side).enter()
+    h.send(
+        AccountUpdate(h.now, "ORDER", D(10_000), D(0), tuple(PositionReport(s, q, D(0)) for s, q in h.position.items()))
+    )
+    before = stops(h)
+
+    lie(h, 40, positions=(), fills=())
+
+    assert "fills_taken_back" not in h.engine.portfolio.counters
+    assert stops(h) == before
+    assert h.engine.trade.bracket.held == abs(h.position[BTC])
+    goes_on_to_its_end(h)
+
+
 def test_an_update_that_promises_a_fill_which_never_comes_is_corrected():
     h = open_trade()
     (stop,) = h.live("sl")

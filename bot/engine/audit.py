@@ -179,7 +179,7 @@ class Audit:
 
     def _take_back_phantoms(self, event: AccountSnapshot, out: list[Any]) -> None:
         """Take back fills that the trades reads do not list and that the position contradicts."""
-        for fill in beliefs.prove(self.unproved, self.ledger, event):
+        for fill in beliefs.prove(self.unproved, self.ledger, event, {s for s in self.symbols if self.heard(s)}):
             del self.unproved[fill.symbol, fill.trade_id]
             self.take_back(fill, out)
 

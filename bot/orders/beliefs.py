@@ -9,7 +9,7 @@ when it is wrong needs a second witness:
 | a position is larger, or new | fills; the position read; an account update | any one; in a symbol with an open trade not the position read alone, before it has stood for `ALONE_MS`: what was added is among the trades | what the fills say is protected, and the rest as soon as it is believed |
 | a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees; where they make it larger or are the exchange's own (liquidation, ADL), an account update that agrees will do. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
 | flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
-| a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back |
+| a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back: at once if nobody else reports the position with it, or if it ended what a live closePosition order of its side still guards; else after `ALONE_MS` |
 | an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
 | an order of ours that nobody knows is superfluous | the open-orders read, the position read | protective ones: no position for `ORPHAN_MS` | it stays, entries rest |
 | the wallet changed | our fills and funding; the balance read; the income read | the balance read, when the bookings since the last agreement add up to it | the last agreed wallet counts, entries rest |
@@ -18,6 +18,7 @@ What speaks against "gone": a live closePosition order (it ends with its positio
 update that reports the position.
 """  # noqa: E501  # a table's row is one line
 
+from collections.abc import Container
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -157,12 +158,21 @@ class Unproved:
     missed_ms: int = 0  # time of the first of them
 
 
-def prove(unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot) -> list[Fill]:
+def prove(
+    unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot, reported: Container[str]
+) -> list[Fill]:
     """Strike off what the trades read lists, and return the fills that are to be taken back, newest first.
 
     A fill is taken back when two trades reads, `AGAIN_MS` apart, did not list it and the position read shows the position as
-    it is without it. Fills that came without a number (a liquidation's) are recognised by time, side and quantity. One that
-    the position read bears out and that is older than the trades reads reach back counts as proved.
+    it is without it. Where another witness reports the position with the fill, two reads stand against two messages: both reads
+    have to stand for `ALONE_MS`, unless a live closePosition order guards the position that the fill ended. Fills that came
+    without a number (a liquidation's) are recognised by time, side and quantity. One that the position read bears out and that
+    is older than the trades reads reach back counts as proved.
+
+    Parameters
+    ----------
+    reported
+        Symbols whose position, as the fills add up to it, somebody besides the fills has reported since the newest of them.
     """
     listed = {(f.symbol, f.trade_id) for f in snapshot.fills}
     same = {(f.symbol, f.at_ms, f.side, f.qty) for f in snapshot.fills}
@@ -181,7 +191,9 @@ def prove(unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: A
             continue
         known.missed += 1
         known.missed_ms = known.missed_ms or snapshot.at_ms
-        if known.missed >= 2 and snapshot.at_ms - known.missed_ms >= AGAIN_MS:
+        guarded = not ledger.qty(fill.symbol) and closing_stop(snapshot, fill.symbol, fill.side) != ""
+        patience_ms = ALONE_MS if fill.symbol in reported and not guarded else AGAIN_MS
+        if known.missed >= 2 and snapshot.at_ms - known.missed_ms >= patience_ms:
             doubtful.setdefault(fill.symbol, []).append(fill)
     taken_back: list[Fill] = []
     for symbol, fills in doubtful.items():
