@@ -179,6 +179,26 @@ def test_an_update_that_promises_a_fill_which_never_comes_is_corrected():
     goes_on_to_its_end(h)
 
 
+@both
+def test_an_exit_that_is_said_to_have_filled_and_never_was_taken_strips_nothing(side):
+    h = open_trade(side)
+    before = stops(h)
+    h.arrive = lambda intent: h.send(
+        OrderUpdate(h.now, intent.client_id, intent.symbol, S.FILLED, intent.side, intent.qty, intent.qty, h.at(0))
+    )
+
+    h.command("flatten")
+    h.run(9_000)
+    exits, held = h.placed("xx"), stops(h)
+    del h.arrive
+    h.run(10_000)
+
+    assert exits
+    assert held == before
+    assert not any(h.position.values())
+    assert h.record.pnl == h.cash - h.wallet
+
+
 def test_a_phantom_fill_of_an_unknown_order_is_never_booked():
     h = open_trade()
     before = stops(h)

@@ -283,13 +283,22 @@ class Audit:
         )
 
     def _confirm_flat(self, event: AccountSnapshot) -> None:
-        """Let the stops of a closed position go when position read and trades read agree that it is closed."""
+        """Let the stops of a closed position go when position read and trades read agree that it is closed.
+
+        What an update promises beyond the fills closes nothing: while fills are missing, position read and ledger agree on the
+        position as it was before.
+        """
         for bracket in self.brackets():
             if not bracket.closed_ms or bracket.flat_confirmed or event.at_ms < bracket.closed_ms:
                 continue
             symbol = bracket.symbol
             agrees = beliefs.position(event, symbol) == self.ledger.qty(symbol)
-            if agrees and not beliefs.still_unproved(self.unproved, symbol) and bracket.exposed <= 0:
+            if (
+                agrees
+                and not beliefs.still_unproved(self.unproved, symbol)
+                and bracket.exposed <= 0
+                and bracket.held <= 0
+            ):
                 bracket.flat_confirmed = True
 
     def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> str:

@@ -222,6 +222,20 @@ def says_filled(answer: Answer, scene: Scene) -> Answer:
     return answer.of(row | {"status": "FILLED", "executedQty": row["origQty"], "avgPrice": row["price"]})
 
 
+def says_market_filled(answer: Answer, scene: Scene) -> Answer:
+    """In place of a market order's placing: all of it is filled."""
+    assert scene.asked is not None
+    params, now = scene.asked.params, scene.now_ms
+    row = {
+        "symbol": params["symbol"], "clientOrderId": params["newClientOrderId"], "orderId": 4_711, "side": params["side"],
+        "type": params["type"], "origType": params["type"], "status": "FILLED", "origQty": params["quantity"],
+        "executedQty": params["quantity"], "avgPrice": f"{scene.exchange.venue.mark(params['symbol']):f}", "price": "0",
+        "reduceOnly": params.get("reduceOnly") == "true", "closePosition": False, "positionSide": "BOTH",
+        "timeInForce": "GTC", "updateTime": now,
+    }  # fmt: skip
+    return Answer(orjson.dumps(row))
+
+
 # Frames ------------------------------------------------------------------------------------------------------------------
 
 

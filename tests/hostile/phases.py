@@ -145,6 +145,10 @@ WRITES: Final = (
          course="ended"),
     Case("HC-426", "a target is taken, the reply says -2022",
          write("order", lies.error(-2022, "ReduceOnly Order is rejected."), role="tp"), HARMLESS, "entry"),
+    Case("HC-427", "the exit is not taken, the reply says filled",
+         write("order", lies.says_market_filled, role="xx", instead=True), CONTRADICTION, CLOSING, late_ms=12_000),
+    Case("HC-428", "the targets are not taken, the replies say filled",
+         write("order", lies.says_market_filled, role="tp", instead=True, count=2), CONTRADICTION, "entry"),
 )  # fmt: skip
 
 STARTS: Final = (
