@@ -199,6 +199,43 @@ def test_an_exit_that_is_said_to_have_filled_and_never_was_taken_strips_nothing(
     assert h.record.pnl == h.cash - h.wallet
 
 
+@both
+@pytest.mark.parametrize("how", [{"qty": D("0.3")}, {"price": D("59990")}, {"fee": D(90)}])
+def test_a_fill_that_is_told_with_other_figures_is_set_right_by_the_list_of_trades(side, how):
+    h = open_trade(side)
+    send = h.send
+    h.send = lambda event: send(replace(event, **how) if isinstance(event, Fill) and event.symbol == BTC else event)
+
+    h.move(h.at(-106))
+    h.run(1_000)
+    del h.send
+    h.run(60_000)
+
+    assert h.record.exit_reason == "stop"
+    assert not any(h.position.values())
+    assert not any(o.live for o in h.orders.values())
+    assert h.record.pnl == h.cash - h.wallet
+    assert h.engine.snapshot()["contradictions"] == {}
+    assert any("corrected after the exchange's list" in a.text for a in h.of(Alert))
+
+
+@pytest.mark.parametrize("how", [{"price": D("600000")}, {"price": D(600)}, {"fee": D(6_000)}])
+def test_a_price_or_fee_that_no_market_makes_trips_no_limit(how):
+    h = open_trade()
+    send = h.send
+    h.send = lambda event: send(replace(event, **how) if isinstance(event, Fill) and event.symbol == BTC else event)
+
+    h.quotes()
+    h.move(h.at(-106))
+    h.run(1_000)
+    del h.send
+    h.run(60_000)
+
+    assert h.record.pnl == h.cash - h.wallet
+    assert not h.engine.limits.soft_stopped
+    assert not h.engine.limits.day_hit
+
+
 def test_a_phantom_fill_of_an_unknown_order_is_never_booked():
     h = open_trade()
     before = stops(h)

@@ -102,18 +102,20 @@ class Audit:
     def on_snapshot(self, event: AccountSnapshot, out: list[Any]) -> None:
         """Make up for what was missed, judge what remains, cancel what nobody owns; see `beliefs` for whom is believed."""
         self._take_back_phantoms(event, out)
+        self._amend_fills(event, out)
         self._take_fills(event, out)
         for update in reconcile.missed_updates(self.ledger, event):
             self.on_update(update, out)
         self._correct_orders(event, out)
         for order in reconcile.absent(self.ledger, event, resumed_ms=self.resumed_ms):
             self.ledger.look_up(order, self.known.now, out)
-        listed = {(f.symbol, f.trade_id) for f in event.fills}
+        listed = {(f.symbol, f.trade_id): f for f in event.fills}
         for symbol in self.symbols:
             if beliefs.position(event, symbol) == self.ledger.qty(symbol):
                 self._position_agrees(event, symbol)
                 for key in [key for key in self.unproved if key[0] == symbol and key in listed]:
-                    del self.unproved[key]  # trades and position
+                    if not beliefs.otherwise(self.unproved[key].fill, listed[key]):
+                        del self.unproved[key]  # trades and position
         # What was learnt may end a trade or complete an entry: act before judging positions.
         self._confirm_flat(event)
         self.advance(event.at_ms, out)
@@ -203,6 +205,25 @@ class Audit:
                 "position is as before: taken back, the trade goes on",
             )
         )
+
+    def _amend_fills(self, event: AccountSnapshot, out: list[Any]) -> None:
+        """Set right the figures of fills that the trades reads list otherwise than they were heard."""
+        said: list[str] = []
+        for heard, listed in beliefs.misreported(self.unproved, self.ledger, event):
+            del self.unproved[heard.symbol, heard.trade_id]
+            order, bracket = self.ledger.find(heard.client_id), self.bracket(heard.symbol)
+            if bracket is None or not any(order is o for o in bracket.orders()) or not self.ledger.amend(heard, listed):
+                continue
+            if self.trade is not None:
+                self.trade.amend_fill(heard, listed)
+            if self.account.last.get(heard.symbol) == heard.price:
+                self.account.last[heard.symbol] = listed.price
+            said.append(
+                f"trade {listed.trade_id} of {listed.client_id} is {listed.qty} at {listed.price}, fee {listed.fee:f}, and was "
+                f"reported as {heard.qty} at {heard.price}, fee {heard.fee:f}"
+            )
+        if said:
+            out.append(Alert("warning", f"corrected after the exchange's list of trades: {'; '.join(said)}"))
 
     def _correct_orders(self, event: AccountSnapshot, out: list[Any]) -> None:
         """Set right what was heard of orders and the exchange's own list contradicts.

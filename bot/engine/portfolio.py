@@ -174,7 +174,12 @@ class Portfolio(Audit):
     def on_fill(self, event: Fill, out: list[Any]) -> None:
         """Take a fill of the user stream: one of our orders counts at once, any other when the account bears it out."""
         key = (event.symbol, event.trade_id)
-        if self.ledger.find(event.client_id) is not None or self.trusting:
+        ours = self.ledger.find(event.client_id) is not None
+        strange = beliefs.unlikely(event, self.known.price(event.symbol)) if ours and not self.trusting else ""
+        if strange and key not in self.ledger.trades:
+            # Its order's update protects what it changed; how it is booked the trades read tells.
+            self._refuse_message(Contradiction(f"trade {event.trade_id} of {event.client_id} has {strange}"), out)
+        elif ours or self.trusting:
             self.count_fill(event, out, heard=True)
         elif event.symbol in self.symbols and key not in self.ledger.trades and key not in self.claims:
             self.claims[key] = event
@@ -208,8 +213,9 @@ class Portfolio(Audit):
             return
         key = (event.symbol, event.trade_id)
         if not counted:
-            if heard:
-                self.unproved.pop(key, None)  # both have reported it now
+            known = self.unproved.get(key)
+            if heard and known is not None and not beliefs.otherwise(known.fill, event):
+                del self.unproved[key]  # both have reported it now
             return
         if not proved and not self.trusting:
             self.unproved[key] = beliefs.Unproved(event)

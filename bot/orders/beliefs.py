@@ -10,6 +10,7 @@ when it is wrong needs a second witness:
 | a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees; where they make it larger or are the exchange's own (liquidation, ADL), an account update that agrees will do. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
 | flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
 | a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back: at once if nobody else reports the position with it, or if it ended what a live closePosition order of its side still guards; else after `ALONE_MS` |
+| a fill's figures | the user stream, the trades read | one, for protection; a price or fee that no market makes waits for the trades read. Two trades reads that list it otherwise, in a quantity that the position read bears out, set it right | it counts as it was heard, the stops of a closed position stay |
 | an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
 | an order of ours that nobody knows is superfluous | the open-orders read, the position read | protective ones: no position for `ORPHAN_MS` | it stays, entries rest |
 | the wallet changed | our fills and funding; the balance read; the income read | the balance read, when the bookings since the last agreement add up to it | the last agreed wallet counts, entries rest |
@@ -33,6 +34,8 @@ ALONE_MS: Final = 60_000  # after so long the position read takes back what it a
 ORPHAN_MS: Final = 20_000  # a protective order that nobody knows stays for so long without a position
 REACH_MS: Final = 55_000  # how far back every trades read reaches at least (the overlap of two snapshots is a minute)
 CENT: Final = Decimal("0.01")  # a smaller difference of the wallet is rounding
+FAR: Final = Decimal("0.05")  # of the price: no fill of ours is so far from a price of the last seconds
+LARGEST_FEE: Final = Decimal("0.01")  # of what is traded, either way
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +177,14 @@ def prove(
     reported
         Symbols whose position, as the fills add up to it, somebody besides the fills has reported since the newest of them.
     """
-    listed = {(f.symbol, f.trade_id) for f in snapshot.fills}
+    listed = {(f.symbol, f.trade_id): f for f in snapshot.fills}
     same = {(f.symbol, f.at_ms, f.side, f.qty) for f in snapshot.fills}
     doubtful: dict[str, list[Fill]] = {}
     for key, known in list(unproved.items()):
         fill = known.fill
         numberless = fill.trade_id < 0 and (fill.symbol, fill.at_ms, fill.side, fill.qty) in same
+        if key in listed and otherwise(fill, listed[key]):
+            continue  # `misreported` judges it
         if key in listed or numberless:
             del unproved[key]
             continue
@@ -206,6 +211,56 @@ def prove(
                 taken_back += fills[-count:][::-1]
                 break
     return taken_back
+
+
+def unlikely(fill: Fill, price: Decimal | None) -> str:
+    """Return what no market makes of a fill's price or fee, an empty text if nothing; `price` is a fresh one, if any.
+
+    >>> fill = Fill(0, "ours", "BTCUSDT", OrderSide.BUY, Decimal(1), Decimal(30_000), Decimal(15), False, 1)
+    >>> unlikely(fill, Decimal(60_000)), unlikely(fill, Decimal(30_100)), unlikely(fill, None)
+    ('price 30000, the market is at 60000', '', '')
+    """
+    if price is not None and abs(fill.price - price) > FAR * price:
+        return f"price {fill.price}, the market is at {price}"
+    if abs(fill.fee) > LARGEST_FEE * fill.qty * fill.price:
+        return f"fee {fill.fee} of {fill.qty} at {fill.price}"
+    return ""
+
+
+def otherwise(heard: Fill, listed: Fill) -> bool:
+    """Whether a trade is listed with other figures than it was heard with, as the same order's."""
+    if (heard.client_id, heard.side) != (listed.client_id, listed.side):
+        return False
+    return heard.qty != listed.qty or heard.price != listed.price or abs(heard.fee - listed.fee) >= CENT
+
+
+def misreported(
+    unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot
+) -> list[tuple[Fill, Fill]]:
+    """Return the booked fills that two trades reads, `AGAIN_MS` apart, list otherwise, each with the trade as listed.
+
+    Where quantities differ, the position read has to show the position that the listed ones add up to, together with those
+    of our orders that are not counted yet.
+    """
+    found: dict[str, list[tuple[Fill, Fill]]] = {}
+    for fill in snapshot.fills:
+        known = unproved.get((fill.symbol, fill.trade_id))
+        if known is None or not otherwise(known.fill, fill):
+            continue
+        known.missed += 1
+        known.missed_ms = known.missed_ms or snapshot.at_ms
+        if known.missed >= 2 and snapshot.at_ms - known.missed_ms >= AGAIN_MS:
+            found.setdefault(fill.symbol, []).append((known.fill, fill))
+    result = []
+    for symbol, pairs in found.items():
+        total = ledger.qty(symbol) + sum((new.side.sign * (new.qty - old.qty) for old, new in pairs), ZERO)
+        for fill in snapshot.fills:
+            uncounted = fill.symbol == symbol and (symbol, fill.trade_id) not in ledger.trades
+            if uncounted and ledger.find(fill.client_id) is not None:
+                total += fill.side.sign * fill.qty
+        if total == position(snapshot, symbol) or all([old.qty == new.qty for old, new in pairs]):  # noqa: C419
+            result += pairs
+    return result
 
 
 def still_unproved(unproved: dict[tuple[str, int], Unproved], symbol: str) -> bool:

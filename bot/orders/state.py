@@ -366,6 +366,28 @@ class Ledger:
             order.handled = False
             order.looked_ms = 0
 
+    def amend(self, heard: Fill, listed: Fill) -> bool:
+        """Let a counted fill be what the exchange lists it as: position, money and its order's fills; False if it cannot be."""
+        order, fills = self.find(heard.client_id), self.since_flat.get(heard.symbol, [])
+        more = listed.qty - heard.qty
+        if heard not in fills or order is None or (order.qty and order.known + more > order.qty):
+            return False
+        fills[fills.index(heard)] = listed
+        holding, rebuilt, sign = self.holdings[heard.symbol], Holding(), heard.side.sign
+        for fill in fills:
+            rebuilt.add(fill.side.sign * fill.qty, fill.price, fill.fee)
+        holding.qty, holding.cost = rebuilt.qty, rebuilt.cost
+        holding.cash += sign * (heard.qty * heard.price - listed.qty * listed.price)
+        holding.fees += listed.fee - heard.fee
+        order.known += more
+        order.notional += listed.qty * listed.price - heard.qty * heard.price
+        order.fees += listed.fee - heard.fee
+        if order.qty and order.known == order.qty:
+            self._raise_status(order, S.FILLED, listed.at_ms)
+        self.booked += 1
+        self._changed(heard.symbol)
+        return True
+
     def correct(self, order: Order, status: OrderStatus, now: int) -> None:
         """Let an order's filled quantity be what its fills add up to: an update had promised more than there is."""
         order.cumulative = order.known

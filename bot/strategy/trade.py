@@ -12,7 +12,7 @@ from outside), the operator. Whatever comes first; the bracket does the closing.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -218,6 +218,13 @@ class Trade:
         self.moved_to_break_even, self.stage = False, Stage.OPEN
         if bracket.stop_kind == "break_even":
             bracket.stop, bracket.stop_kind = self.plan.stop, "stop"
+
+    def amend_fill(self, heard: Fill, listed: Fill) -> None:
+        """Keep a fill with the figures that the exchange lists."""
+        for index, fill in enumerate(self.fills):
+            if (fill.at_ms, fill.symbol, fill.qty, fill.price) == (heard.at_ms, heard.symbol, heard.qty, heard.price):
+                self.fills[index] = replace(fill, qty=listed.qty, price=listed.price, fee=listed.fee)
+                return
 
     def forget_fill(self, event: Fill) -> None:
         """Drop a fill that turned out not to have happened."""

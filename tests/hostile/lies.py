@@ -416,6 +416,28 @@ def fill_twice(payload: dict[str, Any]) -> list[Any]:
     return [payload, payload | {"o": payload["o"] | {"t": payload["o"]["t"] + 500_000}}]
 
 
+def fill_with(role: str, **values: Callable[[str], str]) -> Callable[[dict[str, Any]], list[Any]]:
+    """Fills of a role with other figures under their true trade ids."""
+
+    def change(payload: dict[str, Any]) -> list[Any]:
+        order = payload["o"]
+        if order["x"] != "TRADE" or role_of(order["c"]) != role:
+            return [payload]
+        return [payload | {"o": order | {name: make(order[name]) for name, make in values.items()}}]
+
+    return change
+
+
+def halved(number: str) -> str:
+    """Half of a quantity, to the lot."""
+    return f"{float(number) / 2:.3f}"
+
+
+def tenfold(number: str) -> str:
+    """Ten times a price."""
+    return f"{float(number) * 10:.8g}"
+
+
 def in_2100(payload: dict[str, Any]) -> list[Any]:
     """The same with times of the year 2100."""
     made = payload | {name: YEAR_2100 for name in ("E", "T") if name in payload}

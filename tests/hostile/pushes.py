@@ -6,7 +6,7 @@ import orjson
 
 from tests.engine_harness import BTC, ETH
 from tests.hostile import lies
-from tests.hostile.case import CONTRADICTION, HARMLESS, REFUSED, SAFE, Case
+from tests.hostile.case import CLOSING, CONTRADICTION, HARMLESS, REFUSED, SAFE, Case
 from tests.hostile.lies import YEAR_2100, push, raw
 
 DEEP = b'{"a":' * 2_000 + b"1" + b"}" * 2_000
@@ -112,4 +112,18 @@ PUSHES: Final = (
     Case("HC-167", "the leverage is said to be a word", (push("private", lies.leverage("many")),), REFUSED),
     Case("HC-168", "the listen key is said to have expired in the year 2100",
          (raw("private", b'{"e":"listenKeyExpired","E":4102444800000,"listenKey":"x"}'),), REFUSED),
+    Case("HC-169", "fills of the entry are told with half their quantity",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("en", l=lies.halved)),), CONTRADICTION, "entry"),
+    Case("HC-170", "fills of the entry are told with half their quantity, and so is their sum",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("en", l=lies.halved, z=lies.halved)),), CONTRADICTION, "entry"),
+    Case("HC-171", "fills of the exit are told with half their quantity",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("xx", l=lies.halved, z=lies.halved)),), CONTRADICTION, CLOSING),
+    Case("HC-172", "fills of the exit are told at ten times their price",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("xx", L=lies.tenfold)),), CONTRADICTION, CLOSING),
+    Case("HC-173", "fills of the entry are told with a fee of 6,000",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("en", n=lambda fee: "6000")),), CONTRADICTION, "entry"),
+    Case("HC-174", "fills of the first target are told with a sum that goes down",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("tp", z=lambda told: "0.001")),), HARMLESS, 200_000, "flip"),
+    Case("HC-175", "fees are paid in a coin that nobody knows",
+         (lies.changed("ORDER_TRADE_UPDATE", lies.fill_with("en", N=lambda coin: "XYZ")),), HARMLESS, "entry"),
 )  # fmt: skip
