@@ -19,7 +19,7 @@ from bot.research.parity.ours import changed
 from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.stream_bars import BarSource
 from bot.research.parity.stream_compare import counts_of
-from bot.research.parity.streams import Stream, bar_of, complete_option, stretches_of
+from bot.research.parity.streams import Fired, Stream, bar_of, complete_option, stretches_of
 from tests.conftest import ROOT
 from tests.parity_exports import CONFIG, market, save
 from tests.parity_streams import fired, rows_of, thinned, write_log
@@ -194,6 +194,16 @@ def test_a_note_makes_a_stretch_complete_and_the_rest_is_a_sample(tmp_path):
     assert next((s.complete, s.to_ms - s.from_ms) for s in stretches_of(stream, span)) == (True, 5 * 900_000)
     with pytest.raises(ConfigError, match="write all, or a span"):
         complete_option("yesterday")
+
+
+def test_alerts_are_parted_without_holding_each_against_each(tmp_path, monkeypatch):
+    rows = ["symbol,interval,time_utc,name"] + [f"BTC,15m,2026-08-18 {hour:02d}:30:06,HWO Up" for hour in range(24)]
+    stream = read_export(write(tmp_path / "a.csv", "\n".join(rows) + "\n"))
+    monkeypatch.setattr(Fired, "__eq__", lambda *_: pytest.fail("years of alerts would take hours"))
+
+    found = stretches_of(stream, complete_option("2026-08-18T09:00..2026-08-18T12:00"))
+
+    assert [(s.complete, len(s.alerts)) for s in found] == [(True, 3), (False, 21)]
 
 
 def test_what_came_at_no_close_is_reported(tmp_path, klines, places):

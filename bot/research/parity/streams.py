@@ -491,8 +491,9 @@ def stretches_of(stream: Stream, complete: tuple[int, int] | str | None = None) 
             spans = _noted(alerts, step)
         left = alerts
         for first, last in spans:
-            own = [a for a in left if first < a.at_ms - a.at_ms % step <= last]
-            left = [a for a in left if a not in own] if own else left
+            inside = [first < a.at_ms - a.at_ms % step <= last for a in left]
+            own = [a for a, held in zip(left, inside, strict=True) if held]
+            left = [a for a, held in zip(left, inside, strict=True) if not held]
             found.append(_stretch(symbol, interval, own, complete=True, span=(first, last)))
         if left:
             found.append(_stretch(symbol, interval, left, complete=False, span=None))
