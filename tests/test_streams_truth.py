@@ -1,6 +1,7 @@
 """Streams of alerts are read whoever wrote them, laid over bars as they arrive, and judged with their chance level."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from bot.research.parity.ours import changed
 from bot.research.parity.reading import kind_of, read_export
 from bot.research.parity.stream_bars import BarSource
 from bot.research.parity.stream_compare import counts_of
-from bot.research.parity.streams import Fired, Stream, bar_of, complete_option, stretches_of
+from bot.research.parity.streams import Fired, Stream, bar_of, complete_option, meant, of_log, stretches_of
 from tests.conftest import ROOT
 from tests.parity_exports import CONFIG, market, save
 from tests.parity_streams import fired, rows_of, thinned, write_log
@@ -507,6 +508,32 @@ def test_an_alerts_log_gets_the_figures_of_its_features_too(tmp_path, klines, pl
     assert report["export"]["kind"] == "alerts log"
     assert features(report)["smart_trail"]["f1_0"] == 1.0
     assert "BTCUSDT 3m Smart Trail switches: fires on the same bars" in sentences(report)
+
+
+def test_a_name_is_found_in_the_message_that_the_documentation_gives(tmp_path):
+    message = re.search(r"`({\"time\".*?})`", (ROOT / "docs" / "alerts.md").read_text())[1]
+    filled = {"timenow": "2026-08-18T09:00:14Z", "ticker": "BTCUSDT.P", "interval": "15"}
+    told = re.sub(r"{{(\w+)}}", lambda match: filled[match[1]], message)
+    words = [
+        told,
+        "BTCUSDT.P 15 2026-08-18T09:00:14Z HyperWave Signal Up",
+        "BINANCE:BTCUSDT.P, 15 2026-08-18 09:00 HWO Up",
+    ]
+    quoted = ['"' + word.replace('"', '""') + '"' for word in words]
+    lines = ["Alert ID,Ticker,Name,Description,Time"]
+    lines += [
+        f'1,"BINANCE:BTCUSDT.P, 15m",Any alert() call,{word},2026-08-18T{9 + i:02d}:00:14Z'
+        for i, word in enumerate(quoted)
+    ]
+    of_the_log = of_log(read_export(write(tmp_path / "log.csv", "\n".join(lines) + "\n")))
+    lines = ["time,symbol,interval,message"]
+    lines += [f"2026-08-18T{9 + i:02d}:00:14Z,BTC,15,{word}" for i, word in enumerate(quoted)]
+    webhook = read_export(write(tmp_path / "web.csv", "\n".join(lines) + "\n"))
+
+    for stream in (of_the_log, webhook):
+        assert [alert.leaves for alert in stream.alerts] == [frozenset({"HyperWave Signal Up"})] * 3
+        assert not stream.unknown
+    assert meant("Some EQH words") is meant("{") is meant("BTCUSDT") is None
 
 
 def test_an_alerts_log_of_our_own_signals_is_reported_as_before(tmp_path, klines):

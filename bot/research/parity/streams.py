@@ -235,6 +235,45 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def meant(words: str) -> str | None:
+    """Return the known name in what an alert said, None without one.
+
+    It is all of the words, the name in their JSON, or what follows ticker, interval and time.
+
+    >>> meant("BINANCE:BTCUSDT.P 15 2026-08-18T09:00:14Z HWO Up"), meant('{"name": "HWO Up"}'), meant("Moon phase")
+    ('HWO Up', 'HWO Up', None)
+    """
+    text = words.strip()
+    if text[:1] == "{":
+        try:
+            told = _flat(json.loads(text))
+        except ValueError:
+            return None
+        text = next((str(told[name]) for name in _NAME if told.get(name)), "")
+    left = text.split()
+    while resolve(text) is None:
+        if not left or not _places(left[0]):
+            return None
+        left = left[1:]
+        text = " ".join(left)
+    return text
+
+
+def _places(word: str) -> bool:
+    """Return whether a word of a message is a ticker, an interval or a part of a time."""
+    if interval_of(word) is not None or re.fullmatch(r"[\d:.]+Z?", word):
+        return True
+    if re.fullmatch(r"([A-Z0-9_]+:)?[A-Z0-9]{2,}(\.P|PERP)?,?", word) and word.rstrip(",").removesuffix(".P").endswith(
+        _QUOTES
+    ):
+        return True
+    try:
+        time_ms(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _understood(path: Path, raw: list[_Raw], stream: Stream, only_interval: str | None) -> None:
     """Turn rows of text into alerts of the stream."""
     intervals = {name for row in raw if (name := interval_of(row.interval)) is not None}
@@ -271,15 +310,16 @@ def _understood(path: Path, raw: list[_Raw], stream: Stream, only_interval: str 
                     "the alert's message), or name it with --interval 15m"
                 )
             interval = next(iter(intervals))
-        leaves = resolve(row.name)
-        if leaves is None:
+        name = meant(row.name)
+        if name is None:
             stream.unknown[row.name] = stream.unknown.get(row.name, 0) + 1
             continue
+        leaves = resolve(name) or frozenset()
         try:
             price = number(row.price)
         except ValueError:
             price = math.nan
-        stream.alerts.append(Fired(row.row, at_ms, symbol, interval, row.name, leaves, row.note.strip(), price))
+        stream.alerts.append(Fired(row.row, at_ms, symbol, interval, name, leaves, row.note.strip(), price))
 
 
 def _ticker_interval(word: str) -> str | None:
@@ -338,7 +378,7 @@ def of_log(log: AlertsLog) -> Stream:
     if log.interval is None:
         return stream
     for row, alert in enumerate(log.alerts, 2):
-        name = next((word for word in (alert.name, alert.message) if resolve(word) is not None), None)
+        name = meant(alert.name) or meant(alert.message)
         if name is None:
             stream.unknown[alert.name] = stream.unknown.get(alert.name, 0) + 1
             continue
