@@ -236,3 +236,21 @@ def test_a_sample_is_not_fitted_to(tmp_path):
 
     with pytest.raises(DataError, match=r"no complete stretch.*are a sample and are not fitted to; --complete all"):
         fit_exports(CONFIG, [log], klines=folder)
+
+
+def test_what_is_left_out_of_a_fit_is_named(tmp_path):
+    folder = save(tmp_path / "klines", BARS.part(0, 2900), ETH)
+    rows = rows_of(BARS, {name: at for name, at in fired(BARS).items() if "Trail" in name})
+    rows = [(rows[0][0] + 100_000, rows[0][1]), (rows[1][0], "Moon phase"), *rows[2:]]
+    lines = ["Alert ID,Ticker,Name,Description,Time"]
+    lines += [f'1,"BINANCE:BTCUSDT.P, 3m",,{name},{np.datetime64(at, "ms")}Z' for at, name in rows]
+    lines += [f'1,"BINANCE:ETHUSDT.P, 3m",,{rows[5][1]},{np.datetime64(rows[5][0], "ms")}Z']
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(lines) + "\n")
+
+    said = " | ".join(fit_exports(CONFIG, [log], klines=folder, complete="all", grids=SMALL[-1:])["notes"])
+
+    assert "log.csv: only BTCUSDT.P 3m is read; left out: ETHUSDT.P 3m" in said
+    assert "1 alerts came at no close and belong to no bar (rows" in said
+    assert "the name 'Moon phase' (1 rows) is not known" in said
+    assert "alerts lie outside the klines" in said

@@ -127,7 +127,7 @@ def read_alerts(path: Path, rows: list[list[str]]) -> AlertsLog:
     main = max(tickers, key=lambda ticker: tickers[ticker])
     if len(tickers) > 1:
         others = ", ".join(sorted({f"{s}{'.P' if p else ''} {i or '?'}" for s, p, i in tickers if (s, p, i) != main}))
-        notes.append(f"only {main[0]}{'.P' if main[1] else ''} {main[2] or ''} is compared; left out: {others}")
+        notes.append(f"only {main[0]}{'.P' if main[1] else ''} {main[2] or ''} is read; left out: {others}")
         kept = []
         for row in body:
             match = _TICKER.fullmatch(row[at["ticker"]])

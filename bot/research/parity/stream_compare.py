@@ -448,6 +448,22 @@ def _figures(row: Mapping[str, Any], complete: bool) -> str:
     )
 
 
+def no_close_words(alerts: Sequence[tuple[int, int]]) -> str:
+    """Say which alerts (row, ms) belong to no bar."""
+    rows = ", ".join(str(row) for row, _ in alerts[:EXAMPLES])
+    times = bars_list([at_ms for _, at_ms in alerts[:EXAMPLES]], len(alerts))
+    return f"{len(alerts)} alerts came at no close and belong to no bar (rows {rows}; {times}): set them to 'Once per bar close'"
+
+
+def unknown_words(unknown: Mapping[str, int]) -> list[str]:
+    """Say which names are not known and what may be meant, one sentence a name."""
+    near = {name: nearest(name) for name in unknown}
+    return [
+        f"the name {name!r} ({count} rows) is not known" + (f"; did you mean {near[name]!r}?" if near[name] else "")
+        for name, count in unknown.items()
+    ]
+
+
 def verdict(report: Mapping[str, Any]) -> list[str]:
     """Return the sentences on a stream, and set the headline: one sentence a feature, then what was left out."""
     sentences, heads = [], []
@@ -466,11 +482,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         if row["not_covered"]:
             sentences.append(f"{row['label']}: {row['not_covered']} alerts lie outside the klines")
         if row["unassigned"]:
-            times = bars_list([a["at_ms"] for a in row["unassigned"]][:EXAMPLES], len(row["unassigned"]))
-            sentences.append(
-                f"{place}: {len(row['unassigned'])} alerts came at no close and belong to no bar (rows "
-                f"{', '.join(str(a['row']) for a in row['unassigned'][:EXAMPLES])}; {times}): set them to 'Once per bar close'"
-            )
+            sentences.append(f"{place}: {no_close_words([(a['row'], a['at_ms']) for a in row['unassigned']])}")
         prices = row.get("prices")
         if prices is not None and prices["fits"] < 0.8 * prices["priced"]:
             sentences.append(
@@ -484,9 +496,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         heads.append(sentences[-1])
     if report["not_computed"]:
         sentences.append(f"not computed here, so not compared: {', '.join(report['not_computed'])}")
-    for row in report["unknown"]:
-        meant = f"; did you mean {row['near']!r}?" if row["near"] else ""
-        sentences.append(f"the name {row['alert']!r} ({row['count']} rows) is not known{meant}")
+    sentences += unknown_words({row["alert"]: row["count"] for row in report["unknown"]})
     if any(row["features"] and not row["complete"] for row in report["stretches"]):
         sentences.append(
             "where a stream is no complete record only recall is reported; --complete means that absence counts"

@@ -33,7 +33,7 @@ from bot.research.parity.exports import ChartData
 from bot.research.parity.grids import GRIDS, Grid, present
 from bot.research.parity.ours import bars_of, changed
 from bot.research.parity.stream_bars import WARM_UP, Bars, BarSource, columns_on
-from bot.research.parity.stream_compare import longest_counts, not_computed, wanted_marks
+from bot.research.parity.stream_compare import longest_counts, no_close_words, not_computed, unknown_words, wanted_marks
 from bot.research.parity.streams import Counted, Stream, complete_option, stretches_of
 from bot.research.signals import resets_at
 
@@ -360,6 +360,9 @@ def segments_of(
     """Return the complete stretches of a stream that klines cover; what is left out is noted."""
     found = []
     for stretch in stretches_of(stream, complete):
+        if stretch.unassigned:
+            late = no_close_words([(alert.row, alert.at_ms) for alert in stretch.unassigned])
+            notes.append(f"{stream.path.name}: {stretch.symbol} {stretch.interval}: {late}")
         if not stretch.complete:
             notes.append(
                 f"{stream.path.name}: {len(stretch.alerts)} alerts of {stretch.symbol} {stretch.interval} are a sample and are "
@@ -372,6 +375,9 @@ def segments_of(
             continue
         notes += bars.notes
         part = bars.rows(stretch.from_ms, stretch.to_ms)
+        outside = ~np.isin([bar for _, bar in stretch.alerts], bars.klines.open_ms[part])
+        if outside.any():
+            notes.append(f"{stretch.label}: {outside.sum()} alerts lie outside the klines")
         if part.start < WARM_UP:
             skipped = min(WARM_UP, (part.stop - part.start) // 3) if part.start == 0 else 0
             part = slice(part.start + skipped, part.stop)
@@ -521,7 +527,7 @@ def calibrate_streams(
             segments += segments_of(export, source, span, notes)
             counts += export.counts
             left_out += not_computed(export)
-            notes += export.notes
+            notes += [f"{export.path.name}: {words}" for words in (*export.notes, *unknown_words(export.unknown))]
         else:
             segments.append(segment_of_chart(config, export, klines, bind_file, warm_up))
             notes.append(f"{export.path.name}: its marks are fitted here; given alone, its lines are too")

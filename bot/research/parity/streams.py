@@ -374,13 +374,14 @@ def _known_only(stream: Stream) -> None:
 
 def of_log(log: AlertsLog) -> Stream:
     """Return TradingView's alerts log as a stream; alerts are known by their name or their message."""
-    stream = Stream(log.path, [], log.header)
+    stream = Stream(log.path, [], log.header, notes=list(log.notes))
     if log.interval is None:
         return stream
     for row, alert in enumerate(log.alerts, 2):
         name = meant(alert.name) or meant(alert.message)
         if name is None:
-            stream.unknown[alert.name] = stream.unknown.get(alert.name, 0) + 1
+            words = alert.message or alert.name
+            stream.unknown[words] = stream.unknown.get(words, 0) + 1
             continue
         stream.alerts.append(Fired(row, alert.at_ms, log.symbol, log.interval, name, resolve(name) or frozenset()))
     return stream
