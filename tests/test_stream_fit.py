@@ -12,7 +12,7 @@ from bot.research.parity.fitting import fit_exports
 from bot.research.parity.grids import GRIDS, Axis, Grid, present
 from bot.research.parity.ours import changed
 from bot.research.parity.stream_bars import Bars
-from bot.research.parity.stream_fit import Predictions, Rate, Segment, fit, fit_grid
+from bot.research.parity.stream_fit import Jury, Predictions, Rate, Segment, apart, fit, fit_grid
 from tests.parity_exports import CONFIG, OSCILLATOR, chart, market, save
 from tests.parity_streams import bars_of, fired, rows_of, thinned, write_log
 from tests.test_indicators_doc import TEXT
@@ -254,3 +254,61 @@ def test_what_is_left_out_of_a_fit_is_named(tmp_path):
     assert "1 alerts came at no close and belong to no bar (rows" in said
     assert "the name 'Moon phase' (1 rows) is not known" in said
     assert "alerts lie outside the klines" in said
+
+
+def test_alerts_that_stand_in_two_files_count_once(tmp_path):
+    folder = save(tmp_path / "klines", BARS)
+    places = thinned(fired(BARS, {"oscillator.hyperwave_length": 9}), 0.1)
+    rows = rows_of(BARS, {name: at for name, at in places.items() if name.startswith("HyperWave")})
+    logs = [
+        write_log(tmp_path / f"{i}.csv", BARS, rows[a:b], note="complete")
+        for i, (a, b) in enumerate([(0, None), (0, None), (150, 250)])
+    ]
+
+    once, thrice = (fit_exports(CONFIG, given, klines=folder, grids=[WAVE]) for given in (logs[:1], logs))
+
+    assert thrice["grids"] == once["grids"]
+    assert "1.csv: what stands in an earlier file too counts once" in thrice["notes"]
+
+
+def test_of_two_files_with_part_of_their_time_in_common_none_judges_what_the_other_chooses_by():
+    places = fired(BARS)
+    whole = segment(BTC_BARS, places)
+    trail = {name: at for name, at in places.items() if "Trail" in name or name.startswith("HyperWave")}
+    late = segment(BTC_BARS, trail).cut(1200, 2400)
+    early = segment(BTC_BARS, {name: at for name, at in places.items() if name.startswith("HyperWave")}).cut(0, 1500)
+
+    parts = apart([early, late], notes := [])
+
+    assert [(p.part.start, p.part.stop, sorted(p.wanted)) for p in parts] == [
+        (600, 2100, ["hyperwave_big", "hyperwave_cross"]),
+        (1800, 2100, ["smart_trail"]),
+        (2100, 3000, ["hyperwave_big", "hyperwave_cross", "smart_trail"]),
+    ]
+    assert sum(map(len, parts[0].wanted["hyperwave_cross"] + parts[2].wanted["hyperwave_cross"])) == sum(
+        map(len, whole.wanted["hyperwave_cross"])
+    )
+    assert len(notes) == 1
+
+
+def test_absence_counts_only_for_what_a_file_has(predictions):
+    judges = ("internal_bos", "internal_choch")
+    places = fired(BARS)
+    only = [
+        segment(BTC_BARS, {name: at for name, at in places.items() if word in name}) for word in ("I-BOS", "I-CHOCH")
+    ]
+    only = [
+        Segment(s.symbol, s.interval, s.bars, s.part, {j: s.wanted[j]}, "") for s, j in zip(only, judges, strict=True)
+    ]
+
+    assert Jury(only, judges, predictions).tally({}).f1 == 1.0
+
+
+def test_a_short_stretch_beside_a_long_one_leaves_all_shifts(predictions):
+    whole = segment(BTC_BARS, fired(BARS))
+    both = [whole.cut(0, 2300), whole.cut(2300, 2316)]
+
+    jury = Jury(both, ["hyperwave_cross"], predictions)
+
+    assert jury.shifts == 200
+    assert jury.tally({}).f1 == 1.0 > jury.tally({}).f1_shifted.max()

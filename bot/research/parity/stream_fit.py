@@ -129,27 +129,33 @@ class Jury:
     """Measures settings on segments by the alerts of some features, and on the same alerts shifted."""
 
     def __init__(self, segments: Sequence[Segment], judges: Sequence[str], predictions: Predictions) -> None:
-        self.segments = [s for s in segments if any(len(side) for judge in judges for side in s.wanted.get(judge, []))]
+        self.segments = [s for s in segments if s.length and any(judge in s.wanted for judge in judges)]
         self.judges = [judge for judge in judges if any(judge in segment.wanted for segment in self.segments)]
         self.predictions = predictions
-        self._wanted = [self._sides(segment.wanted) for segment in self.segments]
+        self._wanted = [self._sides(segment, segment.wanted) for segment in self.segments]
         self._spectra = [
             chance.Spectrum(wanted, segment.length) for wanted, segment in zip(self._wanted, self.segments, strict=True)
         ]
-        shortest = min((segment.length for segment in self.segments), default=0)
-        steps = chance.shifts_of(shortest)  # as parts of the shortest, and the same parts of the others
-        self._shifts = [np.round(steps * (s.length / shortest)).astype(np.int64) for s in self.segments]
+        longest = max((segment.length for segment in self.segments), default=0)
+        steps = chance.shifts_of(longest)  # as parts of the longest, and the same parts of the others
+        self._shifts = [self._scaled(steps / max(1, longest), segment.length) for segment in self.segments]
         self.shifts = len(steps)
         self.theirs = sum(len(side) for wanted in self._wanted for side in wanted)
 
-    def _sides(self, places: Mapping[str, Positions]) -> Positions:
-        empty = np.zeros(0, np.int64)
-        return [side for judge in self.judges for side in places.get(judge, [empty] * len(BY_KEY[judge].sides))]
+    @staticmethod
+    def _scaled(parts: np.ndarray, length: int) -> np.ndarray:
+        """Return shifts as parts of a length, none nearer than `NEAREST_SHIFT` (or half of a shorter stretch)."""
+        nearest = min(chance.NEAREST_SHIFT, length // 2)
+        return np.clip(np.round(parts * length).astype(np.int64), nearest, length - max(1, nearest))
+
+    def _sides(self, segment: Segment, places: Mapping[str, Positions]) -> Positions:
+        """Return the sides of the judges that a segment has alerts of: absence counts for no other."""
+        return [side for judge in self.judges if judge in segment.wanted for side in places[judge]]
 
     def found(self, segment: Segment, changes: Mapping[str, Any]) -> Positions | None:
         """Return where ours fire in a segment, by judge and side."""
         known = self.predictions.of(segment.bars, changes, self.judges)
-        return None if known is None else _within(self._sides(known), segment.part)
+        return None if known is None else _within(self._sides(segment, known), segment.part)
 
     def tally(self, changes: Mapping[str, Any]) -> Tally | None:
         """Return the hits of settings on all segments, None for settings that exclude each other."""
@@ -394,6 +400,37 @@ def segments_of(
     return found
 
 
+def apart(segments: Sequence[Segment], notes: list[str]) -> list[Segment]:
+    """Return segments of which no two hold the same feature on the same bars: what an earlier one holds is taken from the later.
+
+    Alerts that stand in two files would count twice, and what one judges would lie in the part of the other that chooses.
+    """
+    found: list[Segment] = []
+    for segment in segments:
+        parts = [segment]
+        for earlier in tuple(found):
+            parts = [piece for part in parts for piece in _without(part, earlier)]
+        if sum(len(part.wanted) * part.length for part in parts) < len(segment.wanted) * segment.length:
+            notes.append(f"{segment.origin}: what stands in an earlier file too counts once")
+        found += parts
+    return found
+
+
+def _without(segment: Segment, earlier: Segment) -> list[Segment]:
+    """Return a segment's parts when the features that an earlier one has too are taken from the bars that both hold."""
+    if (segment.symbol, segment.interval) != (earlier.symbol, earlier.interval):
+        return [segment]
+    theirs = earlier.bars.klines.open_ms[earlier.part]
+    mine = segment.bars.klines.open_ms[segment.part]
+    first, last = (int(at) for at in np.searchsorted(mine, [theirs[0], theirs[-1] + 1]))
+    if first == last or not segment.wanted.keys() & earlier.wanted.keys():
+        return [segment]
+    shared = segment.cut(first, last)
+    shared.wanted = {key: sides for key, sides in shared.wanted.items() if key not in earlier.wanted}
+    parts = [segment.cut(0, first), shared, segment.cut(last, segment.length)]
+    return [part for part in parts if part.length and part.wanted]
+
+
 class _Theirs(Mapping[str, np.ndarray]):
     """A chart's bound marks under the names of our columns; what the chart lacks is nowhere."""
 
@@ -535,6 +572,7 @@ def calibrate_streams(
         raise DataError(
             f"{exports[0].path}: there is no complete stretch with klines to fit to ({'; '.join(notes) or 'no alerts'})"
         )
+    segments = apart(segments, notes)
     predictions = Predictions(config)
     rows, changes = fit(config, segments, predictions, grids=grids, rates=rates_of(counts, source), advance=advance)
     sources = ", ".join(dict.fromkeys(export.path.name for export in exports))
