@@ -214,11 +214,11 @@ class Portfolio(Audit):
         key = (event.symbol, event.trade_id)
         if not counted:
             known = self.unproved.get(key)
-            if heard and known is not None and not beliefs.otherwise(known.fill, event):
+            if heard and known is not None and not known.streamed and not beliefs.otherwise(known.fill, event):
                 del self.unproved[key]  # both have reported it now
             return
         if not proved and not self.trusting:
-            self.unproved[key] = beliefs.Unproved(event)
+            self.unproved[key] = beliefs.Unproved(event, streamed=heard)
         self.account.last[event.symbol] = event.price
         self.known.take_price(event.symbol, event.price, event.at_ms)
         order = self.ledger.find(event.client_id)
@@ -460,6 +460,7 @@ class Portfolio(Audit):
             or self.owed
             or self.orphans
             or self.alive
+            or self.contested()
         )
         if busy or self.flatten_ms or self.deaf_ms:
             due["orders"] = self.ledger.deadlines()

@@ -157,6 +157,7 @@ class Unproved:
     """A booked fill that only one witness has reported so far."""
 
     fill: Fill
+    streamed: bool = False  # by the user stream, else by the trades read: a witness that repeats itself is still one
     missed: int = 0  # trades reads, in a row, that should have listed it and did not
     missed_ms: int = 0  # time of the first of them
 
