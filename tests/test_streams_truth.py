@@ -342,7 +342,7 @@ def test_typed_over_bars_are_read_without_volumes_and_aggregated(tmp_path):
 
     assert (len(bars.klines), bars.klines.interval, bars.has_volume) == (10, "15m", False)
     assert bars.notes == [
-        "BTCUSDT-5m.csv has no volumes: what needs volume is not compared on it",
+        "BTCUSDT-5m.csv has no volumes: they count as 0, so what is made of them (money flow, volume conditions) says nothing",
         "15m bars are made of BTCUSDT-5m.csv",
     ]
 

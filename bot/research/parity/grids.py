@@ -50,7 +50,7 @@ GRIDS: Final = (
         ("hyperwave_cross",),
         (
             Axis("oscillator.hyperwave_smoothing", ("off", "super")),
-            Axis("oscillator.hyperwave_length", (5, 6, 7, 8, 10, 14)),
+            Axis("oscillator.hyperwave_length", (5, 6, 7, 8, 9, 10, 14)),
             Axis("oscillator.hyperwave_source", ("ohlc4", "close")),
             Axis("oscillator.hyperwave_average", ("sma", "ema", "rma")),
             Axis("oscillator.hyperwave_inner", (2, 3, 4, 5)),

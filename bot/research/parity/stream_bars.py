@@ -82,6 +82,11 @@ def files_for(source: Path, symbol: str, interval: str) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
+NO_VOLUMES: Final = (
+    "has no volumes: they count as 0, so what is made of them (money flow, volume conditions) says nothing"
+)
+
+
 class BarSource:
     """Finds klines for a symbol, interval and span in several places, each file read once."""
 
@@ -99,7 +104,7 @@ class BarSource:
             if klines.interval_ms != step:
                 klines = store.build(klines, step) if klines.interval_ms != 300_000 else aggregate(klines, step)
             filled, resets = fill_gaps(klines, self.config.data.max_gap_bars)
-            notes = [] if has_volume else [f"{path.name} has no volumes: what needs volume is not compared on it"]
+            notes = [] if has_volume else [f"{path.name} {NO_VOLUMES}"]
             if finer != interval:
                 notes.append(f"{interval} bars are made of {path.name}")
             self._ready[path, step] = Bars(filled, resets_at(len(filled), resets), str(path), notes, has_volume)
