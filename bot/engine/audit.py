@@ -59,6 +59,7 @@ class Audit:
     agreements: int
     transfers: Decimal
     wallet_reported: tuple[Decimal, int] | None
+    on_word: Decimal
     accept_wallet: bool
     income_asked_ms: int
     counters: dict[str, int]
@@ -405,9 +406,15 @@ class Audit:
             return ""
         if self.owed is None or self.owed.gap != difference:
             self.owed = reconcile.Suspect(difference, event.at_ms)
+        if self.on_word and abs(difference + self.on_word) < beliefs.CENT:
+            # what a person let pass is gone again: our own bookings were right
+            self._take_wallet(event, difference, (), out)
+            self.on_word = ZERO
+            return ""
         stood_ms = event.at_ms - self.owed.since_ms
         first = self.agreements < 2 and stood_ms >= reconcile.AGAIN_MS  # two reads against the session's first
         if self.accept_wallet or (first and event.wallet > 0):
+            self.on_word = difference if self.accept_wallet else ZERO
             self._take_wallet(event, difference, event.income or (), out)
             return ""
         if event.income is None:

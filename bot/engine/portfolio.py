@@ -72,6 +72,7 @@ class Portfolio(Audit):
     agreed: Decimal = ZERO  # the wallet that was last agreed on, and when
     agreed_ms: int = 0
     agreements: int = 0
+    on_word: Decimal = ZERO  # difference of the wallet that was taken over because a person started the entries
     wallet_reported: tuple[Decimal, int] | None = None  # by the newest account update, until a snapshot has judged it
     transfers: Decimal = ZERO  # that the user stream reported since then
     income_asked_ms: int = 0
