@@ -14,10 +14,11 @@ from bot.core.klines import Klines, make_klines
 from bot.core.types import Side
 from bot.market.funding import FundingRates, no_funding
 from bot.research.backtest import run_backtest
-from bot.research.bt_data import RICH, Prepared, Symbol, columns_of
+from bot.research.bt_data import RICH, Columns, Prepared, Symbol, columns_from
 from bot.research.replay import Market
 from bot.research.result import BacktestTrade, Result
-from bot.strategy.tags import CONDITIONS
+from bot.strategy.features import INDEX
+from bot.strategy.rules import CONDITIONS
 
 START_MS = 1_704_067_200_000  # 2024-01-01T00:00Z
 BASE_MS = 180_000
@@ -75,7 +76,7 @@ class Story:
             base = series(name, [*history, flat(price), *after])
             minutes = self._minutes(name) if name == BTC or name in self.legs else self._flat_minutes(name)
             symbols[name] = Symbol(base, [], minutes, self._funding(name))
-        columns = columns_of(self._values(total))
+        columns = _columns(self._values(total))
         legs = {
             name: np.tile([PRICE[name] * 0.001, PRICE[name] * 1.004, PRICE[name] * 0.996, PRICE[name] * 1.01,
                            PRICE[name] * 0.99], (total, 1))
@@ -153,3 +154,15 @@ def the_trade(result: Result) -> BacktestTrade:
 def fills_of(trade: BacktestTrade) -> list[tuple[str, str, str, str]]:
     """Symbol's coin, role, quantity and price of each fill, as text."""
     return [(f.symbol[:3], f.role, f"{f.qty:f}", f"{f.price:f}") for f in trade.record.fills]
+
+
+def _columns(values: dict[str, np.ndarray]) -> Columns:
+    """What a back-test reads of rows in which these columns are as given, and all others not ready."""
+    length = len(values["atr14"])
+    rows = np.full((length, len(INDEX)), np.nan)
+    for name, column in values.items():
+        rows[:, INDEX[name]] = column
+    for side in ("long", "short"):
+        rows[:, INDEX[f"{side}_count"]] = sum(rows[:, INDEX[f"{side}_{name}"]] == 1.0 for name in CONDITIONS)
+        rows[:, INDEX[f"{side}_gates"]] = np.nan_to_num(rows[:, INDEX[f"{side}_gates"]])
+    return columns_from(length, iter([(0, rows)]))

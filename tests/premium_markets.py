@@ -15,8 +15,12 @@ import pandas as pd
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bot.config import Config
 from bot.core.jit import record
+from bot.core.klines import make_klines
 from bot.indicators.volatility import BAR, bar_step
+from bot.strategy.features import batch
+from bot.strategy.kernel import SUITE_COLUMNS
 
 Array = NDArray[np.float64]
 LARGEST_STEP = 4096  # ticks
@@ -43,6 +47,17 @@ class Market(NamedTuple):
         return Market(
             -self.open, -self.low, -self.high, -self.close, self.volume, self.volume - self.taker, self.filled
         )
+
+
+def batch_columns(
+    config: Config, open_ms: NDArray[np.int64], prices: Array, filled: NDArray[np.int64], names: tuple[str, ...]
+) -> Array:
+    """Columns of one interval's bars as history computes them, (names, bars); `prices` are open to taker volume, (6, bars)."""
+    fields = ("open", "high", "low", "close", "volume", "taker_buy_volume")
+    columns = {"open_ms": open_ms, "filled": filled, **dict(zip(fields, prices, strict=True))}
+    bars = make_klines("BTCUSDT", int(open_ms[1] - open_ms[0]), columns=columns)
+    rows = batch(bars, config, suite_only=True)
+    return rows[:, [SUITE_COLUMNS.index(name) for name in names]].T
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bot.market.synthetic import synthetic_market
 from bot.orders.bracket import Bracket
 from bot.research.backtest import run_backtest, simulate_entries
 from bot.research.beside import hedge_truth
-from bot.research.bt_data import RICH, alpha_rows, columns_of, prepare
+from bot.research.bt_data import alpha_rows, columns_from, prepare
 from bot.research.bt_legs import LEG_COLUMNS, leg_columns
 from bot.research.bt_near import find, with_near_misses
 from bot.research.bt_report import summary, write_report
@@ -141,7 +141,7 @@ def test_a_leg_starts_anew_after_a_long_gap(config, market):
 def test_columns_kept_whole_give_the_same_as_those_taken_in_chunks(config, prepared):
     rows = np.concatenate([part.copy() for _, part in alpha_rows(config, prepared.alpha)])
 
-    ours = columns_of({name: rows[:, INDEX[name]] for name in (*RICH, "long_gates", "short_gates")})
+    ours = columns_from(len(rows), iter([(0, rows)]))
 
     for name in (
         "light",

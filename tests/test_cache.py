@@ -1,4 +1,4 @@
-"""Kept indicator results equal the fused step of live trading, and are kept by exactly what they depend on."""
+"""Kept rows equal the step of live trading, and are kept by what they depend on."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,16 @@ import pytest
 from bot.config import parse
 from bot.core.errors import ConfigError
 from bot.core.klines import fill_gaps
+from bot.market.funding import no_funding
 from bot.market.synthetic import write_market
 from bot.research import cache
 from bot.research.backtest import run_backtest
-from bot.research.bt_data import prepare
+from bot.research.bt_data import Symbol, prepare
 from bot.research.models import model_for
 from bot.research.replay import load_market
 from bot.research.search import Trier
 from bot.research.signals import resets_at
-from bot.strategy.features import INDEX, batch
+from bot.strategy.features import batch
 
 LOOSE = (
     "strategy.min_rating=1",
@@ -55,19 +56,18 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_column_equals_the_fused_step_bit_for_bit(market, name):
+def test_kept_rows_with_other_rules_equal_rows_computed_anew_bit_for_bit(market, name):
     config = parse("", overrides=CONFIGS[name])
     filled, resets = _with_gaps(market.base("BTCUSDT"))
+    symbol = Symbol(filled, resets, None, no_funding("BTCUSDT", warning=""))
+    kept = cache.KeptArrays()
 
-    columns = cache.alpha_columns(cache.SymbolFeatures(filled, resets, cache.FamilyCache()), config)
+    for first in CONFIGS:  # whatever was asked for before
+        cache.rows_of(symbol, parse("", overrides=CONFIGS[first]), kept)
+    rows = cache.rows_of(symbol, config, kept)
 
-    whole = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
-    different = [
-        column
-        for column, values in columns.items()
-        if not np.array_equal(values, whole[:, INDEX[column]], equal_nan=True)
-    ]
-    assert different == []
+    anew = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
+    assert rows.tobytes() == anew.tobytes()
 
 
 def test_a_back_test_on_kept_results_is_the_same_back_test(market):
@@ -97,14 +97,14 @@ def test_only_what_a_setting_touches_is_computed_anew(market):
     assert (
         misses("strategy.min_rating=3", "strategy.gates.discount=true", "trade.tp1_r=0.5", "hedge.enabled=false") == 0
     )
-    assert misses("overlays.smart_trail=5") == 1  # one family of one interval
+    assert misses("overlays.smart_trail=5") == 1  # all rows of the traded symbol
     assert misses("oscillator.hyperwave_length=9") == 1
-    assert misses("strategy.tap_window=4") == 2 + 2  # both intervals of BTC, and the legs' blocks
+    assert misses("strategy.tap_window=4") == 1 + 2  # and the legs' blocks
     assert misses("overlays.smart_trail=5") == 0
 
 
 def test_the_least_used_results_go_when_the_room_is_full(market):
-    small = cache.FamilyCache(megabytes=0.1)
+    small = cache.KeptArrays(megabytes=0.1)
 
     for number in range(5):
         small.get((number,), lambda: np.zeros(5_000))  # 40 kB

@@ -22,7 +22,7 @@ from bot.research.evidence import blocks, conditions, gates, relative_volume
 from bot.research.explain import explain, find_bars, see
 from bot.research.signals import resets_at
 from bot.strategy.features import INDEX, Features, batch
-from bot.strategy.tags import CONDITIONS, GATES
+from bot.strategy.rules import CONDITIONS, GATES
 
 BASE_MS = 180_000
 EASY = Config.model_validate({"strategy": {"warm_up_bars": 100, "min_dominance": 50.0, "min_rank": 10.0}})

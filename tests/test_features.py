@@ -14,6 +14,7 @@ from bot.core.types import Kline
 from bot.market import store
 from bot.research.signals import resets_at
 from bot.strategy import kernel as k
+from bot.strategy import rules
 from bot.strategy.features import Features, batch, compile_steps, step_columns
 
 CONFIG = Config()
@@ -117,7 +118,7 @@ def test_the_signal_is_the_and_of_the_six_once_warm(rows):
     _, full = rows
     at = k.COLUMNS.index
     for side in ("long", "short"):
-        six = np.all([full[:, at(f"{side}_{name}")] == 1.0 for name in k.CONDITIONS], axis=0)
+        six = np.all([full[:, at(f"{side}_{name}")] == 1.0 for name in rules.CONDITIONS], axis=0)
         ready = full[:, at("ready")] == 1.0
 
         assert np.array_equal(full[:, at(f"{side}_signal")] == 1.0, six & ready)

@@ -9,14 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.config import Oscillator
+from bot.config import Config, Oscillator
 from bot.core.jit import record
 from bot.indicators import hyperwave, money_flow, oscillator
-from bot.indicators.volatility import BAR, bar_reset
 from bot.indicators.window_sum import WINDOW, WINDOWS, lanes_step, window_reset, window_step
-from bot.research.families import FAMILIES
 from tests import naive_premium as naive
-from tests.premium_markets import Market, Real, Runner, hidden_methods, markets, random_market, real_klines, run
+from tests.premium_markets import (
+    Market,
+    Real,
+    Runner,
+    batch_columns,
+    hidden_methods,
+    markets,
+    random_market,
+    real_klines,
+    run,
+)
 from tests.test_oscillator_truth import BEFORE
 
 EVENTS = (
@@ -543,17 +551,11 @@ def test_a_smaller_edge_gives_more_big_dots_and_no_other_cross():
 @pytest.mark.parametrize("settings", READINGS)
 def test_batch_and_live_give_the_same_rows(settings):
     market = random_market(17, 800, filler=0.05, spike=0.02)
-    family, om_params = FAMILIES["om"], np.zeros(1, oscillator.PARAMS).view(np.recarray)
-    om_params[0] = oscillator.params(Oscillator(**settings))
-    state, context = np.zeros(1, family.state).view(np.recarray), np.zeros(1, BAR).view(np.recarray)
-    family.reset(state[0], om_params[0])
-    bar_reset(context[0])
-    keep, scratch = np.arange(len(family.columns)), np.zeros(len(family.columns))
-    batch = np.empty((len(keep), 800))
+    config = Config(oscillator=Oscillator(**settings))
 
-    family.run(*(state, om_params, context, np.arange(800), np.vstack(market[:6]), market.filled, keep, scratch, batch))
+    rows = batch_columns(config, np.arange(800) * 180_000, np.vstack(market[:6]), market.filled, oscillator.COLUMNS)
 
-    np.testing.assert_array_equal(batch.T, Runner(oscillator, "om", Oscillator(**settings)).rows(market))
+    np.testing.assert_array_equal(rows.T, Runner(oscillator, "om", config.oscillator).rows(market))
 
 
 def test_state_fields_do_not_hide_methods_of_records():

@@ -15,11 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bot.config import Oscillator
+from bot.config import Config, Oscillator
 from bot.indicators import oscillator
-from bot.indicators.volatility import BAR, bar_reset
-from bot.research.families import FAMILIES
-from tests.premium_markets import Market, run
+from tests.premium_markets import Market, batch_columns, run
 
 QUARTER_MS = 900_000
 WINDOW = 5843  # bars of the counts on SOL
@@ -235,16 +233,8 @@ def bars(request, shared: Path) -> tuple[np.ndarray, np.ndarray]:
 def per_window(bars: tuple[np.ndarray, np.ndarray], settings: dict, *columns: str) -> np.ndarray:
     """Events in each window of 5,843 bars."""
     open_ms, prices = bars
-    family = FAMILIES["om"]
-    om_params, state = (np.zeros(1, dtype).view(np.recarray) for dtype in (oscillator.PARAMS, family.state))
-    om_params[0] = oscillator.params(Oscillator(**BEFORE | settings))
-    family.reset(state[0], om_params[0])
-    context = np.zeros(1, BAR).view(np.recarray)
-    bar_reset(context[0])
-    keep = np.array([family.columns.index(name) for name in columns])
-    out = np.empty((len(keep), len(open_ms)))
-    filled, scratch = np.zeros(len(open_ms), np.int64), np.zeros(len(family.columns))
-    family.run(state, om_params, context, open_ms, prices, filled, keep, scratch, out)
+    config = Config(oscillator=Oscillator(**BEFORE | settings))
+    out = batch_columns(config, open_ms, prices, np.zeros(len(open_ms), np.int64), columns)
     windows = len(open_ms) // WINDOW
     return out.sum(axis=0)[: windows * WINDOW].reshape(windows, WINDOW).sum(axis=1)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.config import Trade
 from bot.core.types import Denied, Side
-from bot.strategy import setup, tags
+from bot.strategy import evidence, setup
 from tests.engine_harness import BTC, INSTRUMENTS, quiet_row, signal_row
 
 INSTRUMENT = INSTRUMENTS[BTC]
@@ -103,7 +103,7 @@ def test_short_is_the_mirror_of_long(middle, half, atr):
 def test_a_near_miss_names_the_condition_that_was_missing():
     row = signal_row(Side.SHORT) | {"short_conf": 0.0}
 
-    values = tags.evidence(row, tags.flags(row, Side.LONG), tags.flags(row, Side.SHORT))
+    values = evidence.numbers(row, evidence.flags(row, Side.LONG), evidence.flags(row, Side.SHORT))
 
     assert values["near_miss_short"] == "SELL_CONF"
     assert "near_miss_long" not in values
@@ -113,15 +113,15 @@ def test_a_near_miss_names_the_condition_that_was_missing():
 def test_both_signals_at_once_are_none():
     row = signal_row(Side.LONG) | {"short_signal": 1.0}
 
-    assert tags.signal(row) == 0
-    assert tags.signal(signal_row(Side.LONG)) == 1
-    assert tags.signal(signal_row(Side.SHORT)) == -1
-    assert tags.signal(quiet_row()) == 0
+    assert evidence.signal(row) == 0
+    assert evidence.signal(signal_row(Side.LONG)) == 1
+    assert evidence.signal(signal_row(Side.SHORT)) == -1
+    assert evidence.signal(quiet_row()) == 0
 
 
 def test_closed_gates_are_read_from_the_bit_set():
     row = quiet_row() | {"long_gates": float(0b0000101)}  # discount and trend_tracer_up hold
 
-    assert tags.closed_gates(row, Side.LONG, ("discount", "money_flow_context", "trend_tracer_up")) == [
+    assert evidence.closed_gates(row, Side.LONG, ("discount", "money_flow_context", "trend_tracer_up")) == [
         "money_flow_context"
     ]

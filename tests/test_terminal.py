@@ -19,7 +19,8 @@ from bot.core.types import OrderSide, OrderStatus, Side
 from bot.report.hub import Hub
 from bot.report.status import status_rows
 from bot.report.terminal import Terminal, picture
-from bot.report.view import CONDITIONS, evidence, line, view, weight
+from bot.report.view import evidence, line, view, weight
+from bot.strategy.rules import CONDITIONS
 from tests.engine_harness import Harness, started
 
 D = Decimal

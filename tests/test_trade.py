@@ -8,7 +8,8 @@ import pytest
 from bot.core.errors import InvariantError
 from bot.core.intents import Alert, CancelOrder, PlaceOrder, RequestSnapshot
 from bot.core.types import OrderSide, OrderStatus, OrderType, Side, TimeInForce
-from bot.strategy.trade import Stage, break_even, parts
+from bot.strategy.rules import break_even, scale_out
+from bot.strategy.trade import Stage
 from tests.engine_harness import BTC, ETH, INSTRUMENTS, SOL, Harness, quiet_row, started
 
 S = OrderStatus
@@ -48,7 +49,7 @@ def finished(h: Harness) -> None:
 def test_target_parts_are_lots_and_the_first_takes_one_if_there_are_two(qty, first, second):
     config = started(Side.LONG).engine.config.trade
 
-    assert parts(D(qty), INSTRUMENTS[BTC], config) == (D(first), D(second))
+    assert scale_out(D(qty), INSTRUMENTS[BTC], config) == (D(first), D(second))
 
 
 @pytest.mark.parametrize(

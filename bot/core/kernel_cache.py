@@ -45,7 +45,6 @@ FILES: Final = (
     "research/bt_legs.py",
     "research/bt_quiet.py",
     "research/classifier.py",
-    "research/families.py",
     "research/parity/chance.py",
 )
 SETTINGS: Final = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE")

@@ -19,8 +19,9 @@ from bot.risk.cost import expected_cost
 from bot.risk.limits import Limits
 from bot.risk.sizing import Size, size
 from bot.risk.vetoes import CalendarEvent
-from bot.strategy import setup, tags
-from bot.strategy.setup import Row, TradePlan, column
+from bot.strategy import evidence, setup
+from bot.strategy.rules import Row, column
+from bot.strategy.setup import TradePlan
 
 Values = dict[str, float | str]
 
@@ -72,13 +73,13 @@ class Desk:
         """
         if row is None or not self.known.instruments:
             why = Denied("no_bar", "the bar was refused") if row is None else Denied("no_session", "no venue yet")
-            return self._verdict(kline, tags.NO_FLAGS, tags.NO_FLAGS, 0, why, {})
-        long, short = tags.flags(row, Side.LONG), tags.flags(row, Side.SHORT)
-        values: Values = tags.evidence(row, long, short)
+            return self._verdict(kline, evidence.NO_FLAGS, evidence.NO_FLAGS, 0, why, {})
+        long, short = evidence.flags(row, Side.LONG), evidence.flags(row, Side.SHORT)
+        values: Values = evidence.numbers(row, long, short)
         late = tuple(s for s in self.legs if self.known.series[s].last_open_ms < kline.open_ms)
         if late:
             values["legs_missing"] = " ".join(late)
-        signal = tags.signal(row)
+        signal = evidence.signal(row)
         if signal == 0:
             return self._verdict(kline, long, short, 0, self._why_not(row, long, short), values)
         side = Side(signal)
@@ -95,8 +96,8 @@ class Desk:
     def _verdict(
         self,
         kline: Kline,
-        long: tags.Flags,
-        short: tags.Flags,
+        long: evidence.Flags,
+        short: evidence.Flags,
         signal: int,
         why: Denied,
         values: Values,
@@ -105,15 +106,15 @@ class Desk:
         decision = Decision(self.known.now, kline.open_ms, long, short, signal, why.code, why.reason, values)
         return Verdict(decision, order)
 
-    def _why_not(self, row: Row, long: tags.Flags, short: tags.Flags) -> Denied:
+    def _why_not(self, row: Row, long: evidence.Flags, short: evidence.Flags) -> Denied:
         if column(row, "ready") == 0.0:
             return Denied("warm_up", "the indicators have not seen enough bars")
         wanted = tuple(name for name, on in self.known.config.strategy.gates.model_dump().items() if on)
         for side, held in ((Side.LONG, long), (Side.SHORT, short)):
             if all(held):
-                closed = ", ".join(tags.closed_gates(row, side, wanted)) or "rating, strength or age"
+                closed = ", ".join(evidence.closed_gates(row, side, wanted)) or "rating, strength or age"
                 return Denied("gates", f"{side.name}: all six hold, but not {closed}")
-            lacking = tags.missing(held, side)
+            lacking = evidence.missing(held, side)
             if lacking:
                 return Denied("no_signal", f"{side.name}: five of six, {lacking} is missing")
         return Denied("no_signal", f"{sum(long)} of six long, {sum(short)} of six short")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from bot.core.records import Decision
 from bot.core.types import Kline, Side
-from bot.strategy import tags
+from bot.strategy import evidence
+from bot.strategy.rules import CONDITIONS, Row
 from bot.strategy.series import Series
-from bot.strategy.setup import Row
 
 FIELDS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
 
@@ -67,12 +67,10 @@ class Early:
         if row is not None:
             told = {Side.LONG: decision.long, Side.SHORT: decision.short}
             for side, flags in told.items():
-                true = tags.flags(row, side)
-                found += [
-                    f"{side.name} {c} was {b}" for c, a, b in zip(tags.CONDITIONS, flags, true, strict=True) if a != b
-                ]
-            if tags.signal(row) != decision.signal:
-                found.append(f"signal was {tags.signal(row)}")
+                true = evidence.flags(row, side)
+                found += [f"{side.name} {c} was {b}" for c, a, b in zip(CONDITIONS, flags, true, strict=True) if a != b]
+            if evidence.signal(row) != decision.signal:
+                found.append(f"signal was {evidence.signal(row)}")
                 _count(counters, "early_signals_differ")
         return replace(decision, values={**decision.values, "early_differs": "; ".join(found)}) if found else None
 

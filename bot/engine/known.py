@@ -8,8 +8,8 @@ from bot.config import Config
 from bot.core.events import Funding, Quotes
 from bot.core.types import Instrument, Quote, Round, Side, to_decimal
 from bot.hedge.hedger import LegMarket
+from bot.strategy.rules import column
 from bot.strategy.series import Series
-from bot.strategy.setup import column
 
 BASE_MS: Final = 180_000
 FRESH_MS: Final = 2_000  # a price older than this does not tell whether a stop is already passed

@@ -46,8 +46,8 @@ from bot.orders.ids import ENVIRONMENTS
 from bot.orders.maker_taker import Phase
 from bot.risk.limits import Limits
 from bot.risk.vetoes import CalendarEvent
-from bot.strategy import tags
-from bot.strategy.setup import Row
+from bot.strategy import evidence
+from bot.strategy.rules import Row
 from bot.strategy.trade import Trade
 
 LEVERAGE_RETRY_MS: Final = 60_000
@@ -309,7 +309,7 @@ class Engine:
                 out.append(confirmed)
                 self.last_decision = confirmed
             return  # this bar has had its one decision
-        if self.every_bar_decides or row is None or tags.signal(row):
+        if self.every_bar_decides or row is None or evidence.signal(row):
             self.pending = Pending(kline, row, known.now + self.config.entry.leg_wait_ms)
 
     def _on_early(self, event: KlineClosed, out: list[Any]) -> None:

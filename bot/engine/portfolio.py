@@ -25,7 +25,8 @@ from bot.orders.state import OPENING_ROLES, ZERO, Ledger
 from bot.orders.strays import Strays
 from bot.risk.account import TRANSFERS, Account
 from bot.risk.limits import Limits
-from bot.strategy.setup import Row, column
+from bot.strategy import rules
+from bot.strategy.rules import Row, column
 from bot.strategy.trade import Stage, Trade
 
 END_ROLE: Final = "ed"  # of the fills that value an open position at the end of the data
@@ -305,7 +306,7 @@ class Portfolio(Audit):
             trusting=self.trusting,
         )
         trade = Trade(plan, entry, bracket, config.trade, sized.uncut_qty, order.cost_r)
-        trade.with_trend = (column(row, "sta_os") == 1.0) is (plan.side is Side.LONG)
+        trade.with_trend = bool(rules.trend_agrees(plan.side.sign, column(row, "sta_os")))
         if sized.cut:
             trade.notes.append(f"quantity cut by {sized.cut} from {sized.uncut_qty} to {sized.qty}")
         trade.notes.extend(f"decided without {symbol}" for symbol in order.late)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bot.core.records import Record
 from bot.core.types import to_decimal
+from bot.strategy import rules
 
 if TYPE_CHECKING:
     from bot.engine.machine import Engine
@@ -27,6 +28,7 @@ class Watch:
     would_tighten: Callable[[float], bool]  # whether a level of SuperTrend AI moves the stop
     levels: tuple[float, ...]  # prices that count when they are reached, beside the orders' own
     due_ms: int  # the next instant at which something is to be done by itself
+    choch_source: int  # whose changes of character end it (`rules.choch_against`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def watch(engine: "Engine") -> Watch | None:
         trade.would_tighten,
         tuple(float(t.price) for t in trade.bracket.targets if not t.reached),
         min(engine.timers.values(), default=0),
+        rules.choch_source(trade.config),
     )
 
 

@@ -15,7 +15,7 @@ from bot.hedge.hedger import Hedger
 from bot.orders.maker_taker import Phase
 from bot.orders.state import ZERO
 from bot.risk.sizing import NO_MONEY
-from bot.strategy import tags
+from bot.strategy.rules import CONDITIONS
 from bot.strategy.trade import Trade
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _decision(decision: Decision) -> dict[str, Any]:
     return {
         "at_ms": decision.at_ms,
         "open_ms": decision.open_ms,
-        "long": dict(zip(tags.CONDITIONS, decision.long, strict=True)),
-        "short": dict(zip(tags.CONDITIONS, decision.short, strict=True)),
+        "long": dict(zip(CONDITIONS, decision.long, strict=True)),
+        "short": dict(zip(CONDITIONS, decision.short, strict=True)),
         "signal": decision.signal,
         "code": decision.code,
         "reason": decision.reason,

@@ -52,11 +52,11 @@ def report_figures(result: "Result") -> dict[str, Any]:
 def funnel_of(result: "Result") -> dict[str, Any]:
     """Return the funnel of a result (`report.funnel`)."""
     from bot.core.types import Side
-    from bot.strategy import tags
+    from bot.strategy import rules
 
     wanted = [name for name, on in result.config.strategy.gates.model_dump().items() if on]
-    names = {"long": tags.NAMES[Side.LONG], "short": tags.NAMES[Side.SHORT]}
-    return funnel(result.grid, names=names, gate_names=tags.GATES, wanted=wanted, days=result.days)
+    names = {"long": rules.NAMES[Side.LONG], "short": rules.NAMES[Side.SHORT]}
+    return funnel(result.grid, names=names, gate_names=rules.GATES, wanted=wanted, days=result.days)
 
 
 def build_page(result: "Result", beside: Beside | None = None) -> Page:

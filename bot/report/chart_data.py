@@ -17,7 +17,7 @@ from bot.core.types import Kline, Side
 from bot.report import findings
 from bot.report.findings import STATES, Findings
 from bot.strategy.features import INDEX
-from bot.strategy.setup import stop_distance
+from bot.strategy.rules import CONDITIONS, stop_distance
 
 BARS: Final = ("open", "high", "low", "close", "volume")
 # Name in the payload: column of `signals`, decimals (None: those of the price).
@@ -41,7 +41,6 @@ LINES: Final = {
     "neo_lead": ("so_neo_lead", None),
     "neo_lag": ("so_neo_lag", None),
 }
-CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
 FLAGS: Final = tuple(f"{side}_{name}" for side in ("long", "short") for name in CONDITIONS)
 _EXTRA: Final = (
     *("so_signal", "so_rating", "om_cross_up", "om_cross_down", "om_big_up", "om_big_down"),

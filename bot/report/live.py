@@ -12,7 +12,8 @@ import numpy as np
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.records import Decision
-from bot.report.chart_data import CONDITIONS, Parts, Tape
+from bot.report.chart_data import Parts, Tape
+from bot.strategy.rules import CONDITIONS
 
 STRIP_BARS: Final = 60
 FOLLOW: Final = 400  # bars followed at once: about 4 ms

@@ -16,16 +16,9 @@ from bot.core.records import Decision, TradeRecord
 from bot.core.types import Kline, OrderStatus
 from bot.report.compared import percent, sentence
 from bot.report.tables import utc
+from bot.strategy import rules
+from bot.strategy.rules import CONDITIONS, LABELS
 
-CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
-LABELS: Final = {
-    "htf": "15m structure",
-    "ob": "order block hit",
-    "hw_cross": "HyperWave cross",
-    "no_overflow": "no overflow",
-    "conf": "confirmation",
-    "trail": "Smart Trail",
-}
 MODES: Final = {
     "sim": "SIMULATION · replayed market, no real money",
     "paper": "PAPER · live market, simulated money",
@@ -239,8 +232,8 @@ def _wave_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
     if on is not False:
         return f"{text}: crossed" if on else text
     half = "below" if side == "long" else "above"
-    if (wave >= 50) if side == "long" else (wave <= 50):
-        return f"{text}: needs cross {half} 50"
+    if not rules.in_own_half(1 if side == "long" else -1, wave):
+        return f"{text}: needs cross {half} {rules.HALF_LINE:g}"
     crossed = wave > line_ if side == "long" else wave < line_
     return f"{text}: crossed before, needs a new cross" if crossed else f"{text}: needs cross"
 

@@ -12,7 +12,7 @@ from bot.market.events_calendar import load_calendar
 from bot.market.paths import project_file
 from bot.research.bt_data import BASE_MS, MINUTE_MS, Prepared, Symbol
 from bot.sim.filters import SymbolRules, rules_for
-from bot.strategy.setup import Row
+from bot.strategy.rules import Row
 
 FAR_MS = 1 << 62
 Prices = tuple[float, float, float, float]  # open, high, low, close of one bar

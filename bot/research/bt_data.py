@@ -22,8 +22,9 @@ from bot.research.bt_legs import leg_columns
 from bot.research.models import model_for
 from bot.research.replay import Market
 from bot.research.signals import resets_at
+from bot.strategy.evidence import EVIDENCE
 from bot.strategy.features import INDEX, batch_chunks
-from bot.strategy.tags import CONDITIONS, EVIDENCE
+from bot.strategy.rules import CONDITIONS
 
 BASE_MS: Final = 180_000
 MINUTE_MS: Final = 60_000
@@ -213,39 +214,6 @@ def columns_from(
             progress(first + len(rows))
     rich = np.concatenate(kept) if kept else np.empty((0, len(RICH)))
     return Columns(light=light, rich=rich, rich_at=rich_at, **bits, **flags)
-
-
-def columns_of(values: Mapping[str, np.ndarray]) -> Columns:
-    """Build `Columns` from whole columns by name, as a cache of indicator results holds them.
-
-    All of RICH are wanted; what is absent counts as not ready (NaN).
-    """
-    length = len(values["atr14"])
-    blank = np.full(length, np.nan)
-
-    def bits(names: tuple[str, ...]) -> np.ndarray:
-        total = np.zeros(length, np.uint8)
-        for i, name in enumerate(names):
-            total |= (values[name] == 1.0).astype(np.uint8) << np.uint8(i)
-        return total
-
-    long, short = bits(_LONG), bits(_SHORT)
-    near = (np.bitwise_count(long) >= 5) | (np.bitwise_count(short) >= 5)
-    found = np.flatnonzero(near)
-    rich_at = np.full(length, -1, np.int32)
-    rich_at[found] = np.arange(len(found), dtype=np.int32)
-    return Columns(
-        light=np.stack([values.get(name, blank) for name in LIGHT], axis=1),
-        long=long,
-        short=short,
-        long_gates=np.nan_to_num(values["long_gates"]).astype(np.uint8),
-        short_gates=np.nan_to_num(values["short_gates"]).astype(np.uint8),
-        long_signal=values["long_signal"] == 1.0,
-        short_signal=values["short_signal"] == 1.0,
-        ready=values["ready"] == 1.0,
-        rich=np.stack([values.get(name, blank)[found] for name in RICH], axis=1),
-        rich_at=rich_at,
-    )
 
 
 def prepare(

@@ -14,7 +14,7 @@ from bot.core.types import Side
 from bot.research.backtest import simulate_entries
 from bot.research.bt_data import SIX, Prepared, block_edges
 from bot.research.result import EntryTime, NearMiss, Result
-from bot.strategy import tags
+from bot.strategy import rules
 
 
 def find(config: Config, prepared: Prepared) -> list[tuple[NearMiss, EntryTime]]:
@@ -22,13 +22,13 @@ def find(config: Config, prepared: Prepared) -> list[tuple[NearMiss, EntryTime]]
     columns, base = prepared.columns, prepared.alpha.base
     part = slice(prepared.first, prepared.stop)
     usable = columns.ready[part] & (base.filled[part] == 0.0)
-    wanted = sum(1 << i for i, name in enumerate(tags.GATES) if getattr(config.strategy.gates, name))
+    wanted = rules.required_gates(config.strategy.gates)
     found: list[tuple[NearMiss, EntryTime]] = []
     for side in Side:
         bits = (columns.long if side is Side.LONG else columns.short)[part]
         gates = (columns.long_gates if side is Side.LONG else columns.short_gates)[part]
         hits = np.flatnonzero(
-            usable & (np.bitwise_count(bits) == len(tags.CONDITIONS) - 1) & (gates & wanted == wanted)
+            usable & (np.bitwise_count(bits) == len(rules.CONDITIONS) - 1) & rules.where_gates_hold(gates, wanted)
         )
         for place in hits.tolist():
             index = prepared.first + place
@@ -36,7 +36,7 @@ def find(config: Config, prepared: Prepared) -> list[tuple[NearMiss, EntryTime]]
             open_ms, close = int(base.open_ms[index]), float(base.close[index])
             edges = block_edges(columns, index, side, close)
             entry = EntryTime(open_ms, side) if edges is None else EntryTime(open_ms, side, *edges)
-            found.append((NearMiss(open_ms, side, tags.NAMES[side][lacking]), entry))
+            found.append((NearMiss(open_ms, side, rules.NAMES[side][lacking]), entry))
     return sorted(found, key=lambda item: (item[0].open_ms, item[0].side.sign))
 
 

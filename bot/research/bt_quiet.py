@@ -11,6 +11,7 @@ import numpy as np
 from bot.core.jit import kernel
 from bot.engine.stretch import Watch
 from bot.research.bt_data import BASE_MS, LIGHT
+from bot.strategy.rules import choch_against, trend_agrees
 
 _EVENT: Final = LIGHT.index("pac_event")
 _DIRECTION: Final = LIGHT.index("pac_dir")
@@ -18,7 +19,6 @@ _BULL: Final = LIGHT.index("smc_int_bull_choch")
 _BEAR: Final = LIGHT.index("smc_int_bear_choch")
 _TRAIL: Final = LIGHT.index("sta_ts")
 _TREND: Final = LIGHT.index("sta_os")
-CHOCH: Final = 2.0  # the structure event from which on it is a CHoCH
 
 
 @kernel
@@ -44,17 +44,20 @@ def unspoken(
     with_trend: int,
     trailing: int,
     harmless: float,
+    source: int,
 ) -> int:
     """Return on how many of `count` bars from `first` on no signal, no opposite CHoCH and no news of the trail comes.
 
-    `harmless` is a level of SuperTrend AI that would not move the stop; levels farther from profit do not either.
+    `harmless` is a level of SuperTrend AI that would not move the stop; levels farther from profit do not either. `source`
+    is that of `rules.choch_against`.
     """
-    against = _BEAR if sign > 0 else _BULL
     for k in range(count):
         i = first + k
-        if asks[i] or light[i, against] == 1.0 or (light[i, _EVENT] >= CHOCH and light[i, _DIRECTION] == -sign):
+        if asks[i] or choch_against(
+            sign, light[i, _EVENT], light[i, _DIRECTION], light[i, _BULL], light[i, _BEAR], source
+        ):
             return k
-        if not np.isfinite(light[i, _TRAIL]) or ((light[i, _TREND] == 1.0) == (sign > 0)) != (with_trend == 1):
+        if not np.isfinite(light[i, _TRAIL]) or trend_agrees(sign, light[i, _TREND]) != (with_trend == 1):
             return k
         if trailing == 1:
             level = light[i, _TRAIL]
@@ -70,4 +73,15 @@ def silent(watch: Watch, light: np.ndarray, close: np.ndarray, asks: np.ndarray,
         harmless = light.item(first, _TRAIL)
         if not (np.isfinite(harmless) and harmless > 0.0) or watch.would_tighten(harmless):
             return 0
-    return unspoken(light, close, asks, first, count, watch.sign, int(watch.with_trend), int(watch.trailing), harmless)
+    return unspoken(
+        light,
+        close,
+        asks,
+        first,
+        count,
+        watch.sign,
+        int(watch.with_trend),
+        int(watch.trailing),
+        harmless,
+        watch.choch_source,
+    )

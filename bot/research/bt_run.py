@@ -22,7 +22,7 @@ from bot.research.bt_quiet import silent, unreached
 from bot.research.bt_session import Outcome
 from bot.research.bt_units import Units
 from bot.research.result import BacktestTrade, EntryTime
-from bot.strategy.tags import CONDITIONS
+from bot.strategy import rules
 
 
 class Pass(Units):
@@ -158,12 +158,9 @@ class Pass(Units):
         trade = self.engine.trade
         if trade is None or not trade.entered:
             return trade is not None
-        sign = trade.side.sign
-        if row["pac_event"] >= 2.0 and row["pac_dir"] == -sign:
+        if rules.exit_reason(row, trade.side, trade.config, held=True, with_trend=True, trailing=trade.trailing):
             return True
-        if row["smc_int_bear_choch" if sign > 0 else "smc_int_bull_choch"] == 1.0:
-            return True
-        return trade.trailing and ((row["sta_os"] == 1.0) is (sign < 0) or not sign * (close - row["sta_ts"]) > 0.0)
+        return trade.trailing and not trade.side.sign * (close - row["sta_ts"]) > 0.0
 
     def _funding_rates(self, now: int, index: int) -> list[Event]:
         bars = self.bars[self.alpha]
@@ -262,7 +259,7 @@ def entry_row(row: dict[str, float], close: float, entry: EntryTime | None) -> d
     side = entry.side.name.lower()
     atr = row["atr14"]
     bottom, top = close + entry.bottom_atr * atr, close + entry.top_atr * atr
-    row |= {f"{side}_{name}": 1.0 for name in (*CONDITIONS, "signal")}
+    row |= {f"{side}_{name}": 1.0 for name in (*rules.CONDITIONS, "signal")}
     row |= {f"{side}_ob_bottom": bottom, f"{side}_ob_top": top, f"{side}_ob_id": math.nan}
     return row | {f"{side}_ob_refined_bottom": bottom, f"{side}_ob_refined_top": top}
 

@@ -16,8 +16,9 @@ from bot.core.klines import Klines
 from bot.core.types import Side
 from bot.indicators.money_flow import FAST_VOLUME, VOLUME
 from bot.market.store import format_time
+from bot.strategy import rules
 from bot.strategy.features import Row
-from bot.strategy.tags import CONDITIONS, GATES, NAMES
+from bot.strategy.rules import CONDITIONS, GATES, NAMES, gates_hold
 
 TREND = {1: "bullish", -1: "bearish", 0: "undecided"}
 # Columns whose past is looked at, beside the conditions of both sides.
@@ -262,13 +263,13 @@ def hw_cross(seen: Seen, side: Side) -> tuple[str, dict[str, Any]]:
         "signal": signal,
         "previous_hyperwave": wave1,
         "previous_signal": signal1,
-        "level": 50.0,
+        "level": rules.HALF_LINE,
     }
     numbers = f"HyperWave {number(wave)} (before {number(wave1)}), signal {number(signal)} (before {number(signal1)})"
-    needs = f"needs a cross {'up below' if up else 'down above'} 50"
+    needs = f"needs a cross {'up below' if up else 'down above'} {rules.HALF_LINE:g}"
     crossed = row["om_cross_up" if up else "om_cross_down"] == 1.0
-    if crossed and side.sign * (50.0 - wave) > 0.0:
-        return f"{numbers}: crossed {'up below' if up else 'down above'} 50", values
+    if rules.wave_crossed(side.sign, float(crossed), wave):
+        return f"{numbers}: crossed {'up below' if up else 'down above'} {rules.HALF_LINE:g}", values
     if crossed:
         return f"{numbers}: crossed {'up' if up else 'down'}, but in the wrong half; {needs}", values
     return f"{numbers}: no cross on this bar; {needs}", values
@@ -394,7 +395,10 @@ def gates(seen: Seen, side: Side) -> list[Finding]:
             {"direction": catcher, "line": row["so_trend_catcher"]},
         ),
         "neo_cloud_up": (f"Neo Cloud lead {price(lead)}, lag {price(lag)}", {"lead": lead, "lag": lag}),
-        "taker_side": (f"taker share of the block {percent(taker)}: needs more than 50 %{block}", {"taker": taker}),
+        "taker_side": (
+            f"taker share of the block {percent(taker)}: needs more than {rules.TAKER_MAJORITY:g} %{block}",
+            {"taker": taker},
+        ),
         "taker_confirm": (
             "no block is hit" if block else f"taker share of the block {percent(taker)}: needs {percent(threshold)}",
             {"taker": taker, "threshold": threshold},
@@ -403,6 +407,6 @@ def gates(seen: Seen, side: Side) -> list[Finding]:
     bits = int(row[f"{name}_gates"])
     required = seen.config.strategy.gates.model_dump()
     return [
-        Finding(gate, gate, bool(bits >> i & 1), *told[gate], required=bool(required[gate]))
+        Finding(gate, gate, bool(gates_hold(bits, 1 << i)), *told[gate], required=bool(required[gate]))
         for i, gate in enumerate(GATES)
     ]

@@ -31,7 +31,7 @@ from bot.sim.filters import rules_for
 from bot.strategy import kernel as k
 from bot.strategy import setup
 from bot.strategy.features import CHUNK, INDEX, Row, compile_steps, step_columns
-from bot.strategy.tags import CONDITIONS
+from bot.strategy.rules import CONDITIONS
 
 PIPED_WIDTH = 160  # columns of the table when nobody's terminal says
 

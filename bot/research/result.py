@@ -100,7 +100,7 @@ class NearMiss:
 
     open_ms: int
     side: Side
-    missing: str  # name in `strategy.tags.NAMES`
+    missing: str  # name in `strategy.rules.NAMES`
     trade: BacktestTrade | None = None  # None: not simulated, or nothing filled
     outcome: str = ""  # why there was no trade
 
@@ -141,9 +141,9 @@ class BarGrid:
     filled, ready : ndarray(bool)
         A flat bar put in for a missing one; the indicators have seen enough.
     long, short : ndarray(uint8)
-        Bit i is condition i of `strategy.tags.CONDITIONS`.
+        Bit i is condition i of `strategy.rules.CONDITIONS`.
     long_gates, short_gates : ndarray(uint8)
-        Bit i is gate i of `strategy.tags.GATES`, required or not.
+        Bit i is gate i of `strategy.rules.GATES`, required or not.
     signal : ndarray(int8)
         +1, -1, 0.
     code : ndarray(int16)

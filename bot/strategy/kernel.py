@@ -17,6 +17,23 @@ from bot.config import Config
 from bot.core.jit import apart, is_cached, kernel, record, records, with_attributes
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_reset, bar_step
+from bot.strategy import rules
+from bot.strategy.rules import (
+    block_hit,
+    cloud_agrees,
+    flow_is_calm,
+    flow_supports,
+    in_discount,
+    is_confirmed,
+    may_signal,
+    middle_of,
+    points_with,
+    structure_agrees,
+    takers_confirm,
+    takers_lead,
+    trail_agrees,
+    wave_crossed,
+)
 from bot.structure import pac, smc
 
 SUITE_COLUMNS: tuple[str, ...] = (
@@ -26,22 +43,12 @@ SUITE_COLUMNS: tuple[str, ...] = (
     *oscillator.COLUMNS,
     *overlays.COLUMNS,
 )
-CONDITIONS = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
-GATES = (
-    "discount",
-    "money_flow_context",
-    "trend_tracer_up",
-    "trend_catcher_up",
-    "neo_cloud_up",
-    "taker_side",
-    "taker_confirm",
-)
 STRATEGY_COLUMNS: tuple[str, ...] = (
     "atr14",
     "htf_smc_trend",
     "htf_pac_trend",
     "range_eq",
-    *(f"{side}_{name}" for side in ("long", "short") for name in CONDITIONS),
+    *(f"{side}_{name}" for side in ("long", "short") for name in rules.CONDITIONS),
     "long_signal",
     "short_signal",
     "long_gates",
@@ -97,21 +104,6 @@ CLOCK = np.dtype(  # all else that is remembered of a symbol
         ("htf_window", WINDOW),
     ]
 )
-RULES = np.dtype(
-    [
-        ("base_ms", "i8"),
-        ("htf_ms", "i8"),
-        ("htf_source", "i8"),  # 0 both, 1 smc, 2 pac
-        ("same_side_overflow", "i8"),
-        ("min_rating", "i8"),
-        ("require_strong", "i8"),
-        ("conf_max_age", "i8"),
-        ("trail_by_price", "i8"),
-        ("gates", "i8"),  # bit set of the gates that are conditions
-        ("warm_up", "i8"),
-        ("stop_lookback", "i8"),
-    ]
-)
 PARAMS = np.dtype(
     [
         ("smc", smc.PARAMS),
@@ -119,7 +111,7 @@ PARAMS = np.dtype(
         ("pac", pac.PARAMS),
         ("om", oscillator.PARAMS),
         ("so", overlays.PARAMS),
-        ("rules", RULES),
+        ("rules", rules.RULES),
     ]
 )
 
@@ -152,9 +144,11 @@ _ATR14 = _at("atr14")
 _HTF_SMC, _HTF_PAC, _RANGE_EQ = _at("htf_smc_trend"), _at("htf_pac_trend"), _at("range_eq")
 _FLAGS = _at("long_htf")
 _SIGNAL, _GATES, _COUNT = _at("long_signal"), _at("long_gates"), _at("long_count")
+DISCOUNT, MONEY_FLOW_CONTEXT, TREND_TRACER_UP, TREND_CATCHER_UP, NEO_CLOUD_UP, TAKER_SIDE, TAKER_CONFIRM = (
+    int(gate) for gate in rules.Gate
+)
 _HIGHEST, _LOWEST, _READY = _at("highest50"), _at("lowest50"), _at("ready")
-_N_CONDITIONS = len(CONDITIONS)
-_RANGE_BARS = 50  # fallback of the 15m range until swing pivots exist
+_N_CONDITIONS = len(rules.CONDITIONS)
 _AT = (  # columns that the conditions of a side read: block, its taker share, cross, overflow, that of the other side
     (_LONG_OB, _LONG_TAKER, _LONG_TAKER_MIN, _CROSS_UP, _OVER_UP, _OVER_DOWN, _RECENT_DOWN),
     (_SHORT_OB, _SHORT_TAKER, _SHORT_TAKER_MIN, _CROSS_DOWN, _OVER_DOWN, _OVER_UP, _RECENT_UP),
@@ -180,18 +174,7 @@ def params(
     result["pac"] = pac.params(config.pac, config.strategy)
     result["om"] = oscillator.params(config.oscillator)
     result["so"] = overlays.params(config.overlays, model)
-    rules = result.rules
-    rules.base_ms = base_ms
-    rules.htf_ms = htf_ms
-    rules.htf_source = ("both", "smc", "pac").index(config.strategy.htf_source)
-    rules.same_side_overflow = config.oscillator.overflow_side == "same_side"
-    rules.min_rating = config.strategy.min_rating
-    rules.require_strong = config.strategy.require_strong
-    rules.conf_max_age = config.strategy.conf_max_age
-    rules.trail_by_price = config.strategy.trail_mode == "price"
-    rules.gates = sum(1 << i for i, name in enumerate(GATES) if getattr(config.strategy.gates, name))
-    rules.warm_up = config.strategy.warm_up_bars
-    rules.stop_lookback = config.hedge.stop_lookback
+    rules.set_rules(result.rules, config, base_ms=base_ms, htf_ms=htf_ms)
     return result
 
 
@@ -272,9 +255,9 @@ def suite_block(suites, params, index, bars, count, rows) -> None:
 
 
 @kernel
-def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, filled) -> bool:
+def partial_step(part, given, open_ms, open_, high, low, close, volume, taker, filled) -> bool:
     """Add a base bar to the higher bar; true when the clock completes it with all its parts."""
-    if open_ms % rules.htf_ms == 0:
+    if open_ms % given.htf_ms == 0:
         part.bars = 1
         part.fillers = filled
         part.open_ms = open_ms
@@ -283,7 +266,7 @@ def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, f
         part.low = low
         part.volume = volume
         part.taker = taker
-    elif part.bars > 0 and open_ms == part.open_ms + part.bars * rules.base_ms:
+    elif part.bars > 0 and open_ms == part.open_ms + part.bars * given.base_ms:
         part.bars += 1
         part.fillers += filled
         part.high = max(part.high, high)
@@ -294,12 +277,12 @@ def partial_step(part, rules, open_ms, open_, high, low, close, volume, taker, f
         part.bars = 0  # began in the middle: this higher bar is missing
         return False
     part.close = close
-    return (open_ms + rules.base_ms) % rules.htf_ms == 0
+    return (open_ms + given.base_ms) % given.htf_ms == 0
 
 
 @apart
 def bars_block(
-    clocks, rules, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
+    clocks, settings, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
 ) -> int:
     """Step the bar contexts of both intervals through a block, and return how many higher bars it completed.
 
@@ -307,7 +290,7 @@ def bars_block(
     higher bars there are none: the base interval alone.
     """
     clock = clocks[index]
-    given = rules[0]
+    given = settings[0]
     part = clock.partial
     higher = 0
     for i in range(open_ms.shape[0]):
@@ -360,82 +343,106 @@ def range_middle(window, htf_row) -> float:
     top = htf_row[_TOP]
     bottom = htf_row[_BOTTOM]
     if math.isnan(top) or math.isnan(bottom):
-        if window.bars < _RANGE_BARS:
+        if window.bars < rules.RANGE_BARS:
             return math.nan
         top = window.highest
         bottom = window.lowest
-    if top == bottom:
-        return math.nan
-    return 0.5 * (top + bottom)
+    return middle_of(top, bottom)
 
 
 @kernel
 def side_step(
-    rules, bar, row, htf_row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset
+    given, close, filled, row, sign, ob, taker, taker_min, cross, over, over_other, recent_other, offset
 ) -> None:
-    """Write one side's six flags, gates, count and signal; `sign` is +1 for long, -1 for short."""
-    close = bar.close
-    smc_agrees = htf_row[_SMC_TREND] == sign
-    pac_agrees = htf_row[_PAC_TREND] == sign
-    if rules.htf_source == 0:
-        htf = smc_agrees and pac_agrees
-    elif rules.htf_source == 1:
-        htf = smc_agrees
-    else:
-        htf = pac_agrees
-    hit = not math.isnan(row[ob])
-    hw_cross = row[cross] == 1.0 and sign * (50.0 - row[_HW]) > 0.0
-    overflow = row[over] == 1.0 or (rules.same_side_overflow == 0 and row[over_other] == 1.0)
-    no_overflow = row[_OM_READY] == 1.0 and not overflow
-    conf = row[_STATE] == sign and row[_RATING] >= rules.min_rating
-    if rules.require_strong == 1 and row[_STRONG] != 1.0:
-        conf = False
-    if rules.conf_max_age > 0 and not row[_AGE] <= rules.conf_max_age:
-        conf = False
-    beyond = sign * (close - row[_TRAIL]) > 0.0
-    trail = beyond and (rules.trail_by_price == 1 or row[_TRAIL_DIR] == sign)
+    """Write one side's six flags, gates, count and signal; `sign` is +1 for long, -1 for short.
 
-    strong_flow = row[_MF] > row[_UPPER] if sign > 0 else row[_MF] < row[_LOWER]
-    gates = 0
-    if sign * (row[_RANGE_EQ] - close) > 0.0:
-        gates |= 1
-    if strong_flow or row[recent_other] == 1.0:
-        gates |= 2
-    if row[_TRACER] == sign:
-        gates |= 4
-    if row[_CATCHER] == sign:
-        gates |= 8
-    if sign * (row[_LEAD] - row[_LAG]) > 0.0:
-        gates |= 16
-    if row[taker] > 50.0:
-        gates |= 32
-    if row[taker] >= row[taker_min]:
-        gates |= 64
-
+    Parameters
+    ----------
+    given
+        Record of `rules.RULES`.
+    row
+        All columns of the bar; those of the strategy before the flags are there already.
+    ob, taker, taker_min, cross, over, over_other, recent_other
+        Where the row holds what the side reads (`_AT`).
+    offset
+        0 for long, 1 for short.
+    """
     at = _FLAGS + offset * _N_CONDITIONS
-    row[at] = htf
-    row[at + 1] = hit
-    row[at + 2] = hw_cross
-    row[at + 3] = no_overflow
-    row[at + 4] = conf
-    row[at + 5] = trail
+    row[at] = structure_agrees(sign, row[_HTF_SMC], row[_HTF_PAC], given.htf_source)
+    row[at + 1] = block_hit(row[ob])
+    row[at + 2] = wave_crossed(sign, row[cross], row[_HW])
+    row[at + 3] = flow_is_calm(row[_OM_READY], row[over], row[over_other], given.same_side_overflow)
+    row[at + 4] = is_confirmed(
+        sign,
+        row[_STATE],
+        row[_RATING],
+        row[_AGE],
+        row[_STRONG],
+        given.min_rating,
+        given.conf_max_age,
+        given.require_strong,
+    )
+    row[at + 5] = trail_agrees(sign, close, row[_TRAIL], row[_TRAIL_DIR], given.trail_by_price)
+
+    bits = 0
+    if in_discount(sign, close, row[_RANGE_EQ]):
+        bits |= 1 << DISCOUNT
+    if flow_supports(sign, row[_MF], row[_UPPER], row[_LOWER], row[recent_other]):
+        bits |= 1 << MONEY_FLOW_CONTEXT
+    if points_with(sign, row[_TRACER]):
+        bits |= 1 << TREND_TRACER_UP
+    if points_with(sign, row[_CATCHER]):
+        bits |= 1 << TREND_CATCHER_UP
+    if cloud_agrees(sign, row[_LEAD], row[_LAG]):
+        bits |= 1 << NEO_CLOUD_UP
+    if takers_lead(row[taker]):
+        bits |= 1 << TAKER_SIDE
+    if takers_confirm(row[taker], row[taker_min]):
+        bits |= 1 << TAKER_CONFIRM
+
     count = 0
     for i in range(_N_CONDITIONS):
         if row[at + i] == 1.0:
             count += 1
-    allowed = gates & rules.gates == rules.gates and row[_READY] == 1.0 and bar.filled == 0
-    row[_SIGNAL + offset] = count == _N_CONDITIONS and allowed
-    row[_GATES + offset] = gates
+    row[_SIGNAL + offset] = count == _N_CONDITIONS and may_signal(bits, given.gates, row[_READY], filled)
+    row[_GATES + offset] = bits
     row[_COUNT + offset] = count
 
 
+@kernel
+def flags_step(given, close, filled, row) -> None:
+    """Write flags, gates, counts and signals of both sides; arguments as in `side_step`."""
+    for offset in range(2):
+        at = _AT[offset]
+        sign = 1 - 2 * offset
+        side_step(given, close, filled, row, sign, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
+
+
 @apart
-def conditions_block(clocks, rules, index, bars, high_bars, done, htf_rows, rows) -> None:
+def flags_block(settings, close, filled, rows) -> None:
+    """Write both sides' flags, gates, counts and signals of rows whose other columns are there already.
+
+    For whoever holds indicator values and asks what other rules make of them, or what a chart's values do.
+
+    Parameters
+    ----------
+    settings : array of one `rules.RULES`
+    close : float64 (bars,)
+    filled : int64 (bars,)
+        Non-zero on filler bars.
+    rows : float64 (bars, COLUMNS)
+    """
+    for i in range(rows.shape[0]):
+        flags_step(settings[0], close[i], filled[i], rows[i])
+
+
+@apart
+def conditions_block(clocks, settings, index, bars, high_bars, done, htf_rows, rows) -> None:
     """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
 
     `htf_rows` begins with the higher interval's last row before the block.
     """
-    given = rules[0]
+    given = settings[0]
     window = clocks[index].window
     htf_window = clocks[index].htf_window
     higher = 0
@@ -443,7 +450,7 @@ def conditions_block(clocks, rules, index, bars, high_bars, done, htf_rows, rows
         bar = bars[i]
         row = rows[i]
         if done[i] > higher:
-            window_step(htf_window, high_bars[higher].high, high_bars[higher].low, _RANGE_BARS)
+            window_step(htf_window, high_bars[higher].high, high_bars[higher].low, rules.RANGE_BARS)
             higher += 1
         htf_row = htf_rows[higher]
         window_step(window, bar.high, bar.low, given.stop_lookback)
@@ -455,9 +462,7 @@ def conditions_block(clocks, rules, index, bars, high_bars, done, htf_rows, rows
         row[_HIGHEST] = window.highest if full else math.nan
         row[_LOWEST] = window.lowest if full else math.nan
         row[_READY] = bar.index + 1 >= given.warm_up and htf_window.bars >= given.warm_up
-        for offset in range(2):
-            at = _AT[offset]
-            side_step(given, bar, row, htf_row, 1 - 2 * offset, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
+        flags_step(given, bar.close, bar.filled, row)
 
 
 class Stepper:
@@ -482,7 +487,7 @@ class Stepper:
         self.clocks = records(CLOCK, symbols)
         self.last = np.zeros((symbols, _END))  # the higher interval's last row
         self._params = params
-        self._rules = records(RULES, 1)
+        self._rules = records(rules.RULES, 1)
         self._rules[0] = params[0].rules
         self._suites = self.states.view(with_attributes(SUITE))  # of symbol i: base at 2*i, higher at 2*i + 1
         self._bars = records(BAR, block), records(BAR, block)

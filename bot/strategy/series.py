@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from bot.core.types import Kline
-from bot.strategy.setup import Row
+from bot.strategy.rules import Row
 
 
 @dataclass(slots=True)

@@ -7,25 +7,11 @@ a block of 1.2 ATR14 and more. R is the distance between the two. SHORT is the s
 import math
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from bot.config import Trade as TradeConfig
-from bot.core.types import Denied, Instrument, Round, Side
-
-
-class Row(Protocol):
-    """One closed bar's columns by name; NaN where a value is not ready."""
-
-    def __getitem__(self, name: str) -> float:
-        """Return a column; KeyError if there is none of that name."""
-
-
-def column(row: Row, name: str) -> float:
-    """Return a column as a float, NaN if this row does not carry it: evidence is shown where there is some."""
-    try:
-        return float(row[name])
-    except KeyError:
-        return math.nan
+from bot.core.types import Denied, Instrument, Side
+from bot.strategy import rules
+from bot.strategy.rules import Row, column
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +43,6 @@ class TradePlan:
         return abs(edge - self.stop)
 
 
-def stop_distance(bottom: float, top: float, atr: float, config: TradeConfig) -> float:
-    """Return how far beyond the block's far edge the stop lies.
-
-    >>> stop_distance(100.0, 101.0, 1.0, TradeConfig()), stop_distance(100.0, 101.2, 1.0, TradeConfig())
-    (0.6, 0.75)
-    """
-    narrow = top - bottom < config.stop_height_atr * atr
-    return (config.stop_atr_small if narrow else config.stop_atr_large) * atr
-
-
-def targets(side: Side, average: Decimal, stop: Decimal, instrument: Instrument, config: TradeConfig) -> list[Decimal]:
-    """Return the prices of both targets, rounded toward the entry."""
-    distance = abs(average - stop)
-    rounding = Round.DOWN if side is Side.LONG else Round.UP
-    return [
-        instrument.price(average + side.sign * Decimal(str(multiple)) * distance, rounding)
-        for multiple in (config.tp1_r, config.tp2_r)
-    ]
-
-
 def plan(
     row: Row,
     side: Side,
@@ -102,14 +68,11 @@ def plan(
     atr = column(row, "atr14")
     if not (math.isfinite(bottom) and math.isfinite(top) and math.isfinite(atr) and top > bottom > 0 and atr > 0):
         return Denied("block", f"no usable block: bottom {bottom}, top {top}, ATR14 {atr}")
-    away = Round.DOWN if side is Side.LONG else Round.UP
-    far_edge = bottom if side is Side.LONG else top
-    entry = instrument.price((bottom + top) / 2, away)
-    stop = instrument.price(far_edge - side.sign * stop_distance(bottom, top, atr, config), away)
+    entry, stop = rules.entry_and_stop(side, bottom, top, atr, instrument=instrument, config=config)
     if side.sign * (entry - stop) <= 0 or stop <= 0:
         return Denied("block", f"entry {entry} and stop {stop} leave no distance on this tick")
-    first, second = targets(side, entry, stop, instrument, config)
-    catastrophe = instrument.price(stop - side.sign * Decimal(str(config.catastrophe_r)) * abs(entry - stop), away)
+    first, second = rules.targets(side, entry, stop, instrument, config)
+    catastrophe = rules.catastrophe_stop(side, entry, stop, instrument, config)
     if catastrophe <= 0:
         return Denied("block", f"the catastrophe stop would be at {catastrophe}")
     return TradePlan(

@@ -22,12 +22,14 @@ from bot.core.errors import InvariantError
 from bot.core.events import Fill
 from bot.core.intents import Alert, Intent
 from bot.core.records import TradeFill, TradeRecord
-from bot.core.types import Instrument, Kline, Quote, Side, to_decimal
+from bot.core.types import Kline, Quote, Side, to_decimal
 from bot.orders.bracket import Bracket
 from bot.orders.maker_taker import Entry, Phase
 from bot.orders.position import Target
 from bot.orders.state import ZERO
-from bot.strategy.setup import Row, TradePlan, column, targets
+from bot.strategy import rules
+from bot.strategy.rules import Row, column
+from bot.strategy.setup import TradePlan
 
 
 class Stage(StrEnum):
@@ -47,31 +49,6 @@ STAGES: Final = {
     Stage.RUNNER: frozenset({Stage.CLOSED}),
     Stage.CLOSED: frozenset(),
 }
-
-
-def parts(qty: Decimal, instrument: Instrument, config: TradeConfig) -> tuple[Decimal, Decimal]:
-    """Return the quantities of both targets, rounded down to the lot; the runner is the rest.
-
-    A first part of 0 takes one lot if the position is at least two, else it is left out.
-    """
-    unit = max(instrument.lot, instrument.min_qty)
-    first = instrument.qty(qty * to_decimal(config.tp1_fraction))
-    second = instrument.qty(qty * to_decimal(config.tp2_fraction))
-    if first < unit:
-        first = unit if config.tp1_fraction and qty >= 2 * unit else ZERO
-    if second < unit or first + second > qty:
-        second = ZERO
-    return first, second
-
-
-def break_even(side: Side, average: Decimal, *, entry_fee_rate: Decimal, taker_fee: Decimal, mode: str) -> Decimal:
-    """Return the price at which the rest pays for its fees: average * (1 + side * (fee paid + taker fee)).
-
-    >>> D = Decimal
-    >>> break_even(Side.LONG, D(60000), entry_fee_rate=D("0.0002"), taker_fee=D("0.0004"), mode="net")
-    Decimal('60036.0000')
-    """
-    return average if mode == "entry" else average * (1 + side.sign * (entry_fee_rate + taker_fee))
 
 
 @dataclass(slots=True)
@@ -150,25 +127,24 @@ class Trade:
 
     def on_bar(self, kline: Kline, row: Row | None) -> None:
         """Take a closed BTC bar: extremes, CHoCH, flip and trail."""
-        high, low = to_decimal(kline.high), to_decimal(kline.low)
         sign, bracket = self.side.sign, self.bracket
-        if self.first_fill_ms and kline.close_ms > self.first_fill_ms and bracket.exposed > 0:
-            self.note_extremes(high, low)
-            if row is not None and self._choch(row):
-                self.close("choch")
+        held = bool(self.first_fill_ms) and kline.close_ms > self.first_fill_ms and bracket.exposed > 0
+        if held:
+            self.note_extremes(to_decimal(kline.high), to_decimal(kline.low))
         if row is None:
             return
+        trailing = self.trailing and bracket.exposed > 0
+        reason = rules.exit_reason(
+            row, self.side, self.config, held=held, with_trend=self.with_trend, trailing=trailing
+        )
+        if reason:
+            self.close(reason)
         level = column(row, "sta_ts")
         if not math.isfinite(level):  # warming, as after a long gap: no direction yet, and its first one is no flip
             self.with_trend = False
             return
-        agrees = (column(row, "sta_os") == 1.0) is (self.side is Side.LONG)
-        flipped, self.with_trend = self.with_trend and not agrees, agrees
-        if not self.trailing or bracket.exposed <= 0:
-            return
-        if flipped and self.config.trail_flip == "exit":
-            self.close("trail_flip")
-        if agrees and level > 0:
+        self.with_trend = bool(rules.trend_agrees(sign, column(row, "sta_os")))
+        if trailing and self.with_trend and level > 0:
             moved = bracket.tighten(bracket.toward_profit(to_decimal(level)), "trail")
             if moved and sign * (to_decimal(kline.close) - bracket.stop) <= 0:
                 self.close("stop_passed")
@@ -311,14 +287,14 @@ class Trade:
             return
         self._to(Stage.OPEN)
         self.risk_unit = max(abs(average - self.plan.stop), self.plan.least_risk_per_unit) or self.plan.risk_per_unit
-        self.tp1, self.tp2 = targets(self.side, average, self.plan.stop, instrument, self.config)
+        self.tp1, self.tp2 = rules.targets(self.side, average, self.plan.stop, instrument, self.config)
         if bracket.closing:
             return
         if qty < instrument.min_qty or qty * average < instrument.min_notional:
             bracket.exit("below_minimum")
             out.append(Alert("info", f"{qty} filled, below the exchange's minimum: closed at once"))
             return
-        first, second = parts(qty, instrument, self.config)
+        first, second = rules.scale_out(qty, instrument, self.config)
         bracket.targets = [Target(1, self.tp1, first), Target(2, self.tp2, second)]
         if not first:
             self.notes.append("the first target is below the lot: left out")
@@ -333,7 +309,7 @@ class Trade:
             self.moved_to_break_even = True
             entries = self.entry.orders
             paid = sum((o.fees for o in entries), ZERO) / sum((o.notional for o in entries), ZERO)
-            level = break_even(
+            level = rules.break_even(
                 self.side,
                 self.bracket.average,
                 entry_fee_rate=paid,
@@ -362,15 +338,6 @@ class Trade:
         self.worst = min(self.worst, self.side.sign * (bad - average))
         self._reach(good)
 
-    def _choch(self, row: Row) -> bool:
-        against = -self.side.sign
-        pac = column(row, "pac_event") >= 2.0 and column(row, "pac_dir") == against
-        smc = column(row, "smc_int_bear_choch" if against < 0 else "smc_int_bull_choch") == 1.0
-        return {"pac": pac, "smc": smc, "either": pac or smc}[self.config.choch_source]
-
     def _time_exit_ms(self) -> int:
-        if not self.first_fill_ms:
-            return 0
-        if not self.config.timeout_runner and self.bracket.targets and self.bracket.targets[0].done:
-            return 0
-        return self.first_fill_ms + round(self.config.timeout_minutes * 60_000)
+        scaled = bool(self.bracket.targets) and self.bracket.targets[0].done
+        return rules.time_exit_ms(self.first_fill_ms, scaled=scaled, config=self.config)

@@ -7,22 +7,8 @@ import math
 from typing import Final
 
 from bot.core.types import Side
-from bot.strategy.setup import Row, column
+from bot.strategy.rules import CONDITIONS, GATES, NAMES, Row, column, gates_hold
 
-CONDITIONS: Final = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail")
-NAMES: Final = {
-    Side.LONG: ("HTF_BULL", "OB_DEMAND_HIT", "HW_CROSS_UP", "NO_OVERFLOW", "BUY_CONF", "TRAIL_BULL"),
-    Side.SHORT: ("HTF_BEAR", "OB_SUPPLY_HIT", "HW_CROSS_DOWN", "NO_OVERFLOW", "SELL_CONF", "TRAIL_BEAR"),
-}
-GATES: Final = (
-    "discount",
-    "money_flow_context",
-    "trend_tracer_up",
-    "trend_catcher_up",
-    "neo_cloud_up",
-    "taker_side",
-    "taker_confirm",
-)
 # What each condition compares; shown beside its light. Both sides read the same numbers, the blocks apart.
 EVIDENCE: Final = (
     "htf_smc_trend",
@@ -91,10 +77,10 @@ def closed_gates(row: Row, side: Side, wanted: tuple[str, ...]) -> list[str]:
     """Return the optional gates among `wanted` that do not hold."""
     bits = column(row, f"{side.name.lower()}_gates")
     held = int(bits) if math.isfinite(bits) else 0
-    return [name for i, name in enumerate(GATES) if name in wanted and not held >> i & 1]
+    return [name for i, name in enumerate(GATES) if name in wanted and not gates_hold(held, 1 << i)]
 
 
-def evidence(row: Row, long: Flags, short: Flags) -> dict[str, float | str]:
+def numbers(row: Row, long: Flags, short: Flags) -> dict[str, float | str]:
     """Return the numbers behind the conditions; what is not ready is left out, and near misses are named."""
     values: dict[str, float | str] = {}
     for name in EVIDENCE:
