@@ -37,6 +37,7 @@ VOLATILE = re.compile(
     r"(^|[._])(seconds|elapsed|duration|took|created|written|version|config_hash|path|file|out|storage|study|pid|decision_ms\w*|"
     r"per_second|klines|memory\w*|started|code|machine)($|[._])"
 )
+SPEED = re.compile(r"[\d,.]+ (bars|trials|runs)( a second|/s)")
 NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 
 
@@ -83,7 +84,7 @@ def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 def _of_page(path: Path) -> dict[str, Any]:
     page = _Text()
     page.feed(path.read_text(encoding="utf-8"))
-    numbers = Counter(NUMBER.findall(" ".join(page.text)))
+    numbers = Counter(NUMBER.findall(SPEED.sub("", " ".join(page.text))))
     found: dict[str, Any] = {f"number {number}": count for number, count in sorted(numbers.items())}
     for i, data in enumerate(page.data):
         document = sorted((key, repr(value)) for key, value in _flat(json.loads(data)))
