@@ -560,7 +560,6 @@ class Audit:
             or self.orphans
             or self.alive
             or self.unheard()
-            or self.contested()
         ):
             return self._find_doubts()
         if self.kept is None or self.kept[0] != key:
@@ -568,17 +567,11 @@ class Audit:
         return self.kept[1]
 
     def unheard(self) -> list[str]:
-        """Return the symbols whose fills nobody else has borne out yet."""
+        """Return the symbols whose position nobody reports as the fills add up to it: nobody yet, or somebody says otherwise."""
         if self.trusting:
             return []
-        return [s for s, h in self.ledger.holdings.items() if h.changed_ms and s in self.symbols and not self.heard(s)]
-
-    def contested(self) -> list[str]:
-        """Return the symbols of which an account update reports another quantity than the fills that came before it."""
-        ledger = self.ledger
-        return [
-            s for s, (qty, at_ms) in self.reported.items() if qty != ledger.qty(s) and at_ms >= ledger.changed_ms(s)
-        ]
+        known = [s for s in self.symbols if s in self.reported or self.ledger.changed_ms(s)]
+        return [s for s in known if not self.heard(s)]
 
     def _find_doubts(self) -> list[tuple[int, str]]:
         due = []
@@ -600,9 +593,6 @@ class Audit:
         for symbol in self.unheard():
             at_ms = max(self.ledger.changed_ms(symbol), self.reported.get(symbol, (ZERO, 0))[1])
             due.append((at_ms + LATE_FILL_MS, f"nobody else reports {symbol} as {self.ledger.qty(symbol)}"))
-        for symbol in self.contested():
-            qty, at_ms = self.reported[symbol]
-            due.append((at_ms + LATE_FILL_MS, f"an account update reports {symbol} as {qty}"))
         missed = [known for known in self.unproved.values() if known.missed]
         due += [(u.missed_ms + reconcile.AGAIN_MS, f"is trade {u.fill.trade_id} listed?") for u in missed]
         for order in self.ledger.orders.values():

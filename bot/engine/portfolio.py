@@ -462,7 +462,7 @@ class Portfolio(Audit):
             or self.owed
             or self.orphans
             or self.alive
-            or self.contested()
+            or self.unheard()
         )
         if busy or self.flatten_ms or self.deaf_ms:
             due["orders"] = self.ledger.deadlines()
