@@ -238,6 +238,7 @@ class World:
         self.trades: list[TradeRecord] = []
         self.restarts = 0
         self.hands = 0  # trades by hand: what they add is guarded, not sized
+        self.by_hand: dict[str, Decimal] = {}  # quantities traded by hand
         self.failure: BaseException | None = None
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -598,6 +599,7 @@ class World:
         self.hands += 1
         qty = max(lots * rules.step, (rules.min_notional / self.price(symbol)).quantize(rules.step) + rules.step)
         with suppress(Refused):  # not enough margin
+            self.by_hand[symbol] = self.by_hand.get(symbol, ZERO) + qty
             self.venue.place({"symbol": symbol, "side": side, "type": "MARKET", "quantity": f"{qty:f}"})
         self.exchange.market.follow_up(symbol)
 
@@ -653,8 +655,9 @@ class World:
         bot = self.bot
         if bot is None or self.leaving(symbol, since):
             return
-        # What a person added is learnt from what the exchange says of it, so the time counts from its last lie.
-        wrong_ms = max(self.impaired_ms, self.lied_ms) if self.hands else self.impaired_ms
+        # What a person added is learnt from what the exchange says of it, so its time counts from the last lie.
+        added = abs(qty) - self.cover(symbol) <= self.by_hand.get(symbol, ZERO)
+        wrong_ms = max(self.impaired_ms, self.lied_ms) if added else self.impaired_ms
         allowed = NAKED_MS + SLACK_MS if wrong_ms < since - HEALING_MS else NAKED_MS + HEALING_MS
         age = now - max(since, wrong_ms) if allowed > NAKED_MS + SLACK_MS else now - since
         if age > allowed:
