@@ -48,7 +48,7 @@ def judge(lines, figures, capsys):
 
 
 def test_a_killed_bot_comes_back_to_whole_books_and_full_protection(capsys):
-    lines, figures = run("--share", "0.04", "--seed", "1")
+    lines, figures = run("--share", "0.06", "--seed", "1")
 
     judge(lines, figures, capsys)
 
