@@ -42,7 +42,7 @@ FLAG_RULES: Final = (
 class KeptArrays:
     """Arrays by what they depend on; the least used go first when `megabytes` are full."""
 
-    megabytes: float = 600.0
+    megabytes: float = 1_500.0
     hits: int = 0
     misses: int = 0
     _held: OrderedDict[tuple[Any, ...], np.ndarray] = field(default_factory=OrderedDict)
