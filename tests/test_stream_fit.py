@@ -12,7 +12,7 @@ from bot.research.parity.fitting import fit_exports
 from bot.research.parity.grids import GRIDS, Axis, Grid, present
 from bot.research.parity.ours import changed
 from bot.research.parity.stream_bars import Bars
-from bot.research.parity.stream_fit import Jury, Predictions, Rate, Segment, apart, fit, fit_grid
+from bot.research.parity.stream_fit import Jury, Predictions, Rate, Segment, fit, fit_grid, without_overlaps
 from tests.parity_exports import CONFIG, OSCILLATOR, chart, market, save
 from tests.parity_streams import bars_of, fired, rows_of, thinned, write_log
 from tests.test_indicators_doc import TEXT
@@ -278,7 +278,7 @@ def test_of_two_files_with_part_of_their_time_in_common_none_judges_what_the_oth
     late = segment(BTC_BARS, trail).cut(1200, 2400)
     early = segment(BTC_BARS, {name: at for name, at in places.items() if name.startswith("HyperWave")}).cut(0, 1500)
 
-    parts = apart([early, late], notes := [])
+    parts = without_overlaps([early, late], notes := [])
 
     assert [(p.part.start, p.part.stop, sorted(p.wanted)) for p in parts] == [
         (600, 2100, ["hyperwave_big", "hyperwave_cross"]),

@@ -28,8 +28,6 @@ NAMES: Final = {
     Side.LONG: ("HTF_BULL", "OB_DEMAND_HIT", "HW_CROSS_UP", "NO_OVERFLOW", "BUY_CONF", "TRAIL_BULL"),
     Side.SHORT: ("HTF_BEAR", "OB_SUPPLY_HIT", "HW_CROSS_DOWN", "NO_OVERFLOW", "SELL_CONF", "TRAIL_BEAR"),
 }
-
-
 LABELS: Final = {
     "htf": "15m structure",
     "ob": "order block hit",

@@ -400,7 +400,7 @@ def segments_of(
     return found
 
 
-def apart(segments: Sequence[Segment], notes: list[str]) -> list[Segment]:
+def without_overlaps(segments: Sequence[Segment], notes: list[str]) -> list[Segment]:
     """Return segments of which no two hold the same feature on the same bars: what an earlier one holds is taken from the later.
 
     Alerts that stand in two files would count twice, and what one judges would lie in the part of the other that chooses.
@@ -572,7 +572,7 @@ def calibrate_streams(
         raise DataError(
             f"{exports[0].path}: there is no complete stretch with klines to fit to ({'; '.join(notes) or 'no alerts'})"
         )
-    segments = apart(segments, notes)
+    segments = without_overlaps(segments, notes)
     predictions = Predictions(config)
     rows, changes = fit(config, segments, predictions, grids=grids, rates=rates_of(counts, source), advance=advance)
     sources = ", ".join(dict.fromkeys(export.path.name for export in exports))
