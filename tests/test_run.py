@@ -12,6 +12,7 @@ import time
 import urllib.request
 from contextlib import AsyncExitStack, contextmanager
 
+import numpy as np
 import pytest
 
 from bot.app import venues
@@ -23,8 +24,10 @@ from bot.core.records import TradeRecord
 from bot.engine import Engine
 from bot.journal import Journal
 from bot.market.synthetic import write_market
+from bot.report.ledger import FOLDER, Book
 from bot.research.replay import find_start, load_market
 from bot.strategy.features import Features
+from bot.strategy.kernel import COLUMNS
 from tests.conftest import ROOT
 from tests.kill import books
 from tests.sim_tools import close_client, endpoints
@@ -85,6 +88,20 @@ def test_a_replay_trades_the_signal_that_it_was_started_for(session, market):
     assert report["summary"]["trades"] >= 1
     first = report["trades"][0]
     assert first["fills"]
+
+
+def test_a_new_session_does_not_judge_by_the_book_of_a_journal_that_is_gone(market, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOT_DATA", str(tmp_path))
+    start, book = market[1], Book(tmp_path / FOLDER / "1-BTCUSDT.rows")
+    book.open()
+    for open_ms in range(start.from_ms, start.signal_ms, 180_000):
+        book.add(open_ms, np.zeros(len(COLUMNS)))
+    book.close()
+
+    code, report, *_ = asyncio.run(play(Config(), options_for(market), tmp_path))
+
+    assert code == 0
+    assert report["summary"]["trades"] >= 1
 
 
 def test_two_replays_give_the_same_trades_to_the_cent(session, market, tmp_path):

@@ -29,7 +29,7 @@ from bot.execution.limits import Limits
 from bot.execution.tasks import Tasks
 from bot.journal import Aside, Damaged, Journal, Session, salvage
 from bot.market.paths import data_folder
-from bot.report.ledger import FOLDER, Ledger
+from bot.report.ledger import FOLDER, Ledger, forget
 from bot.report.progress import say
 from bot.research.models import model_for
 from bot.strategy.early import EarlyFeatures
@@ -281,9 +281,11 @@ class Recovery:
 
     def _open_ledger(self, session: Session) -> None:
         self._close_ledger()
-        model = model_for(self.config)
+        model, folder = model_for(self.config), data_folder() / FOLDER
         try:
-            self.ledger = Ledger(self.config, folder=data_folder() / FOLDER, session=session.id, model=model)
+            if not session.resumed:
+                forget(folder, (session.id,))  # of a journal that is gone: its numbers begin at 1 again
+            self.ledger = Ledger(self.config, folder=folder, session=session.id, model=model)
         except (BotError, OSError) as error:  # a start with something open must not end here
             if not self.venue.resume:
                 raise
