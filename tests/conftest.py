@@ -23,6 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BOT_STATE", str(ROOT / ".state"))  # locks of made-up accounts do not belong in a person's home
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_of_tests(tmp_path_factory):
+    """A data folder of the tests' own: the checkout's may hold a person's sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOT_DATA", str(tmp_path_factory.mktemp("bot-data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real klines and oracles beside the repository; skipped when absent, a failure under CI."""
