@@ -292,6 +292,9 @@ class Harness:
             order.status = S.REJECTED
             self.tell(order, code=behaviour, reason="refused by the script")
             return
+        if behaviour == "false":  # not taken, and said to rest
+            self.tell(order)
+            return
         if behaviour == "unknown":
             order.status = S.UNKNOWN
             self.tell(order)
@@ -316,7 +319,8 @@ class Harness:
             order.status = S.REJECTED
             self.tell(order, code=-2021, reason="would trigger immediately")
             return
-        self.tell(order)
+        for _ in ("the reply", "the user stream") if intent.algo else ("the reply",):
+            self.tell(order)
         if intent.order_type is OrderType.MARKET or intent.time_in_force is TimeInForce.IOC:
             share = behaviour[1] if isinstance(behaviour, tuple) else D(1)
             far = ask if intent.side is OrderSide.BUY else bid
@@ -355,6 +359,9 @@ class Harness:
             Harness.later(self, self.latency, self.told(order))  # a reply: it comes, whatever pushes do
             return
         gone = VenueOrder(PlaceOrder(intent.client_id, intent.symbol, intent.side, OrderType.MARKET, intent.qty))
+        if intent.accepted and intent.algo:
+            gone.status = S.UNKNOWN
+            Harness.later(self, self.latency, self.told(gone, code=-2013))
         gone.status = S.EXPIRED if intent.accepted else S.REJECTED
         wait = max(6_000 - (self.now - intent.sent_ms), 0)
         update = OrderUpdate(

@@ -7,6 +7,7 @@ import pytest
 
 from bot.core.errors import InvariantError
 from bot.core.intents import Alert, CancelOrder, PlaceOrder, RequestSnapshot
+from bot.core.records import NakedSpell
 from bot.core.types import OrderSide, OrderStatus, OrderType, Side, TimeInForce
 from bot.strategy.rules import break_even, scale_out
 from bot.strategy.trade import Stage
@@ -352,6 +353,47 @@ def test_a_position_without_an_accepted_stop_is_closed_1500_ms_after_its_fill(si
     h.run(30_000)
     assert h.record.exit_reason == "naked"
     assert h.record.naked_ms >= 1_500
+
+
+@both
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_stop_that_is_only_said_to_rest_is_no_stop(side, count):
+    h = started(side)
+    h.behave[f"sl:{BTC}"] = ["false"] * count
+    h.signal()
+    h.run(100)
+
+    h.fill("en")
+    h.run(1_700)
+
+    assert h.naked_longest[BTC] <= 1_500 + 2 * h.latency
+    if count == 1:
+        assert [o.intent.qty for o in h.live("sl")] == [D("0.714")]
+        assert h.placed("xx") == []
+    else:
+        assert h.position[BTC] == 0
+        assert len(h.placed("sl")) <= 5
+    assert sum("cannot be found" in a.text for a in h.of(Alert)) == 1
+    h.run(30_000)
+    assert max(spell.ms for spell in h.of(NakedSpell) if spell.symbol == BTC) >= min(300 * count, 1_500)
+
+
+@both
+def test_an_older_stop_goes_only_when_two_messages_say_that_the_new_one_rests(side):
+    h = started(side).enter()
+    (old,) = h.live("sl")
+    h.behave[f"sl:{BTC}"] = ["false"] * 3
+
+    h.fill("tp")
+    h.run(1_000)
+
+    assert old.live
+    h.run(5_000)
+    (new,) = h.live("sl")
+    assert new is not old
+    assert new.intent.qty == abs(h.position[BTC])
+    assert len(h.placed("sl")) == 5
+    assert h.naked_longest[BTC] <= 2 * h.latency
 
 
 @both

@@ -107,6 +107,8 @@ class Audit:
         self._take_fills(event, out)
         for update in reconcile.missed_updates(self.ledger, event):
             self.on_update(update, out)
+        for order in reconcile.confirmed(self.ledger, event):
+            self.ledger.confirm(order)
         self._correct_orders(event, out)
         for order in reconcile.absent(self.ledger, event, resumed_ms=self.resumed_ms):
             self.ledger.look_up(order, self.known.now, out)
@@ -422,7 +424,9 @@ class Audit:
                 self.income_asked_ms = event.at_ms
                 out.append(RequestSnapshot(f"the wallet differs by {difference}", max(self.agreed_ms, 1)))
             return "" if stood_ms < reconcile.AGAIN_MS else self._disputed(event)
-        if beliefs.explained(event.income, since_ms=self.agreed_ms, wallet=event.wallet, agreed=self.agreed):
+        possible = event.wallet > 0 or self.flat  # a position cannot be held without money
+        explained = beliefs.explained(event.income, since_ms=self.agreed_ms, wallet=event.wallet, agreed=self.agreed)
+        if possible and explained:
             self._take_wallet(event, difference, event.income, out)
             return ""
         return self._disputed(event)
@@ -439,8 +443,9 @@ class Audit:
 
     def _disputed(self, event: AccountSnapshot) -> str:
         return (
-            f"the balance read shows a wallet of {event.wallet}, our trades say {self.account.wallet}, and no booking explains "
-            "the difference (starting the entries takes the exchange's word)"
+            f"the balance read shows a wallet of {event.wallet}, our trades say {self.account.wallet}, and "
+            + ("no booking explains the difference" if event.wallet > 0 or self.flat else "a position is open")
+            + " (starting the entries takes the exchange's word)"
         )
 
     def _wallet_agreed(self, event: AccountSnapshot) -> None:

@@ -21,7 +21,7 @@ from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
-from bot.orders.state import OPENING_ROLES, ZERO, Ledger
+from bot.orders.state import NOT_FOUND, OPENING_ROLES, ZERO, Ledger
 from bot.orders.strays import Strays
 from bot.risk.account import TRANSFERS, Account
 from bot.risk.limits import Limits
@@ -139,7 +139,7 @@ class Portfolio(Audit):
             parts = parse(event.client_id)
             if live and parts is not None and parts.environment == self.environment:
                 out.append(RequestSnapshot(f"{event.client_id} is not in the book"))
-        elif not order.live and order.code == reconcile.NOT_FOUND and live:
+        elif not order.live and order.code == NOT_FOUND and live:
             # Declared absent, and there after all: nobody waits for it any more.
             out.append(CancelOrder(order.client_id, order.symbol, order.algo and event.status is OrderStatus.NEW))
 

@@ -140,7 +140,7 @@ class BracketLine(Message):
 
     cap: Positive = Field(alias="notionalCap")
     max_leverage: Annotated[int, Field(ge=1, le=1_000)] = Field(alias="initialLeverage")
-    rate: Amount = Field(alias="maintMarginRatio")
+    rate: Positive = Field(alias="maintMarginRatio")
     cum: Amount
 
 

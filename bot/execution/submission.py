@@ -338,6 +338,9 @@ class Submission:
                     doubted = True
                     log.warning("cannot look %s up, trying on: %s", intent.client_id, found.reason)
                 misses = misses + 1 if is_absent(found) else 0
+                if misses == 1 and intent.accepted and intent.algo:
+                    reason = "accepted, and a query does not find it"
+                    self._emit(self._own_update(intent, OrderStatus.UNKNOWN, reason, code=NO_SUCH_ORDER))
                 old = self.tasks.clock.now_ms() - intent.sent_ms >= proof_ms
                 if misses >= 2 and old and await self._settle_absent(intent):
                     return

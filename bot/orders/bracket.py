@@ -9,6 +9,9 @@ whether they arrive twice, makes no difference to where it ends.
 * The position is *naked* while the accepted sized stops do not add up to it. After `naked_limit_ms` it is closed at market.
 * The catastrophe stop is a closePosition order far behind, which also covers what a sized stop is too small for.
   It is not counted as protection.
+* That a stop rests is believed on one message, its reply or the user stream. It replaces an older one, and stays believed,
+  when a second message bears it out; without one it is asked after, and a stop that the query does not find is no stop:
+  another is sent, and from then on one message is not enough in this position.
 * A stop or an exit that nobody answers is not waited for: a second one is sent beside it. Both can only reduce, and what is
   too much is cancelled or refused. (An entry in that state is waited for: see `maker_taker`.)
 * A stop that cannot be placed because the price is already through it, and one that triggered without closing
@@ -29,7 +32,7 @@ from bot.core.intents import Alert, Intent, RequestSnapshot
 from bot.core.types import OrderStatus, OrderType, TimeInForce
 from bot.orders.ids import forced
 from bot.orders.position import Position
-from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, ZERO, Order
+from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, LOOK_AGAIN_MS, ZERO, Order
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
@@ -41,6 +44,8 @@ CLOSE_POSITION_EXISTS: Final = -4130
 TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
 TARGET_ATTEMPTS: Final = 4
 _NEVER: Final = 1 << 62
+CONFIRM_MS: Final = 300  # the user stream has this long to bear out a reply before the stop is asked after
+UNSTABLE_MS: Final = 10_000  # stops that go away within such a time are replaced with growing pauses
 MOST_UNANSWERED: Final = 2  # stops, or market exits, without an answer at a time
 
 
@@ -168,6 +173,7 @@ class Bracket(Position):
             due += [r.not_before_ms for r in retries if r.not_before_ms]
             due += [o.changed_ms + TRIGGER_PATIENCE_MS for o in (*self.stops, *self.guards) if o.status in EXECUTING]
             due += [o.changed_ms + self.stop_patience_ms for o in self.stops if o.unheard]
+            due += [self._ask_ms(o) for o in self._unconfirmed()]
             due += [o.changed_ms + self.exit_patience_ms for o in self.exits if o.unheard]
         return due
 
@@ -253,7 +259,11 @@ class Bracket(Position):
             if order.code in REDUCE_ONLY_REFUSED:
                 out.append(RequestSnapshot(f"{self.symbol} stop refused: {order.code}"))
         elif not order.cancel_ms and order.accepted_ms and self.exposed > 0 and not self.closing:
-            out.append(Alert("warning", f"{self.symbol} stop {order.client_id} went away: {order.status}"))
+            gone = [o for o in self.stops if o.status.is_terminal and o.accepted_ms and not o.cancel_ms]
+            self.stop_retry.failures = sum(now - o.changed_ms < UNSTABLE_MS for o in gone) - 1
+            if not self.stop_retry.failures:
+                out.append(Alert("warning", f"{self.symbol} stop {order.client_id} went away: {order.status}"))
+            self.stop_retry.failed(now)
             out.append(RequestSnapshot(f"is {order.client_id} gone?"))
 
     def _guard_failed(self, order: Order, refused: bool, now: int, out: list[Intent]) -> None:
@@ -303,11 +313,13 @@ class Bracket(Position):
 
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
         """Keep one accepted sized stop for the whole position at the wanted price, and the catastrophe stop."""
-        live = [o for o in self.stops if not o.status.is_terminal]
+        self._ask_after_stops(now, out)
+        live = [o for o in self.stops if not (o.status.is_terminal or o.denied)]
         silent = [o for o in live if o.unanswered(now, self.stop_patience_ms)]
         heard = live if not silent or len(silent) >= MOST_UNANSWERED else [o for o in live if o not in silent]
         fitting = [o for o in heard if o.remaining == exposed and o.trigger == self.stop and not o.cancel_ms]
-        wanted = next((o for o in fitting if o.accepted), fitting[0] if fitting else None)
+        held = [o for o in fitting if o.accepted]
+        wanted = next((o for o in held if not o.unconfirmed), next(iter(held or fitting), None))
         if wanted is None and self.doubted and self.cover >= exposed:
             pass  # what stands covers what is held, and a second voice is a moment away: one order then instead of two
         elif wanted is None:
@@ -318,7 +330,7 @@ class Bracket(Position):
                     self.exit(self._fired() or "stop_passed")
                     return
                 self.stops.append(self._stop_order("sl", exposed, self.stop, now, out))
-        elif wanted.accepted:
+        elif wanted.accepted and (self.trusting or not wanted.unconfirmed):
             self.stop_retry.worked()
             for order in live:
                 if order is not wanted:
@@ -328,6 +340,25 @@ class Bracket(Position):
                 self.guard_retry.worked()
             elif not any(o.live for o in self.guards):
                 self.guards.append(self._stop_order("cs", ZERO, self.catastrophe, now, out))
+
+    def _unconfirmed(self) -> list[Order]:
+        return [o for o in self.stops if o.unconfirmed] if not self.trusting else []
+
+    @staticmethod
+    def _ask_ms(order: Order) -> int:
+        return max(order.changed_ms + CONFIRM_MS, order.looked_ms and order.looked_ms + LOOK_AGAIN_MS)
+
+    def _ask_after_stops(self, now: int, out: list[Intent]) -> None:
+        """Ask after stops of which one message alone says that they rest, and note those that were not found."""
+        for order in self._unconfirmed():
+            if now >= self._ask_ms(order):
+                self.ledger.look_up(order, now, out)
+        denied = [o.client_id for o in self.stops if o.denied]
+        if len(denied) > self.denials:
+            self.stop_retry.failed(now)
+            if not self.denials:
+                out.append(Alert("warning", f"{self.symbol} stop {denied[-1]} was accepted and cannot be found"))
+        self.denials = len(denied)
 
     def _stop_order(self, role: str, qty: Decimal, trigger: Decimal, now: int, out: list[Intent]) -> Order:
         whole = role == "cs"

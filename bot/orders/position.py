@@ -89,6 +89,7 @@ class Position:
     doubted: bool = False  # nobody but the fills has reported the position as it is
     flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may go
     nothing_left_ms: int = 0  # when an exit or a closePosition stop was last refused because there is nothing to close
+    denials: int = 0  # stops that were said to rest and that a query did not find, as last counted
     crowded: bool = False  # a market exit was refused because targets rest beside it
     naked_since: int | None = None
     naked_start: int = 0  # of the last naked spell
@@ -135,8 +136,9 @@ class Position:
                 held -= known
                 exposed -= order.filled
             settled = settled and order.status.is_terminal and cumulative <= known
+        strict = self.misled
         for order in self.stops:
-            if order.status.is_accepted:
+            if order.status.is_accepted and not (strict and (order.denied or order.unconfirmed)):
                 cover += order.remaining
         average = value / bought if bought else ZERO
         idle = not exposed and not held and settled
@@ -195,6 +197,11 @@ class Position:
         sums = self.sums()
         return sums.idle and (self.flat_confirmed or self.trusting or not self.closed_ms)
 
+    @property
+    def misled(self) -> bool:
+        """Whether a stop was said to rest that a query did not find: from then on one message is not enough."""
+        return any([o.denied for o in self.stops])  # noqa: C419  # a list is faster here
+
     # Naked time
 
     def note_fill(self, order: Order, event: Fill, out: list[Any]) -> None:
@@ -213,6 +220,8 @@ class Position:
         naked = exposed > 0 and self.cover < exposed
         if naked and self.naked_since is None:
             self.naked_since = at_ms
+            if any(o.denied and o.live and o.accepted_ms >= self.naked_end for o in self.stops) and self.naked_end:
+                self.naked_since = min(at_ms, self.naked_start)  # the spell had ended on one false word
         elif not naked and self.naked_since is not None:
             self.naked_start, self.naked_since = self.naked_since, None
             # The acceptance may be heard long after it happened, after a restart for one.

@@ -16,7 +16,6 @@ from bot.core.types import OrderReport
 from bot.orders.ids import parse
 from bot.orders.state import Ledger, Order
 
-NOT_FOUND: Final = -2013
 SETTLE_MS: Final = 6_000  # a request signed with recvWindow 5 s cannot reach the book later than this
 LAG_MS: Final = 2_000  # how far a read usually lags behind what the stream told
 AGAIN_MS: Final = 2_000  # a difference has to stand for so long
@@ -72,6 +71,12 @@ def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdat
                 )
             )
     return updates
+
+
+def confirmed(ledger: Ledger, snapshot: AccountSnapshot) -> list[Order]:
+    """Return our orders of which one message alone had said that they rest, and which the list shows too."""
+    listed = {r.client_id: r.status for r in snapshot.orders}
+    return [o for o in ledger.orders.values() if o.unconfirmed and listed.get(o.client_id) is o.status]
 
 
 def absent(ledger: Ledger, snapshot: AccountSnapshot, *, resumed_ms: int) -> list[Order]:

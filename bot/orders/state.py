@@ -43,6 +43,7 @@ EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
 ENTRY_ROLES: Final = frozenset({"en", "io"})
 OPENING_ROLES: Final = ENTRY_ROLES | {"hx"}
 CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
+NOT_FOUND: Final = -2013
 LOOK_AGAIN_MS: Final = 5_000  # between two questions after the same order
 _KEPT_ORDERS: Final = 400  # finished orders that are still recognised
 _KEPT_TRADES: Final = 20_000  # trade ids that are still recognised
@@ -76,6 +77,8 @@ class Order:
     code: int = 0
     reason: str = ""
     handled: bool = False  # its owner has reacted to its end
+    witnesses: int = 0  # messages that said something about it: its reply, the user stream, a query, a list
+    denied: bool = False  # accepted by one message alone, and a query did not find it
 
     @property
     def algo(self) -> bool:
@@ -106,6 +109,11 @@ class Order:
     def unheard(self) -> bool:
         """Whether it is alive as far as we know and the exchange has not said that it holds it."""
         return not self.status.is_terminal and not self.status.is_accepted
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether one message alone says that the exchange holds it."""
+        return self.status is S.NEW and self.witnesses < 2
 
     def unanswered(self, now: int, patience_ms: int) -> bool:
         """Whether it is alive and its outcome has not been heard for so long."""
@@ -293,6 +301,11 @@ class Ledger:
         if order.qty and event.filled_qty > order.qty:
             raise Contradiction(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
         self._changed(order.symbol)
+        if event.status is S.UNKNOWN:
+            order.denied = order.denied or (order.unconfirmed and event.code == NOT_FOUND)
+        else:
+            order.witnesses += 1
+            order.denied = order.denied and not event.status.is_accepted
         order.cumulative = max(order.cumulative, event.filled_qty)
         if event.status in TRANSITIONS[order.status]:
             order.status = event.status
@@ -304,6 +317,11 @@ class Ledger:
             if order.accepted and not order.accepted_ms:
                 order.accepted_ms = event.at_ms
         return order
+
+    def confirm(self, order: Order) -> None:
+        """Count the list of working orders as a witness of an order that it shows as it is known."""
+        order.witnesses, order.denied = order.witnesses + 1, False
+        self._changed(order.symbol)
 
     def fill(self, event: Fill) -> bool:
         """Count a fill; False if it was counted before. A fill of a foreign order counts too.

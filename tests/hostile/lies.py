@@ -56,6 +56,14 @@ def fields(**values: Any) -> Spoil:
     return each(lambda row: row | values)
 
 
+def wallet_gone(answer: Answer, scene: Scene) -> Answer:
+    """Income books that all money was transferred away a moment ago."""
+    wallet = scene.exchange.venue.account.wallet
+    row = {"symbol": "", "incomeType": "TRANSFER", "income": f"-{wallet}", "asset": "USDT", "time": scene.now_ms - 100,
+           "info": "TRANSFER", "tranId": 9_000_000_001, "tradeId": ""}  # fmt: skip
+    return answer.of([*answer.data, row])
+
+
 def fields_of(of: Callable[[dict[str, Any]], bool], **values: Any) -> Spoil:
     """Set fields of the rows that `of` picks."""
     return each(lambda row: row | values, of=of)

@@ -57,6 +57,7 @@ PHASES: Final = (
          reply(POSITIONS, lies.LIST, ms=60_000), CONTRADICTION, story="stop"),
     Case("HC-225", "positionRisk answers `[]` while the time runs out",
          reply(POSITIONS, lies.LIST, ms=60_000), HARMLESS, 200_000, "timeout"),
+    Case("HC-226", "balance tells 0 and income explains it", (*NO_MONEY, *reply("income", lies.wallet_gone)), CONTRADICTION),
 )  # fmt: skip
 
 PAIRS: Final = (
@@ -149,6 +150,18 @@ WRITES: Final = (
          write("order", lies.says_market_filled, role="xx", instead=True), CONTRADICTION, CLOSING, late_ms=12_000),
     Case("HC-428", "the targets are not taken, the replies say filled",
          write("order", lies.says_market_filled, role="tp", instead=True, count=2), CONTRADICTION, "entry"),
+    Case("HC-429", "six stops are not taken, the replies say that they rest",
+         write("algoOrder", lies.says_stop_placed, role="sl", instead=True, count=6), SAFE, "entry", course="ended"),
+    Case("HC-430", "one stop is not taken, the reply says that it rests",
+         write("algoOrder", lies.says_stop_placed, role="sl", instead=True), CONTRADICTION, "entry"),
+    Case("HC-431", "the new stop of the runner is not taken, the reply says that it rests",
+         write("algoOrder", lies.says_stop_placed, role="sl", instead=True), CONTRADICTION, "scaling", "flip"),
+    Case("HC-432", "for 20 s no stop is taken, the replies say that they rest",
+         (ReplyLie("algoOrder", lies.says_stop_placed, method="POST", role="sl", instead=True, count=99, ms=20_000),),
+         SAFE, "entry", course="ended"),
+    Case("HC-433", "for 20 s the replies to stops say that they have expired",
+         (ReplyLie("algoOrder", lies.fields(algoStatus="EXPIRED"), method="POST", role="sl", ms=20_000),),
+         SAFE, "entry", course="ended"),
 )  # fmt: skip
 
 STARTS: Final = (
@@ -197,4 +210,6 @@ STARTS: Final = (
     Case("HC-532", "positionRisk refuses the key (-2015)",
          reply(POSITIONS, lies.error(-2015, "Invalid API-key", status=401)), FAILED, "restart"),
     Case("HC-533", "the leverage is set, the reply is `null`", reply("leverage", lies.NULL, method="POST"), HARMLESS, "restart"),
+    Case("HC-534", "leverageBracket tells a rate of 0",
+         reply("leverageBracket", lies.with_brackets(maintMarginRatio="0")), FAILED, "restart"),
 )  # fmt: skip
