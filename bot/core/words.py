@@ -1,6 +1,6 @@
 """Words about numbers, for sentences that a person reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 
@@ -11,6 +11,16 @@ def counted(number: int, what: str) -> str:
     ('1 gap', '2500 files', '0 rows')
     """
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def some_of(names: Sequence[str], most: int = 2) -> str:
+    """Return names as a list, those beyond `most` as their number.
+
+    >>> some_of(["a", "b"]), some_of(["a", "b", "c", "d"])
+    ('a, b', 'a, b and 2 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def positions(held: Iterable[tuple[str, Decimal]]) -> str:

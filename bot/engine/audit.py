@@ -9,6 +9,7 @@ from typing import Any, Final
 from bot.core.events import AccountSnapshot, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
 from bot.core.types import Income, OrderSide, OrderStatus
+from bot.core.words import some_of
 from bot.engine.known import Known
 from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
@@ -256,10 +257,8 @@ class Audit:
                     revived.append(client_id)
         self.alive = alive
         if revived:
-            text = (
-                f"reported as over or at work, and the exchange holds them as waiting: {', '.join(revived)}; they count"
-            )
-            out.append(Alert("warning", text))
+            text = "reported as over or at work, and the exchange holds them as waiting"
+            out.append(Alert("warning", f"{text}: {some_of(revived)}; they count"))
 
     @staticmethod
     def _heard_over(order: Order) -> bool:
@@ -486,6 +485,7 @@ class Audit:
         """
         orphans = reconcile.orphans(self.ledger, event, self.environment)
         waiting: dict[str, int] = {}
+        new: list[str] = []
         for report in orphans.ours:
             symbol, order = report.symbol, self.ledger.find(report.client_id)
             if report.close_position or (report.algo and report.reduce_only):
@@ -499,7 +499,9 @@ class Audit:
             out.append(CancelOrder(report.client_id, report.symbol, report.algo))
             if report.client_id not in self.disowned:
                 self.disowned[report.client_id] = None
-                out.append(Alert("warning", f"order {report.client_id} belongs to no trade: cancelled"))
+                new.append(report.client_id)
+        if new:
+            out.append(Alert("warning", f"of no trade: {some_of(new)}; cancelled"))
         self.orphans = waiting
         for report in orphans.strangers if self.flatten_ms else ():
             if is_sendable(report.client_id):

@@ -1,5 +1,6 @@
 """What is asked at the exchange after a case: bare never for long, nothing doubled, alive, the trade goes on, one sentence."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -48,7 +49,8 @@ def judge(case: Case, seen: Seen, honest: Seen) -> Verdict:
 
 
 def _kind(text: str) -> str:
-    """A sentence without its figures and symbols."""
+    """A sentence without its figures, symbols and orders."""
+    text = re.sub(r"\brbT-\S+( rbT-\S+)*( and \d+ more\b[;:]?)?", "", text)
     for symbol in SYMBOLS:
         text = text.replace(symbol, "")
     return "".join(c for c in text if not c.isdigit())
