@@ -11,7 +11,6 @@ from bot.core.types import Instrument, Kline, OrderSide, OrderStatus, Quote, Tie
 
 D = Decimal
 START_MS = 1_704_067_200_000  # 2024-01-01, a Monday
-MINUTE_MS = 60_000
 BASE_MS = 180_000
 HIGHER_MS = 900_000
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from bot.cli.main import cli
 from bot.config import Config, parse
 from bot.core.klines import aggregate
+from bot.core.times import HOUR_MS
 from bot.journal import Journal
 from bot.market import store
 from bot.market.funding import write_funding
@@ -32,7 +33,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.wire
 BASE_MS = 180_000
-HOUR_MS = 3_600_000
 EASY = ("strategy.htf_source=smc", "strategy.min_rating=1", "strategy.tap_window=12", "strategy.min_rank=0")
 PLAN = ("entry", "stop", "tp1", "tp2", "catastrophe")
 

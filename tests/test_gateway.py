@@ -10,8 +10,9 @@ import pytest
 from bot.core.activity import Activity
 from bot.core.errors import BotError
 from bot.core.intents import CancelOrder, PlaceOrder
+from bot.core.times import DAY_MS
 from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
-from bot.execution.clock import DAY_MS, Reading, WallClock, machine_ms, middle_of
+from bot.execution.clock import Reading, WallClock, machine_ms, middle_of
 from bot.execution.limits import WEIGHT_HEADER, Lane, Limits
 from bot.execution.outcomes import Accepted, ReadFailed, Rejected, Unknown
 from bot.execution.tasks import Tasks

@@ -9,6 +9,7 @@ import pytest
 
 from bot.cli import main
 from bot.core.errors import DataError
+from bot.core.times import HOUR_MS
 from bot.market.checks import run_check
 from bot.market.download import _unsettled
 from bot.market.funding import FundingRates, load_funding
@@ -16,7 +17,6 @@ from bot.market.store import load, read_file, scan
 from bot.market.tables import BULK_COLUMNS
 from tests.builders import BASE_MS, START_MS, klines
 
-HOUR_MS = 3_600_000
 UNITS = {"seconds": 1e-3, "ms": 1, "µs": 1_000, "ns": 1_000_000}
 HEADER = ",".join(BULK_COLUMNS)
 FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bot.config import Overlays
 from bot.core.errors import ConfigError
 from bot.core.jit import record
+from bot.core.times import HOUR_MS
 from bot.indicators import autopilot, confirmation, overlays, smart_trail
 from bot.indicators.rating import RATER, rate, rater_reset
 from bot.indicators.volatility import BAR
@@ -557,7 +558,6 @@ def test_higher_settings_give_fewer_signals_and_flips_in_the_specified_proportio
 
 # --- Real alerts -----------------------------------------------------------------------------------------------------
 
-HOUR_MS = 3_600_000
 COMPLETE = (
     pd.Timestamp("2026-08-17T01:00"),
     pd.Timestamp("2026-08-20T20:00"),

@@ -5,13 +5,13 @@ import pytest
 
 from bot.core.errors import DataError
 from bot.core.klines import make_klines
+from bot.core.times import HOUR_MS
 from bot.research.parity.align import align
 from bot.research.parity.compare import compare
 from bot.research.parity.exports import ChartData
 from bot.research.parity.reading import read_export
 from tests.parity_exports import CONFIG, Sheet, chart, market, save
 
-HOUR_MS = 3_600_000
 BARS = market()
 SPRING = (-5, -4)
 AUTUMN = (-4, -5)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from bot.config import Risk
 from bot.core.events import AccountUpdate, Fill
 from bot.core.intents import Alert
+from bot.core.times import DAY_MS, HOUR_MS
 from bot.core.types import Denied, OrderSide, Quote, Side
 from bot.orders.state import Ledger
 from bot.risk import vetoes
 from bot.risk.account import Account
 from bot.risk.cost import expected_cost
-from bot.risk.limits import DAY_MS, HOUR_MS, Limits
+from bot.risk.limits import Limits
 from bot.risk.sizing import NO_MONEY, Size, liquidation_price, size, throttle
 from bot.risk.vetoes import CalendarEvent
 from tests.engine_harness import BTC, ETH, INSTRUMENTS, START

@@ -21,6 +21,7 @@ from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.config import Config, parse
 from bot.core.records import TradeRecord
+from bot.core.times import HOUR_MS
 from bot.engine import Engine
 from bot.journal import Journal
 from bot.market.synthetic import write_market
@@ -33,7 +34,6 @@ from tests.kill import books
 from tests.sim_tools import close_client, endpoints
 
 pytestmark = [pytest.mark.wire, pytest.mark.slow]
-HOUR_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.core.klines import Klines, aggregate, make_klines
+from bot.core.times import DAY_MS
 from bot.market.store import load
 from bot.sim.candles import Candles, write
 from bot.sim.errors import Refused
 from bot.sim.filters import DEFAULTS, rules_for
 from bot.sim.funding import EIGHT_HOURS_MS, FundingSchedule
-from bot.sim.path import DAY_MS, base_bars, day_ticks
+from bot.sim.path import base_bars, day_ticks
 from bot.sim.replay import MINUTE, replay
 from tests.sim_tools import START, market, walk
 

@@ -24,6 +24,7 @@ from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.app.setup import configure_logging
 from bot.config import Config, parse
+from bot.core.times import DAY_MS
 from bot.journal import Journal
 from bot.market.store import parse_time
 from bot.market.synthetic import write_market
@@ -31,7 +32,6 @@ from bot.research.replay import find_start, load_market
 from bot.sim.faults import everyday
 from bot.sim.server import Exchange
 
-DAY_MS = 86_400_000
 HEAL_MS = 900_000  # the last quarter of an hour goes without faults: what was lost comes to light
 SAMPLE_MS = DAY_MS // 8
 NAKED_MS = 1_500

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from bot.core.errors import ConfigError
 from bot.core.klines import COLUMNS, aggregate, gaps, impossible_rows
+from bot.core.times import DAY_MS
 from bot.market.checks import run_check
 from bot.market.funding import load_funding
 from bot.market.store import data_hash, load
-from bot.market.synthetic import COINS, DAY_MS, DEFAULT_START_MS, synthetic, synthetic_market, write_market
+from bot.market.synthetic import COINS, DEFAULT_START_MS, synthetic, synthetic_market, write_market
 from tests.builders import BASE_MS, HIGHER_MS
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")

@@ -4,7 +4,8 @@ from decimal import Decimal as D
 
 import pytest
 
-from bot.sim.quirks import DAY_MS, Quirks
+from bot.core.times import DAY_MS
+from bot.sim.quirks import Quirks
 from tests import venue_rig
 from tests.sim_tools import START
 from tests.venue_rig import HOUR, Rig, events, found, limit, order, position, rig_of, stop

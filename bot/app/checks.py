@@ -14,9 +14,9 @@ from bot.core import words
 from bot.core.events import SessionStarted
 from bot.core.files import private_folder
 from bot.core.held import lock_holder
+from bot.core.times import DAY_MS
 from bot.execution import replies
 from bot.execution.account_mode import Reading, judge, of_portfolio
-from bot.execution.clock import DAY_MS
 from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe, translate
 from bot.journal import Journal
 from bot.market.events_calendar import load_calendar

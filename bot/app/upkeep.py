@@ -17,6 +17,7 @@ from bot.app.logfile import forget_old_logs
 from bot.app.sentinel import Sentinel, State
 from bot.core.intents import Alert
 from bot.core.redact import redact
+from bot.core.times import DAY_MS
 from bot.execution.clock import WallClock, machine_ms
 from bot.jobs import Timetable
 from bot.market.paths import data_folder
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from bot.app.run import Bot
 
 log = structlog.get_logger("bot")
-DAY_MS: Final = 86_400_000
 REPLAYS: Final = ("sim",)
 
 

@@ -18,8 +18,9 @@ from bot.core.activity import Activity
 from bot.core.addresses import is_loopback, require_encrypted
 from bot.core.clock import Clock
 from bot.core.errors import ConfigError, Unreachable, WireError
+from bot.core.times import DAY_MS
 from bot.core.types import REAL_VENUES
-from bot.execution.clock import DAY_MS, WallClock, machine_ms
+from bot.execution.clock import WallClock, machine_ms
 from bot.execution.replies import server_time
 from bot.execution.streams import StreamSettings
 from bot.report.progress import say

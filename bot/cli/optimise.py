@@ -206,6 +206,6 @@ def montecarlo(trades: str, runs: int, seed: int, out: str | None) -> None:
 
 
 def _day(at_ms: int) -> str:
-    from bot.report.tables import utc
+    from bot.core.times import utc
 
     return utc(at_ms)[:10]

@@ -7,6 +7,7 @@ import click
 
 from bot.cli.base import command, echo, echo_json, range_options, settings_of
 from bot.core.errors import ConfigError
+from bot.core.times import DAY_MS
 
 VENUES = ["sim", "paper", "testnet", "live"]
 
@@ -38,7 +39,7 @@ def download(symbols: str | None, intervals: str, from_ms: int | None, to_ms: in
     if not wanted or not (names := _list(symbols, config.data.symbols)):
         raise ConfigError("--symbols and --intervals need at least one name each")
     if from_ms is None:
-        from_ms = (to_ms or int(machine_ms())) - config.data.download_days * 86_400_000
+        from_ms = (to_ms or int(machine_ms())) - config.data.download_days * DAY_MS
     if to_ms is not None and to_ms <= from_ms:
         raise ConfigError("--to must be later than --from")
     with progress_of("download", quiet=settings.quiet or settings.json) as bar:

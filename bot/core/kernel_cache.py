@@ -40,6 +40,7 @@ ROOMS: Final = ("indicators", "structure", "strategy")
 FILES: Final = (
     "core/jit.py",
     "core/kernel_cache.py",
+    "core/times.py",
     "market/synthetic.py",
     "research/bt_data.py",
     "research/bt_legs.py",

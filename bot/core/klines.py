@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from bot.core.errors import ConfigError
+from bot.core.times import MINUTE_MS
 from bot.core.types import Kline
 
-MINUTE_MS: Final = 60_000
 _UNITS: Final = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": 1440 * MINUTE_MS}
 INTERVALS: Final = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")  # on the UTC grid
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bot.core.records import Decision
+from bot.core.times import MINUTE_MS
 from bot.core.types import Denied, Kline, Quote, Side, to_decimal
 from bot.engine.known import BASE_MS, Known
 from bot.hedge import beta
@@ -239,7 +240,7 @@ class Desk:
     def _cost(self, side: Side, sized: Size, quote: Quote, hedge: beta.HedgePlan) -> float:
         known, config = self.known, self.known.config
         funding = known.funding.get(self.alpha)
-        time_exit = known.now + round(config.trade.timeout_minutes * 60_000)
+        time_exit = known.now + round(config.trade.timeout_minutes * MINUTE_MS)
         measured = len(self.limits.slippages) >= config.risk.slippage_fills
         instruments = known.instruments
         return expected_cost(

@@ -31,8 +31,8 @@ from enum import Enum
 from typing import Final
 
 from bot.core.clock import Cancellable, Clock
+from bot.core.times import DAY_MS
 
-DAY_MS: Final = 86_400_000
 AHEAD_MS: Final = 30_000  # no message of the exchange can be further ahead of its clock as we keep it
 FASTEST_REPLAY: Final = 60
 SURE_MS: Final = 30_000  # between two readings that agree with each other and contradict our clock

@@ -9,6 +9,7 @@ from bot.core.errors import BotError, WireError
 from bot.core.events import AccountSnapshot, Fill, Funding, OrderUpdate, SessionStarted
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import interval_ms
+from bot.core.times import DAY_MS
 from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
 from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, Reading, Refusal, judge, of_portfolio
@@ -29,7 +30,7 @@ from bot.execution.stamps import SENDING
 from bot.execution.tasks import Tasks
 
 TRADES_LIMIT = 1_000
-TRADES_WINDOW_MS = 7 * 86_400_000 - 1  # the longest span that userTrades accepts
+TRADES_WINDOW_MS = 7 * DAY_MS - 1  # the longest span that userTrades accepts
 
 
 @dataclass(frozen=True, slots=True)

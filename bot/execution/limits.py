@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from bot.core.clock import Cancellable
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.execution.tasks import Latch, Tasks
 
 WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
@@ -22,7 +23,7 @@ ORDERS_10S_HEADER = "X-MBX-ORDER-COUNT-10S"
 ORDERS_1M_HEADER = "X-MBX-ORDER-COUNT-1M"
 NUMBER = re.compile(r"[0-9]{1,9}")
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-LONGEST_BAN_MS = 3 * 86_400_000  # Binance's own: a header that says more is wrong
+LONGEST_BAN_MS = 3 * DAY_MS  # Binance's own: a header that says more is wrong
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
@@ -188,7 +189,7 @@ class Limits:
             await self._pause.wait()
         if lane is Lane.READ and self.used_weight >= (1 - self.reserve) * self.weight_limit:
             now = self._tasks.clock.now_ms()
-            await self._tasks.sleep(60_000 - now % 60_000 + 10)
+            await self._tasks.sleep(MINUTE_MS - now % MINUTE_MS + 10)
 
     def view(self) -> dict[str, Any]:
         """Return how much is used and whether there is a pause, for terminal and page."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from bot.core.errors import WireError
 from bot.core.events import AccountSnapshot, Event, FeedLost, Fill, Funding, KlineClosed
+from bot.core.times import HOUR_MS
 from bot.core.types import Kline
 from bot.execution import wire
 from bot.execution.bars import Bars
@@ -66,7 +67,7 @@ class StreamSettings:
     stream_silence: int = 6
     late_bar_ms: int = 4_000
     funding_every_ms: int = 60_000
-    rotate_ms: int | None = 23 * 3_600_000
+    rotate_ms: int | None = 23 * HOUR_MS
     private: bool = True
     early: bool = False  # bars are also built from trades and closed by the clock
 

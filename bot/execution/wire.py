@@ -30,6 +30,7 @@ from bot.core.events import (
 )
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import check_bar, interval_ms
+from bot.core.times import DAY_MS
 from bot.core.types import Kline, OrderStatus, OrderType, PositionReport, Quote, TimeInForce
 from bot.execution.models import ZERO, Untimely, shortened, unreadable
 from bot.execution.models_push import (
@@ -52,7 +53,7 @@ P = TypeVar("P", bound=Push)
 FeeRates = Mapping[str, tuple[Decimal, Decimal]]  # symbol -> maker, taker
 
 QUOTE_ASSET = "USDT"
-FUNDING_AHEAD_MS: Final = 2 * 86_400_000
+FUNDING_AHEAD_MS: Final = 2 * DAY_MS
 CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,36}")
 CONDITIONAL = frozenset({"STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"})
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from bot.core.errors import ConfigError
 from bot.core.jit import apart, kernel
+from bot.core.times import DAY_MS
 
 ADAPTATION = 0.1  # weight of a signal in the threshold of the rule
 UNDECIDED = 2.0  # rating of a signal in a market without a range
-DAY_MS = 86_400_000
 FORMAT = 1  # of the model's mapping; another layout gets another number
 
 # What the model reads, in order; "signed" means: times +1 for a bullish, -1 for a bearish signal.

@@ -20,10 +20,10 @@ import aiohttp
 
 from bot.core.errors import BotError, DataError
 from bot.core.klines import Klines
+from bot.core.times import DAY_MS
 from bot.market.funding import FundingRates, settlements
 from bot.market.store import first_fault, read_raw, row_words
 
-DAY_MS: Final = 86_400_000
 RETRIES_S: Final = (0.5, 1.0, 2.0)
 MONTH_DELAY_DAYS: Final = 7  # the first Monday of the next month is at most the 7th
 DAY_DELAY_DAYS: Final = 2

@@ -19,6 +19,7 @@ import numpy as np
 from bot.core.addresses import is_loopback
 from bot.core.errors import DataError
 from bot.core.klines import COLUMNS, Klines, empty_klines, gaps, interval_ms, interval_name, make_klines
+from bot.core.times import HOUR_MS
 from bot.market.archive import Archive, Part, days, funding_of, klines_of, plan
 from bot.market.funding import FundingRates, no_funding, read_funding, write_funding
 from bot.market.history import History
@@ -28,7 +29,6 @@ from bot.market.store import first_fault, format_time, read_file, read_raw, row_
 PARALLEL: Final = 6  # the archive asks for no more
 REST_BARS: Final = 1_000  # fewer missing bars than this are one request: no zip for them
 CHUNK_BARS: Final = 20_000  # REST pieces that are put aside
-HOUR_MS: Final = 3_600_000
 LONGEST_STEP_MS: Final = 8 * HOUR_MS  # between two settlements
 LATE_MS: Final = 60_000
 NEAR_STEPS: Final = 3

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 
 from bot.core.errors import DataError
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.store import format_time, order_fault, row_words, scan, write_table
 from bot.market.tables import file_text, in_ms, numbers, parquet_table, whole_ms, without_headers
 
-HOUR_MS: Final = 3_600_000
 USUAL_HOURS: Final = 8
 ARCHIVE_HEADER: Final = "calc_time,funding_interval_hours,last_funding_rate"
 
@@ -88,7 +88,7 @@ def on_the_minute(times: np.ndarray) -> np.ndarray:
     >>> on_the_minute(np.array([1789459200005, 1789459230000])).tolist()
     [1789459200000, 1789459230000]
     """
-    jitter = times % 60_000
+    jitter = times % MINUTE_MS
     return np.where(jitter < 1_000, times - jitter, times)
 
 

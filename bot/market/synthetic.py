@@ -41,11 +41,11 @@ import numpy as np
 
 from bot.core.errors import ConfigError
 from bot.core.jit import kernel, record
-from bot.core.klines import MINUTE_MS, Klines, aggregate, interval_ms, make_klines
+from bot.core.klines import Klines, aggregate, interval_ms, make_klines
+from bot.core.times import MINUTE_MS
 from bot.market.funding import FundingRates, write_funding
 from bot.market.store import write
 
-DAY_MS: Final = 1440 * MINUTE_MS
 FUNDING_MS: Final = 480 * MINUTE_MS
 DEFAULT_START_MS: Final = 1_704_067_200_000  # 2024-01-01, a Monday
 REGIMES: Final = ("bull", "bear", "range")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot.config import Config
+from bot.core.times import utc
 from bot.report import backtest_money as money
 from bot.report import backtest_parts as parts
 from bot.report import backtest_why as why
@@ -18,7 +19,6 @@ from bot.report.backtest_parts import Beside
 from bot.report.funnel import funnel
 from bot.report.page import Page, lightweight_charts, static, text
 from bot.report.session import claims
-from bot.report.tables import utc
 
 if TYPE_CHECKING:
     from bot.research.result import Result

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bot.core.times import utc
 from bot.report import metrics
 from bot.report.page import DASH, Cell, Page, paragraph, show, table, tiles
 from bot.report.session import CLAIM_FORMATS, FEW_TRADES
-from bot.report.tables import utc
 
 if TYPE_CHECKING:
     from bot.research.result import Result

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bot.core.times import DAY_MS, HOUR_MS, MINUTE_MS, utc
 from bot.report import metrics
 from bot.report.backtest_parts import band, kind_of
 from bot.report.page import Cell, Page, paragraph, show, table, text
-from bot.report.tables import utc
 
 if TYPE_CHECKING:
     from bot.research.result import BacktestTrade, Result
@@ -101,7 +101,7 @@ def by_time(page: Page, result: "Result") -> None:
     columns = result.table()
     if not len(columns["net_r"]):
         return
-    hours = (columns["signal_ms"] // 3_600_000 % 24).tolist()
+    hours = (columns["signal_ms"] // HOUR_MS % 24).tolist()
     names = [str(h) for h in range(24)]
     grouped = metrics.groups(columns, hours, names)
     figure = page.plot(
@@ -133,7 +133,7 @@ def by_time(page: Page, result: "Result") -> None:
         (
             "Day of the week",
             [
-                ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[(int(t) // 86_400_000 + 3) % 7]
+                ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[(int(t) // DAY_MS + 3) % 7]
                 for t in columns["signal_ms"].tolist()
             ],
             ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"),
@@ -176,7 +176,7 @@ def trades(page: Page, columns: metrics.Columns) -> None:
                 show(float(columns["entry_price"][i]), ",.1f"),
                 show(float(columns["stop"][i]), ",.1f"),
                 show(float(columns["exit_price"][i]), ",.1f"),
-                f"{(columns['closed_ms'][i] - columns['opened_ms'][i]) / 60_000:.0f}",
+                f"{(columns['closed_ms'][i] - columns['opened_ms'][i]) / MINUTE_MS:.0f}",
                 show(float(columns["gross_r"][i]), "+.2f"),
                 show(float(columns["cost_r"][i])),
                 Cell(show(net, "+.2f"), kind_of(net)),

@@ -13,8 +13,8 @@ import orjson
 
 from bot.core.errors import BotError
 from bot.core.files import private_folder, write_private
+from bot.core.times import utc
 from bot.report.page import plain
-from bot.report.tables import utc
 
 VERSION: Final = 1
 FOLDER: Final = "parity"

@@ -23,7 +23,7 @@ from bot.config import Config
 from bot.core.errors import DataError
 from bot.core.events import KlineClosed
 from bot.core.files import open_private, private_folder, write_private
-from bot.report.tables import utc
+from bot.core.times import utc
 from bot.strategy.features import Features
 from bot.strategy.kernel import COLUMNS
 

@@ -12,6 +12,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.records import Decision
+from bot.core.times import DAY_MS
 from bot.report.chart_data import Parts, Tape
 from bot.strategy.rules import CONDITIONS
 
@@ -73,7 +74,7 @@ class Live:
 
     def _funnel(self, tape: Tape) -> dict[str, Any]:
         live = tape.funnel(self.session_bars if self._began else len(tape))
-        days = live["bars"] * tape.interval_ms / 86_400_000
+        days = live["bars"] * tape.interval_ms / DAY_MS
         return {**live, "days": days, "conditions": list(CONDITIONS)}
 
     def bar(self, open_ms: int) -> dict[str, Any] | None:

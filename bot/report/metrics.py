@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bot.report.tables import DAY_MS, max_drawdown, max_drawdown_r, wilson
+from bot.core.times import DAY_MS
+from bot.report.tables import max_drawdown, max_drawdown_r, wilson
 
 if TYPE_CHECKING:
     from bot.research.result import EquityLine, Result

@@ -23,12 +23,12 @@ from bot.config import Notify
 from bot.core.errors import ConfigError
 from bot.core.intents import Alert
 from bot.core.redact import hide, redact
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.report.hub import Hub
 
 log = logging.getLogger(__name__)
 
 LEVELS: Final = {"info": 0, "warning": 1, "critical": 2}
-HOUR_MS: Final = 3_600_000
 QUEUE: Final = 200
 SEND_TIMEOUT_S: Final = 30.0
 _APART: Final = re.compile(r"[/:@?&=,]+")
@@ -112,14 +112,14 @@ class Notifier:
             return False
         now, key = self._now_ms(), f"{alert.level} {_shape(alert.text)}"
         last = self._seen.get(key)
-        if last is not None and now - last < self.settings.repeat_minutes * 60_000:
+        if last is not None and now - last < self.settings.repeat_minutes * MINUTE_MS:
             return self._hold()
         while self._sent and now - self._sent[0] >= HOUR_MS:
             self._sent.popleft()
         if len(self._sent) >= self.settings.per_hour and alert.level != "critical":
             return self._hold()
         if len(self._seen) > 1_000:
-            self._seen = {k: at for k, at in self._seen.items() if now - at < self.settings.repeat_minutes * 60_000}
+            self._seen = {k: at for k, at in self._seen.items() if now - at < self.settings.repeat_minutes * MINUTE_MS}
         self._seen[key] = now
         self._sent.append(now)
         return True

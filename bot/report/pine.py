@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from bot.core.times import utc
 from bot.report.chart_data import Tape
 from bot.report.charts import STATIC
 from bot.report.findings import COVERED, MITIGATED, WAITING
-from bot.report.tables import utc
 
 MOST_BOXES: Final = 500  # TradingView's limits a script
 MOST_LINES: Final = 500

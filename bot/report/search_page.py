@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bot.core.times import utc
 from bot.report.backtest_parts import band, kind_of
 from bot.report.page import Cell, Page, show, static, table, text, tiles
-from bot.report.tables import utc
 
 
 def search_page(told: Mapping[str, Any], contour: Mapping[str, Any] | None = None) -> Page:

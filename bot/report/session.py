@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.core.records import Decision, EquityPoint, TradeRecord
+from bot.core.times import DAY_MS, utc
 from bot.core.words import counted
 from bot.report.tables import (
-    DAY_MS,
     END_OF_DATA,
     day_drawdown_r,
     filled,
@@ -29,7 +29,6 @@ from bot.report.tables import (
     profit_factor,
     sharpe_daily,
     trade_row,
-    utc,
     wilson,
     win_rate,
 )

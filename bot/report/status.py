@@ -6,8 +6,8 @@ The same view that the dashboard shows, without the parts that only a page can s
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bot.core.times import utc
 from bot.report.compared import NOTHING
-from bot.report.tables import utc
 
 NAMED: Final = 3  # silent streams that are named; more are counted
 

@@ -7,30 +7,20 @@ A trade that the end of the data closed is real money but no verdict: it is left
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
 from bot.core.records import EquityPoint, TradeRecord
+from bot.core.times import DAY_MS
 
-DAY_MS = 86_400_000
 END_OF_DATA = "end_of_data"
 
 
 def number(value: Decimal | float | int) -> float | int:
     """Return money as a JSON number: 15 digits, what a cent-exact sum needs (the journal keeps every digit)."""
     return value if isinstance(value, int) else float(value)
-
-
-def utc(at_ms: int, *, seconds: bool = False) -> str:
-    """Return epoch ms as a date and time in UTC.
-
-    >>> utc(1_700_000_000_000), utc(1_700_000_000_000, seconds=True)
-    ('2023-11-14 22:13', '2023-11-14 22:13:20')
-    """
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
 def filled(trades: Iterable[TradeRecord]) -> list[TradeRecord]:

@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.core.printable import visible
+from bot.core.times import utc
 from bot.report.consoles import console as new_console
 from bot.report.hub import Hub
-from bot.report.tables import utc
 from bot.report.view import figure, line, view, weight
 
 FRAMES_A_SECOND = 4.0

@@ -13,9 +13,9 @@ from typing import Any, Final
 from bot.core.events import Command, FeedLost, FeedRestored, Fill, OrderUpdate
 from bot.core.intents import Alert
 from bot.core.records import Decision, TradeRecord
+from bot.core.times import utc
 from bot.core.types import Kline, OrderStatus
 from bot.report.compared import percent, sentence
-from bot.report.tables import utc
 from bot.strategy import rules
 from bot.strategy.rules import CONDITIONS, LABELS
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bot.core.times import utc
 from bot.report.backtest_parts import band, kind_of
 from bot.report.page import Cell, Page, show, table, text
-from bot.report.tables import utc
 
 
 def walk_forward_page(told: Mapping[str, Any]) -> Page:

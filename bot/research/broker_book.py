@@ -13,6 +13,7 @@ from bot.config import Config
 from bot.core.errors import InvariantError
 from bot.core.events import Event, Fill, OrderUpdate, Quotes
 from bot.core.intents import PlaceOrder
+from bot.core.times import MINUTE_MS
 from bot.core.types import Instrument, OrderSide, OrderStatus, OrderType, Quote
 from bot.sim.account import booked
 from bot.sim.filters import SymbolRules
@@ -70,7 +71,7 @@ class Book:
         self.latency_ms = settings.latency_ms
         self.half_spread, self.slippage = settings.spread / 2, settings.slippage
         self.touch = settings.target_fill == "touch"
-        self.maker_share = config.entry.maker_timeout_ms / 60_000
+        self.maker_share = config.entry.maker_timeout_ms / MINUTE_MS
         self.now = 0
         self.inside = False  # a unit's happenings have been told, its close is in force
         self.here: dict[str, float] = {}  # price in force

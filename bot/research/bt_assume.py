@@ -1,6 +1,7 @@
 """What a back-test assumed, in words and numbers: printed with every report (strategy 10)."""
 
 from bot.config import Config
+from bot.core.times import MINUTE_MS
 from bot.research.bt_data import Prepared
 
 
@@ -21,8 +22,8 @@ def assumptions(config: Config, prepared: Prepared) -> dict[str, str]:
         "latency": f"{b.latency_ms} ms from decision to order; an order sent at a close meets the next bar's open",
         "depth": "unlimited: every taker fill is whole",
         "maker_entry": (
-            f"fills only if the first 1m bar trades through it, for at most {config.entry.maker_timeout_ms / 60_000:.2%} of that "
-            "bar's volume; never without 1m bars"
+            "fills only if the first 1m bar trades through it, for at most "
+            f"{config.entry.maker_timeout_ms / MINUTE_MS:.2%} of that bar's volume; never without 1m bars"
         ),
         "ioc": "at the next open * (1 + spread/2 + slippage), for the quantity that the planned risk still allows",
         "minutes": f"1m bars order events inside {covered:.0%} of the 3m bars; elsewhere the stop comes before the target",

@@ -7,10 +7,11 @@ import numpy as np
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.klines import Klines
+from bot.core.times import MINUTE_MS
 from bot.core.types import Instrument, Kline, to_decimal
 from bot.market.events_calendar import load_calendar
 from bot.market.paths import project_file
-from bot.research.bt_data import BASE_MS, MINUTE_MS, Prepared, Symbol
+from bot.research.bt_data import BASE_MS, Prepared, Symbol
 from bot.sim.filters import SymbolRules, rules_for
 from bot.strategy.rules import Row
 

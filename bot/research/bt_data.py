@@ -27,7 +27,6 @@ from bot.strategy.features import INDEX, batch_chunks
 from bot.strategy.rules import CONDITIONS
 
 BASE_MS: Final = 180_000
-MINUTE_MS: Final = 60_000
 SIX: Final = (1 << len(CONDITIONS)) - 1
 # Read at any bar while a trade is open.
 LIGHT: Final = (

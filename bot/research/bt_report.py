@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.core.errors import BotError, ConfigError
+from bot.core.times import utc
 from bot.report.backtest_page import report_figures, write_page
 from bot.report.backtest_parts import Beside
 from bot.report.session import CLAIM_FORMATS, CLAIM_NAMES, FEW_TRADES
-from bot.report.tables import trade_row, utc
+from bot.report.tables import trade_row
 from bot.research.result import BacktestTrade, Result
 
 HIGH_TAKER_FEE: Final = 0.0005  # the venue's standard rate: its result is printed beside the account's own

@@ -4,9 +4,10 @@ from bisect import bisect_right
 from typing import Final
 
 from bot.core.events import AccountUpdate, Event, Fill
+from bot.core.times import MINUTE_MS
 from bot.core.types import to_decimal
 from bot.research.bt_bars import Prices
-from bot.research.bt_data import BASE_MS, MINUTE_MS
+from bot.research.bt_data import BASE_MS
 from bot.research.bt_session import Session
 from bot.sim.account import booked
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bot.config import Config
+from bot.core.times import HOUR_MS
 from bot.core.types import Side
 from bot.research.result import EntryTime, Result
 
@@ -92,7 +93,7 @@ def random_entries(result: Result, *, count: int, seed: int = SEED) -> list[Entr
     grid = result.grid
     # The last hour is left out: such a trade would be closed by the end of the data, not by its exits.
     usable = np.flatnonzero(grid.ready & ~grid.filled & np.isfinite(grid.atr14))
-    usable = usable[grid.open_ms[usable] < grid.open_ms[-1] - 3_600_000] if len(usable) else usable
+    usable = usable[grid.open_ms[usable] < grid.open_ms[-1] - HOUR_MS] if len(usable) else usable
     found: list[EntryTime] = []
     for side in (Side.LONG, Side.SHORT):
         shapes = [(low, high) for own, low, high in result.geometry if own is side]

@@ -24,6 +24,7 @@ from bot.config import Overlays
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.jit import kernel, record
 from bot.core.klines import Klines, fill_gaps
+from bot.core.times import DAY_MS
 from bot.indicators import overlays, rating
 from bot.indicators.volatility import BAR, bar_step
 from bot.market import store
@@ -193,7 +194,7 @@ def _judge(probability: np.ndarray, part: Samples, base: float, seed: int) -> di
 
     won = part.outcome == WON
     gain = (base - won) ** 2 - (probability - won) ** 2  # of the Brier score, signal by signal
-    days = part.open_ms // rating.DAY_MS
+    days = part.open_ms // DAY_MS
     members = [np.flatnonzero(days == day) for day in np.unique(days)]
     rng = np.random.default_rng(seed)
     drawn = np.empty((RESAMPLES, 2))

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from bot.config import Config, parse
+from bot.core.times import DAY_MS
 from bot.report import metrics
 from bot.report.backtest_page import report_figures
 from bot.report.page import plain
@@ -144,7 +145,7 @@ def measure(
     say("search")
     told["search"] = search_rows(configs["alert"], klines, markets, trials=trials, storage=storage)
     say("walk-forward, monthly")
-    day = walk_forward.DAY_MS
+    day = DAY_MS
     tasks = walk_forward.tasks_of(
         configs["alert"],
         klines / "spot",

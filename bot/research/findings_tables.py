@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from bot.core.times import utc
 from bot.report.monte_carlo_page import share_words
 from bot.report.page import show
-from bot.report.tables import utc
 
 
 def line(cells: list[str]) -> str:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError, DataMissing
 from bot.core.redact import redact_addresses
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market import store
 from bot.report.progress import progress as progress_bar
 from bot.research.replay import BASE_MS, Market, load_market
@@ -29,7 +30,6 @@ from bot.research.search import MAX_DRAWDOWN, Choice, Range, Trier, space_of, su
 from bot.research.storage import close_storage, default_storage, open_storage
 from bot.research.workers import Workers
 
-DAY_MS: Final = 86_400_000
 DONE: Final = (TrialState.COMPLETE,)
 
 
@@ -229,7 +229,7 @@ def make_task(
         raise DataMissing(f"{market.source}: {len(bars)} bars between --from and --to are too few to search on")
     first, end = int(bars.open_ms[0]), bars.end_ms
     cut = first + round((end - first) * (1 - holdout) / BASE_MS) * BASE_MS
-    embargo = 2 * 3_600_000 + round(config.trade.timeout_minutes * 60_000)
+    embargo = 2 * HOUR_MS + round(config.trade.timeout_minutes * MINUTE_MS)
     name = fingerprint(config, market, from_ms=first, to_ms=cut, space=space, min_trades=min_trades)
     return Task(
         klines=str(klines),

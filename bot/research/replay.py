@@ -9,6 +9,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.errors import DataMissing
 from bot.core.klines import Klines, aggregate, fill_gaps, gaps
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.core.words import counted
 from bot.market import store
 from bot.market.funding import FundingRates, load_funding
@@ -120,10 +121,10 @@ def find_start(config: Config, market: Market, *, from_ms: int | None, to_ms: in
     asked = bars.between(from_ms, to_ms)
     if not len(asked):
         raise DataMissing(f"{market.source}: no bar of {bars.symbol} lies between --from and --to")
-    lead_ms = int(config.sim.lead_minutes * 60_000)
+    lead_ms = int(config.sim.lead_minutes * MINUTE_MS)
     opens = signal_opens(config, bars.between(None, to_ms))
     opens = opens[opens >= int(asked.open_ms[0])]
-    days = len(asked) * BASE_MS / 86_400_000
+    days = len(asked) * BASE_MS / DAY_MS
     if from_ms is not None:
         return Start(from_ms, int(opens[0]) if len(opens) else 0, len(opens), days)
     for signal_ms in opens.tolist():

@@ -12,6 +12,7 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.records import Decision, TradeRecord
+from bot.core.times import DAY_MS
 from bot.core.types import Side
 
 END_OF_DATA: Final = "end_of_data"
@@ -213,7 +214,7 @@ class Result:
     @property
     def days(self) -> float:
         """Length of the range."""
-        return (self.to_ms - self.from_ms) / 86_400_000
+        return (self.to_ms - self.from_ms) / DAY_MS
 
     @property
     def signals(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from bot.core.times import HOUR_MS
 from bot.report import metrics
 from bot.report.page import plain
 from bot.research.chance import pool_of, searches_as_good
@@ -21,7 +22,7 @@ from bot.research.result import Result
 from bot.research.search import MAX_DRAWDOWN, Trier, factor_of, score_of, settings_of
 
 FOLDS: Final = 4
-EMBARGO_MS: Final = 3_600_000
+EMBARGO_MS: Final = HOUR_MS
 MEASURES: Final = ("profit_factor", "max_drawdown", "trades", "expectancy_r", "gross_r")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import Klines, fill_gaps, interval_ms, make_klines
+from bot.core.times import DAY_MS
 from bot.market import store
 from bot.market import tables as tables_of
 from bot.report.progress import progress, say
@@ -158,7 +159,7 @@ def write_signals(
     table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _write(out, table)
     count = len(table["open_time"])
-    days = max(count * bars.interval_ms / 86_400_000, 1e-9)
+    days = max(count * bars.interval_ms / DAY_MS, 1e-9)
     summary: dict[str, Any] = {"rows": count, "symbol": bars.symbol, "interval": bars.interval, "file": str(out)}
     sentence = f"{count} bars of {bars.symbol} {bars.interval} written to {out}"
     if "long_signal" in table:

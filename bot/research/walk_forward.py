@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError, DataMissing
+from bot.core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from bot.report import metrics
 from bot.report.page import plain
 from bot.report.progress import progress as progress_bar
@@ -26,7 +27,6 @@ from bot.research.search import Trier, factor_of, score_of, settings_of
 from bot.research.storage import close_storage, open_storage
 from bot.research.workers import Workers
 
-DAY_MS: Final = 86_400_000
 TARGET_FACTOR: Final = 1.4
 
 
@@ -92,7 +92,7 @@ def tasks_of(
     if not len(bars):
         raise DataMissing(f"{market.source} has no bar of {config.data.symbols[0]} between --from and --to")
     first, end = int(bars.open_ms[0]), bars.end_ms
-    embargo = 2 * 3_600_000 + round(config.trade.timeout_minutes * 60_000)
+    embargo = 2 * HOUR_MS + round(config.trade.timeout_minutes * MINUTE_MS)
     cut = slices(first, end, train_ms=train_ms, slice_ms=slice_ms, embargo_ms=embargo)
     if not cut:
         raise DataMissing(

@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from bot.config import Risk as RiskConfig
 from bot.core.intents import Alert, Intent
+from bot.core.times import DAY_MS, HOUR_MS
 from bot.core.types import Denied, Side, to_decimal
 from bot.risk.sizing import NO_MONEY, throttle
 
-DAY_MS: Final = 86_400_000
-HOUR_MS: Final = 3_600_000
 STAGES: Final = {"sim": "full", "backtest": "full", "paper": "dry_run", "testnet": "dry_run", "live": "ramp"}
 ZERO: Final = Decimal(0)
 

@@ -6,6 +6,7 @@ Each returns None, or a Denied with a code that is counted and a sentence with t
 from decimal import Decimal
 from typing import NamedTuple
 
+from bot.core.times import MINUTE_MS
 from bot.core.types import Denied, Instrument, Quote, Side
 from bot.risk.sizing import liquidation_price
 
@@ -34,8 +35,8 @@ def blackout(
 ) -> Denied | None:
     """Refuse close to an event of the calendar."""
     for event in calendar:
-        if event.impact in impacts and abs(now - event.at_ms) <= minutes * 60_000:
-            away = (event.at_ms - now) / 60_000
+        if event.impact in impacts and abs(now - event.at_ms) <= minutes * MINUTE_MS:
+            away = (event.at_ms - now) / MINUTE_MS
             return Denied("event", f"{event.name} ({event.impact} impact) in {away:.1f} minutes")
     return None
 

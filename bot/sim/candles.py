@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from bot.core.klines import INTERVALS, Klines, aggregate, interval_ms
+from bot.core.times import DAY_MS
 from bot.sim.errors import Refused
 from bot.sim.filters import SymbolRules
-from bot.sim.path import COLUMNS, DAY_MS, BaseBars, base_bars
+from bot.sim.path import COLUMNS, BaseBars, base_bars
 
 CLOSE, VOLUME = COLUMNS.index("close"), COLUMNS.index("volume")
 

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-HOUR_MS: Final = 3_600_000
+from bot.core.times import HOUR_MS, MINUTE_MS
+
 EIGHT_HOURS_MS: Final = 8 * HOUR_MS
 
 
@@ -27,7 +28,7 @@ class FundingSchedule:
     def __init__(self, rates: Rates | None) -> None:
         times = np.zeros(0, dtype=np.int64) if rates is None else np.asarray(rates.funding_ms, dtype=np.int64)
         self.rates = np.zeros(0) if rates is None else np.nan_to_num(np.asarray(rates.rate, dtype=np.float64))
-        self.times = times - times % 60_000
+        self.times = times - times % MINUTE_MS
 
         self._changed: tuple[int, int, float] | None = None  # since when, every how many hours, at which rate
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
+from bot.core.times import HOUR_MS
 from bot.sim.errors import Refused
 
-LIFE_MS: Final = 3_600_000
+LIFE_MS: Final = HOUR_MS
 
 
 class ListenKeys:

@@ -7,6 +7,7 @@ and four times as long with each further ban, up to three days.
 
 from typing import Final
 
+from bot.core.times import DAY_MS
 from bot.sim.errors import Refused
 from bot.sim.filters import WHOLE
 
@@ -15,7 +16,7 @@ ORDERS_MINUTE: Final = 1_200
 ORDERS_TEN: Final = 300
 PATIENCE: Final = 100  # refused requests in a window before the ban
 BAN_MS: Final = 120_000
-LONGEST_BAN_MS: Final = 3 * 86_400_000
+LONGEST_BAN_MS: Final = 3 * DAY_MS
 FUNDING_LIMIT: Final = 500
 FUNDING_PATHS: Final = ("/fapi/v1/fundingRate", "/fapi/v1/fundingInfo")
 

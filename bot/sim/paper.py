@@ -23,7 +23,7 @@ import aiohttp
 import orjson
 from aiohttp import WSMsgType, web
 
-from bot.core.klines import MINUTE_MS
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.sim.filters import SymbolRules
 from bot.sim.server import Exchange
 from bot.sim.upstream import Upstream
@@ -31,7 +31,7 @@ from bot.sim.upstream import Upstream
 LOG = logging.getLogger(__name__)
 STALE_S: Final = 10.0
 HISTORY_BARS: Final = 60  # 1m bars that the first price is taken from
-YEARS_MS: Final = 3_650 * 86_400_000
+YEARS_MS: Final = 3_650 * DAY_MS
 REOPEN_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 OWN_PATHS: Final = frozenset({"/fapi/v1/time", "/fapi/v1/ping", "/api/v3/time", "/api/v3/ping"})
 ORDER_PATHS: Final = frozenset({"/fapi/v1/order", "/fapi/v1/algoOrder", "/fapi/v1/batchOrders"})

@@ -23,9 +23,9 @@ from zlib import crc32
 import numpy as np
 
 from bot.core.klines import Klines, interval_ms
+from bot.core.times import DAY_MS
 from bot.sim.filters import SymbolRules
 
-DAY_MS: Final = 86_400_000
 SHARES: Final = np.array([0.02, 0.02, 0.32, 0.34, 0.30])
 NOISE: Final = 0.1  # of the bar's range, standard deviation of the early tick
 DEPTH_SIGMA: Final = 0.7

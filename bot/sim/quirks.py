@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
 from bot.core.errors import ConfigError
+from bot.core.times import DAY_MS
 
-DAY_MS: Final = 86_400_000
 ACCOUNTS: Final = ("standard", "multi", "credits", "portfolio", "hedge")
 
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.sim.candles import Candles
-from bot.sim.path import DAY_MS, day_ticks
+from bot.sim.path import day_ticks
 
-MINUTE_MS: Final = 60_000
 AT_ONCE: Final = 2_048
 MINUTE: Final = -1  # in place of a symbol's number
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from bot.core.activity import Activity
 from bot.core.errors import BotError, ConfigError, DataMissing
 from bot.core.klines import Klines
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.core.types import to_decimal
 from bot.sim import balances, payloads
 from bot.sim.calls import Reply
@@ -36,8 +37,8 @@ from bot.sim.market import MarketDesk
 from bot.sim.market_faults import MarketFaults
 from bot.sim.outages import Outages
 from bot.sim.private import KEY_PERMISSIONS
-from bot.sim.quirks import DAY_MS, Quirks
-from bot.sim.replay import MINUTE_MS, span
+from bot.sim.quirks import Quirks
+from bot.sim.replay import span
 from bot.sim.rest import RestDesk
 from bot.sim.sockets import Hub
 from bot.sim.tape import Tape

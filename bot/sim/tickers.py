@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from bot.core.times import DAY_MS
 from bot.sim.candles import Candles, write
-from bot.sim.path import DAY_MS
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue

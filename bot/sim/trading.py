@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from bot.core.times import DAY_MS
 from bot.sim import entry, payloads
 from bot.sim.calls import Reply
 from bot.sim.errors import Refused
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 Params = dict[str, str]
 MAX_BATCH: Final = 5
-WEEK_MS: Final = 7 * 86_400_000
+WEEK_MS: Final = 7 * DAY_MS
 
 
 class TradingApi:

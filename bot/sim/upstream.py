@@ -8,11 +8,12 @@ from typing import Any, Final
 import aiohttp
 
 from bot.core.errors import BotError
-from bot.core.klines import MINUTE_MS, Klines, make_klines
+from bot.core.klines import Klines, make_klines
+from bot.core.times import DAY_MS, MINUTE_MS
 from bot.sim.filters import SymbolRules, rules_for
 
 HISTORY_BARS: Final = 60  # 1m bars that the first price is taken from
-YEARS_MS: Final = 3_650 * 86_400_000
+YEARS_MS: Final = 3_650 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)

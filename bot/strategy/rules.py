@@ -19,6 +19,7 @@ import numpy as np
 from bot.config import Config, Gates
 from bot.config import Trade as TradeConfig
 from bot.core.jit import kernel
+from bot.core.times import MINUTE_MS
 from bot.core.types import Instrument, Round, Side, to_decimal
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -396,7 +397,7 @@ def time_exit_ms(first_fill_ms: int, *, scaled: bool, config: TradeConfig) -> in
     """
     if not first_fill_ms or (scaled and not config.timeout_runner):
         return 0
-    return first_fill_ms + round(config.timeout_minutes * 60_000)
+    return first_fill_ms + round(config.timeout_minutes * MINUTE_MS)
 
 
 @kernel

@@ -13,11 +13,11 @@ import numpy as np
 
 from bot.core.errors import DataMissing
 from bot.core.klines import Klines, interval_name
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market import store
 from bot.market.store import format_time
 from bot.research.parity.zones import SWITCHES, Zone, accepted, cheapest, zone_figures, zone_sentence, zones_of
 
-HOUR_MS: Final = 3_600_000
 QUARTER_MS: Final = 900_000
 SAME: Final = 0.98  # share of bars that are equal when it is the same market
 NEAR: Final = 0.003  # median distance of closes within which it is the same symbol
@@ -77,7 +77,7 @@ class Alignment:
             "symbol": self.symbol,
             "market": self.market,
             "klines_market": self.klines_market,
-            "shift_minutes": self.shift_ms / 60_000,
+            "shift_minutes": self.shift_ms / MINUTE_MS,
             "zones": zone_figures(self.zones),
             "bars_common": self.common,
             "bars_equal": int(self.equal.sum()),
@@ -312,7 +312,7 @@ def _sentences(a: Alignment, count: int, zoned: bool, ticker: str | None, source
     found = [f"{a.common:,} of {count:,} bars aligned with {a.symbol} {a.bars.interval} of {source}"]
     if a.shift_ms and zoned:
         found.append(
-            f"its times lie {a.shift_ms / 60_000:+g} minutes off the UTC bar opens of the klines; they were moved back"
+            f"its times lie {a.shift_ms / MINUTE_MS:+g} minutes off the UTC bar opens of the klines; they were moved back"
             + (" (it stamps the close of a bar, not its open)" if a.shift_ms == a.bars.interval_ms else "")
         )
     elif a.shift_ms or len(a.zones) > 1:

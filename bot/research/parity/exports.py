@@ -16,10 +16,11 @@ import numpy as np
 from bot.core.errors import DataError, DataMissing
 from bot.core.klines import INTERVALS, interval_ms
 from bot.core.klines import interval_name as known_interval
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.store import format_time
 from bot.research.parity import words
 from bot.research.parity.cells import decimal_comma, key, number, read_text, rows_of, times_ms
-from bot.research.parity.zones import APART_MS, HOUR_MS
+from bot.research.parity.zones import APART_MS
 
 MISSING: Final = "bars are missing"
 _PRICES: Final = {
@@ -210,7 +211,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
     known = [interval_ms(name) for name in INTERVALS]
     if step not in known:
         raise DataError(
-            f"{path}: its bars are {step / 60_000:g} minutes apart, which is no interval that klines come in "
+            f"{path}: its bars are {step / MINUTE_MS:g} minutes apart, which is no interval that klines come in "
             f"({', '.join(INTERVALS)}): export a chart of 3 or 15 minutes"
         )
     off = np.flatnonzero(np.diff(open_ms) % step)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import interval_ms
+from bot.core.times import DAY_MS
 from bot.market.store import format_time, parse_time
 from bot.research.parity.alert_names import Leaves, nearest, resolve, resolve_count
 from bot.research.parity.alerts_log import AlertsLog, interval_of
@@ -497,7 +498,7 @@ def _note_span(note: str, year: int) -> tuple[int, int, bool] | None:
         years, month, day, hour, minute = part
         ends.append(parse_time(f"{years or year}-{month}-{day}T{hour or '00'}:{minute or '00'}"))
     clock = match.group(4) is not None
-    return ends[0], ends[1] + (0 if match.group(9) is not None else 86_400_000), clock
+    return ends[0], ends[1] + (0 if match.group(9) is not None else DAY_MS), clock
 
 
 def complete_option(text: str | None) -> tuple[int, int] | str | None:

@@ -13,6 +13,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.errors import DataError, DataMissing
 from bot.core.klines import Klines, interval_ms
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.core.types import Side
 from bot.research.parity import align as lay
 from bot.research.parity.ours import BASE, Ours
@@ -70,7 +71,7 @@ def _in_utc(listed: TradesList, bars: Klines, shift: int) -> tuple[list[ListedTr
     at_ms = np.array([at for _, at, _ in known], np.int64)
     price = np.array([price for _, _, price in known])
     best: tuple[float, np.ndarray] | None = None
-    for base in () if listed.zoned else (shift, shift + lay.HOUR_MS, shift - lay.HOUR_MS):
+    for base in () if listed.zoned else (shift, shift + HOUR_MS, shift - HOUR_MS):
         states = [base + switch for switch in SWITCHES]
         cost = np.array([_misfit(bars, at_ms - one, price) for one in states])
         path = cheapest(cost, SWITCH_MISFIT)
@@ -143,7 +144,7 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
             "file": listed.path.name,
             "trades": len(trades),
             "symbol": bars.symbol,
-            "shift_minutes": zones[0].offset_ms / 60_000,
+            "shift_minutes": zones[0].offset_ms / MINUTE_MS,
             "zones": zone_figures(zones),
             "entries_inside_bars": inside,
             "from_ms": trades[0].entry_ms,

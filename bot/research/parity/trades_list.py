@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bot.core.errors import DataError, DataMissing
+from bot.core.times import HOUR_MS
 from bot.core.types import Side
 from bot.research.parity import words
 from bot.research.parity.cells import decimal_comma, key, number, time_ms
-from bot.research.parity.zones import HOUR_MS
 
 _NUMBERED: Final = re.compile(r"\d{1,7}")
 

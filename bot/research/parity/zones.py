@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.store import format_time
 
-HOUR_MS: Final = 3_600_000
 SWITCHES: Final = (0, HOUR_MS, -HOUR_MS, HOUR_MS // 2, -HOUR_MS // 2)  # Lord Howe's clocks go by half an hour
 APART_MS: Final = 30 * 24 * HOUR_MS  # between two switches of one zone
 BETTER: Final = 0.7  # of the misfit with one offset that may remain
@@ -81,4 +81,4 @@ def zone_sentence(zones: tuple[Zone, ...], compared: str) -> str:
 
 def zone_figures(zones: tuple[Zone, ...]) -> list[dict[str, float]]:
     """Return the offsets for a report."""
-    return [{"from_ms": zone.from_ms, "shift_minutes": zone.offset_ms / 60_000} for zone in zones]
+    return [{"from_ms": zone.from_ms, "shift_minutes": zone.offset_ms / MINUTE_MS} for zone in zones]
