@@ -16,7 +16,7 @@ from bot.market.funding import FundingRates, no_funding
 from bot.research.backtest import run_backtest
 from bot.research.bt_data import RICH, Columns, Prepared, Symbol, columns_from
 from bot.research.replay import Market
-from bot.research.result import BacktestTrade, Result
+from bot.results.backtest import BacktestTrade, Result
 from bot.strategy.features import INDEX
 from bot.strategy.rules import CONDITIONS
 

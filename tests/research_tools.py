@@ -8,7 +8,7 @@ import numpy as np
 from bot.config import Config
 from bot.core.records import Decision, TradeFill, TradeRecord
 from bot.core.types import Side
-from bot.research.result import BacktestTrade, BarGrid, CostParts, EquityLine, NearMiss, Result
+from bot.results.backtest import BacktestTrade, BarGrid, CostParts, EquityLine, NearMiss, Result
 
 DAY = 86_400_000
 START = 1_672_531_200_000  # 2023-01-01

@@ -25,7 +25,7 @@ from bot.research.bt_legs import LEG_COLUMNS, leg_columns
 from bot.research.bt_near import find, with_near_misses
 from bot.research.bt_report import summary, write_report
 from bot.research.replay import Market
-from bot.research.result import EntryTime
+from bot.results.backtest import EntryTime
 from bot.strategy.features import INDEX, batch
 from tests.backtest_tools import ETH, SIGNAL, SOL, START_MS, Story, config_of, flat, play, the_trade
 
@@ -531,7 +531,7 @@ def test_the_command_shows_claims_beside_measurements(folder):
 
     assert done.exit_code == 0
     assert "62 to 68 %" in done.stdout
-    assert "Claimed and measured" in done.stdout
+    assert "claims beside what was measured" in done.stdout
 
 
 @pytest.mark.parametrize(

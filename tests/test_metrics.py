@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from bot.core.types import Side
-from bot.report import metrics
-from bot.report.backtest_page import funnel_of, report_figures
-from bot.research.result import CostParts
+from bot.results import figures as formulas
+from bot.results import summary as metrics
+from bot.results.backtest import CostParts
+from bot.results.funnel import funnel_of
+from bot.results.summary import report_figures
 from tests.research_tools import DAY, START, result, trade
 
 FOUR = (2.0, -1.0, -1.5, 1.0)  # R, one a day
@@ -43,12 +45,12 @@ def test_drawdown_is_told_in_quote_share_and_r():
 def test_sharpe_ratio_counts_quiet_days():
     equity = np.array([1010.0, 1010.0, 999.9])
 
-    found = metrics.sharpe_daily(equity, 1000.0)
+    found = formulas.sharpe_daily(equity, 1000.0)
 
     returns = [0.01, 0.0, -0.01]
     deviation = math.sqrt(sum(x * x for x in returns) / 2)
     assert found == pytest.approx(0.0 / deviation, abs=1e-9)
-    assert metrics.sharpe_daily(np.array([1000.0, 1000.0, 1000.0]), 1000.0) is None
+    assert formulas.sharpe_daily(np.array([1000.0, 1000.0, 1000.0]), 1000.0) is None
 
 
 def test_a_trade_ended_by_the_data_is_money_but_no_verdict():
@@ -91,17 +93,17 @@ def test_no_cost_can_mend_a_gross_loss():
 def test_intervals_are_the_same_for_the_same_trades_and_hold_the_mean():
     values = np.random.default_rng(1).normal(0.2, 1.0, 150)
 
-    first, second = metrics.interval(values), metrics.interval(values)
+    first, second = formulas.interval(values), formulas.interval(values)
 
     assert first == second
     assert first[0] < values.mean() < first[1]
     # Normal theory: 1.96 deviations of the mean either side.
     assert first[1] - first[0] == pytest.approx(2 * 1.96 * values.std(ddof=1) / math.sqrt(150), rel=0.06)
-    assert metrics.interval(np.array([1.0])) is None
+    assert formulas.interval(np.array([1.0])) is None
 
 
 def test_a_profit_factor_without_losses_has_an_open_interval():
-    low, high = metrics.interval(np.array([1.0, 2.0, 3.0, -0.1]), "profit_factor")
+    low, high = formulas.interval(np.array([1.0, 2.0, 3.0, -0.1]), "profit_factor")
 
     assert low > 1
     assert high == math.inf

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from bot.report.backtest_money import distance_words
-from bot.report.backtest_page import report_figures, write_page
+from bot.report.backtest_page import write_page
 from bot.report.backtest_parts import Beside, verdict
-from bot.report.metrics import summary_figures
 from bot.report.monte_carlo_page import monte_carlo_page, sentences
-from bot.report.page import Page, json_inside, show, table
+from bot.report.page import Page, json_inside, table
 from bot.report.search_page import search_page
 from bot.report.walk_forward_page import walk_forward_page
 from bot.research import monte_carlo
 from bot.research.beside import figures_of
 from bot.research.chance import Pool, against_chance
+from bot.results.numbers import show
+from bot.results.summary import report_figures, summary_figures
 from tests.research_tools import DAY, START, random_result, result, trade
 
 

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from bot.core.records import Decision, EquityPoint, TradeFill, TradeRecord
 from bot.core.types import Side
-from bot.report.session import render, session_report
-from bot.report.tables import day_drawdown_r, max_drawdown, max_drawdown_r, sharpe_daily, wilson
+from bot.report.session import render
+from bot.results.figures import max_drawdown, max_drawdown_r, wilson
+from bot.results.session import session_report
 
 D = Decimal
 DAY = 86_400_000
@@ -143,10 +144,13 @@ def test_a_trade_row_holds_its_fills_with_prices_and_fees_as_plain_json():
 def test_the_days_worst_standing_is_sampled_or_summed_from_trades():
     trades = [trade(-1.0, closed_ms=1), trade(-1.5, closed_ms=2), trade(-2.0, closed_ms=DAY + 1)]
 
-    assert day_drawdown_r(trades, []) == 2.5
-    assert day_drawdown_r(trades, equity([1000.0], day_r=-3.25)) == 3.25
-    assert day_drawdown_r([], equity([1000.0], day_r=1.0)) == 0.0
-    assert day_drawdown_r([], []) is None
+    def worst(trades, equity=()):
+        return session_report(trades, equity=equity)["summary"]["day_drawdown_r"]
+
+    assert worst(trades) == 2.5
+    assert worst(trades, equity([1000.0], day_r=-3.25)) == 3.25
+    assert worst([], equity([1000.0], day_r=1.0)) == 0.0
+    assert worst([]) is None
 
 
 @given(st.lists(st.floats(-5, 5), max_size=30))
@@ -162,7 +166,7 @@ def test_drawdown_of_r_is_the_largest_fall_between_any_two_moments(multiples):
 
 @given(st.lists(st.floats(1, 1000), min_size=1, max_size=30), st.floats(0.1, 10))
 def test_drawdown_does_not_depend_on_the_currency(values, factor):
-    assert max_drawdown(values) == pytest.approx(max_drawdown(value * factor for value in values))
+    assert max_drawdown(values) == pytest.approx(max_drawdown([value * factor for value in values]))
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -176,8 +180,12 @@ def test_wilsons_interval_holds_the_measured_share(wins_n):
 
 
 def test_sharpe_of_three_days_by_hand():
-    assert sharpe_daily(equity([100.0, 110.0, 110.0])) == pytest.approx(0.05 / (0.005**0.5) * 365**0.5)
-    assert sharpe_daily(equity([100.0, 110.0])) is None
+    def ratio(values):
+        return session_report([], equity=equity(values))["summary"]["sharpe_daily"]
+
+    # returns of 0, 0.1 and 0: mean 0.1 / 3, variance of a sample 0.01 / 3
+    assert ratio([100.0, 110.0, 110.0]) == pytest.approx(0.1 / 3 / (0.01 / 3) ** 0.5 * 365**0.5)
+    assert ratio([100.0]) is None
 
 
 def text(report: dict) -> str:
@@ -194,7 +202,7 @@ def test_the_printed_report_says_claims_measurements_and_how_little_ten_trades_p
     page = text(report)
 
     assert "62 to 68 %" in page
-    assert "50.00%" in page
+    assert "50.0 %" in page
     assert "no verdict" in page
     assert "spread 1" in page
     assert "between 24% and 76%" in page

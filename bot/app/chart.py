@@ -13,10 +13,10 @@ from bot.market.store import format_time
 from bot.report.chart_data import Tape, trade_marks
 from bot.report.charts import page, write_page
 from bot.report.progress import progress
-from bot.report.tables import trade_row
 from bot.research.models import model_for
 from bot.research.replay import load_market
 from bot.research.signals import resets_at
+from bot.results.trades import trade_row
 from bot.strategy.features import batch
 
 MOST_BARS = 30_000  # of a symbol in one file: about 5 MB each

@@ -37,8 +37,8 @@ from bot.report.ledger import Ledger, Miss
 from bot.report.live import Live
 from bot.report.operator import remove_run_file, write_run_file
 from bot.report.progress import say
-from bot.report.session import session_report
 from bot.report.terminal import Terminal
+from bot.results.session import session_report
 
 
 class Showing:

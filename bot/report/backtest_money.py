@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from bot.report import metrics
 from bot.report.backtest_parts import Beside, band, kind_of
-from bot.report.page import Cell, Page, paragraph, show, table, tiles
+from bot.report.page import Cell, Page, paragraph, table, tiles
+from bot.results import summary as metrics
+from bot.results.numbers import show
 
 PART_WORDS = {
     "fees": "fees",

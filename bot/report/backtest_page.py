@@ -7,21 +7,17 @@ more than luck, and what had to be assumed to say all this.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.config import Config
 from bot.core.times import utc
 from bot.report import backtest_money as money
 from bot.report import backtest_parts as parts
 from bot.report import backtest_why as why
-from bot.report import metrics
 from bot.report.backtest_parts import Beside
-from bot.report.funnel import funnel
 from bot.report.page import Page, lightweight_charts, static, text
-from bot.report.session import claims
-
-if TYPE_CHECKING:
-    from bot.research.result import Result
+from bot.results.backtest import Result
+from bot.results.summary import report_figures
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -40,26 +36,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
     return walk(config.model_dump(), Config().model_dump(), "")
 
 
-def report_figures(result: "Result") -> dict[str, Any]:
-    """Return the figures of a result with the recipe's claims beside them and the funnel."""
-    figures = metrics.summary_figures(result)
-    figures["trades_end_of_data"] = int((~result.table()["judged"]).sum())
-    figures["claims"] = claims(figures)
-    figures["funnel"] = funnel_of(result)
-    return figures
-
-
-def funnel_of(result: "Result") -> dict[str, Any]:
-    """Return the funnel of a result (`report.funnel`)."""
-    from bot.core.types import Side
-    from bot.strategy import rules
-
-    wanted = [name for name, on in result.config.strategy.gates.model_dump().items() if on]
-    names = {"long": rules.NAMES[Side.LONG], "short": rules.NAMES[Side.SHORT]}
-    return funnel(result.grid, names=names, gate_names=rules.GATES, wanted=wanted, days=result.days)
-
-
-def build_page(result: "Result", beside: Beside | None = None) -> Page:
+def build_page(result: Result, beside: Beside | None = None) -> Page:
     """Return the report as a page, not written yet."""
     beside = beside or Beside()
     figures = report_figures(result)
@@ -90,7 +67,7 @@ def build_page(result: "Result", beside: Beside | None = None) -> Page:
     return page
 
 
-def write_page(result: "Result", path: Path, beside: Beside | None = None) -> None:
+def write_page(result: Result, path: Path, beside: Beside | None = None) -> None:
     """Write `report.html`, whole or not at all.
 
     Parameters

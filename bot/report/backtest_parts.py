@@ -3,17 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bot.core.times import utc
-from bot.report import metrics
-from bot.report.page import DASH, Cell, Page, paragraph, show, table, tiles
-from bot.report.session import CLAIM_FORMATS, FEW_TRADES
-
-if TYPE_CHECKING:
-    from bot.research.result import Result
+from bot.report.page import Cell, Page, paragraph, table, tiles
+from bot.results import summary as metrics
+from bot.results.backtest import Result
+from bot.results.claims import CLAIMED_EXPECTANCY_R, FEW_TRADES, claim_row
+from bot.results.numbers import show
 
 EXIT_WORDS = {"end_of_data": "end of the data"}
 
@@ -25,7 +24,7 @@ class Beside:
     Attributes
     ----------
     variants : list of dict
-        `name`, `note` and the figures of `metrics.summary_figures`, in order; the first is the run itself.
+        `name`, `note` and the figures of `results.summary.summary_figures`, in order; the first is the run itself.
     hedge : dict
         `matched`, `variance_removed`, `variance_removed_total`, `cost_r`, `gross_r`, `funding_r`: the hedge against
         none.
@@ -132,7 +131,8 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
                 (
                     "Stop distance",
                     show(figures["median_stop_distance"], ".3%"),
-                    f"median; {show(figures['median_break_even_stop'], '.3%')} would just pay the costs at the claimed 0.276 R",
+                    f"median; {show(figures['median_break_even_stop'], '.3%')} would just pay the costs at the claimed "
+                    f"{CLAIMED_EXPECTANCY_R} R",
                     "",
                 ),
             ]
@@ -142,41 +142,13 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
     )
 
 
-_CLAIM_FORMS = {
-    **CLAIM_FORMATS,
-    **dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".1%"),
-    "signals_per_day": ".2f",
-}
-
-
-_CLAIM_NAMES = {
-    "expectancy_r": "a trade, net",
-    "day_drawdown_r": "worst day, day R",
-    "max_drawdown": "deepest fall",
-    "day_return": "a day",
-    "month_return": "a month",
-    "decision_ms": "decision",
-}
-# What a back-test cannot measure, and why.
-_CLAIM_WANTING = {"slippage": "assumed", "decision_ms": "live only", "month_return": "range too short"}
-
-
 def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
     """Add the recipe's claims beside what was measured."""
     rows = []
-    for name, claim in claimed.items():
-        words = {None: "no verdict", True: "kept", False: "not kept"}[claim["met"]]
+    for figure, claim in claimed.items():
+        label, words, measured, verdict = claim_row(figure, claim)
         kind = {None: "quiet", True: "good", False: "bad"}[claim["met"]]
-        rows.append(
-            [
-                Cell(_CLAIM_NAMES.get(name, name.replace("_", " ")), "words"),
-                Cell(claim["claimed"], "words"),
-                _CLAIM_WANTING.get(name, DASH)
-                if claim["measured"] is None
-                else show(claim["measured"], _CLAIM_FORMS.get(name, ".3f")),
-                Cell(words, kind),
-            ]
-        )
+        rows.append([Cell(label, "words"), Cell(words, "words"), measured, Cell(verdict, kind)])
     page.section(
         "The recipe's claims beside what was measured",
         table([Cell("claim", "words"), Cell("claimed", "words"), "measured", "verdict"], rows),
@@ -186,7 +158,7 @@ def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
     )
 
 
-def equity(page: Page, result: "Result", scripts: Sequence[str]) -> None:
+def equity(page: Page, result: Result, scripts: Sequence[str]) -> None:
     """Add the equity line with its drawdown; the chart library draws it with a cursor and zoom."""
     line = result.equity
     at = np.concatenate(([result.from_ms], line.at_ms, [result.to_ms]))
@@ -214,7 +186,7 @@ def equity(page: Page, result: "Result", scripts: Sequence[str]) -> None:
     )
 
 
-def monthly(page: Page, result: "Result") -> None:
+def monthly(page: Page, result: Result) -> None:
     """Add one row a month."""
     rows_of = metrics.months(
         result.table(),

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bot.core.times import DAY_MS, HOUR_MS, MINUTE_MS, utc
-from bot.report import metrics
 from bot.report.backtest_parts import band, kind_of
-from bot.report.page import Cell, Page, paragraph, show, table, text
-
-if TYPE_CHECKING:
-    from bot.research.result import BacktestTrade, Result
+from bot.report.page import Cell, Page, paragraph, table, text
+from bot.results import figures
+from bot.results import summary as metrics
+from bot.results.backtest import BacktestTrade, Result
+from bot.results.numbers import show
 
 
 def funnel(page: Page, counted: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ def funnel(page: Page, counted: Mapping[str, Any]) -> None:
         )
 
 
-def near_misses(page: Page, result: "Result") -> None:
+def near_misses(page: Page, result: Result) -> None:
     """Add what the bars with five of six would have made."""
     misses = result.near_misses
     if not misses:
@@ -67,14 +67,14 @@ def near_misses(page: Page, result: "Result") -> None:
         trades: list[BacktestTrade] = [miss.trade for miss in group if miss.trade is not None]
         net = np.array([trade.net_r for trade in trades])
         gross = np.array([trade.gross_r for trade in trades])
-        span = metrics.interval(net)
+        span = figures.interval(net)
         rows.append(
             [
                 Cell(name.replace("_", " "), "words"),
                 str(len(group)),
                 str(len(trades)),
                 show(float(np.mean(net > 0)) if len(net) else None, ".0%"),
-                show(metrics.profit_factor(net)),
+                show(figures.profit_factor(net)),
                 show(float(gross.mean()) if len(gross) else None, "+.2f"),
                 Cell(
                     show(float(net.mean()) if len(net) else None, "+.2f"),
@@ -96,7 +96,7 @@ def near_misses(page: Page, result: "Result") -> None:
     )
 
 
-def by_time(page: Page, result: "Result") -> None:
+def by_time(page: Page, result: Result) -> None:
     """Add results by hour of the day, side and regime."""
     columns = result.table()
     if not len(columns["net_r"]):
@@ -205,7 +205,7 @@ def trades(page: Page, columns: metrics.Columns) -> None:
     )
 
 
-def assumptions(page: Page, result: "Result", changed: Mapping[str, Any]) -> None:
+def assumptions(page: Page, result: Result, changed: Mapping[str, Any]) -> None:
     """Add what was assumed, on which data, with which settings."""
     rows = [
         [Cell(name.replace("_", " "), "words"), Cell(str(value), "words")] for name, value in result.assumptions.items()

@@ -13,7 +13,7 @@ import numpy as np
 
 from bot.core.times import utc
 from bot.report.charts import document, scripts_of, write_page
-from bot.report.page import DASH
+from bot.results.numbers import DASH
 
 MOST_BARS: Final = 20_000  # the newest that are drawn; the figures are of all
 APART: Final = 50.0  # lines that differ in size by more than this stand in panes of their own

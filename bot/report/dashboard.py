@@ -35,8 +35,8 @@ from bot.report.charts import LIBRARY, library, modules
 from bot.report.doors import Refusal
 from bot.report.hub import Hub
 from bot.report.live import Live
-from bot.report.tables import trade_row
 from bot.report.view import line, view, weight
+from bot.results.trades import trade_row
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot.report.backtest_parts import kind_of
-from bot.report.page import Cell, Page, show, table, text
+from bot.report.page import Cell, Page, table, text
+from bot.results.numbers import show
 
 
 def monte_carlo_page(told: Mapping[str, Any]) -> Page:

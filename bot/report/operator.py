@@ -30,7 +30,7 @@ from bot.report.compared import Compared, sentence
 from bot.report.doors import netloc
 from bot.report.ledger import FOLDER, left
 from bot.report.status import status_rows, truth_rows
-from bot.report.tables import trade_row
+from bot.results.trades import trade_row
 
 SECRET_WORDS = ("key", "secret", "token", "password")
 

@@ -14,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bot.results.numbers import DASH
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
-DASH = "\u2013"
 
 
 def static(name: str) -> str:
@@ -32,18 +33,6 @@ def lightweight_charts() -> str:
 def text(value: Any) -> str:
     """Return escaped text."""
     return html.escape(str(value))
-
-
-def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
-    """Return a number as a person reads it; a dash where there is none.
-
-    >>> show(0.123456, ".1%"), show(None), show(-1.5, "+.2f", " R")
-    ('12.3 %', '–', '−1.50 R')
-    """
-    if value is None or not math.isfinite(value):
-        return DASH
-    words = format(value, form).replace("-", "\u2212").replace("%", " %")
-    return f"{words}{unit}"
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 
 from bot.core.times import utc
 from bot.report.backtest_parts import band, kind_of
-from bot.report.page import Cell, Page, show, static, table, text, tiles
+from bot.report.page import Cell, Page, static, table, text, tiles
+from bot.results.numbers import show
 
 
 def search_page(told: Mapping[str, Any], contour: Mapping[str, Any] | None = None) -> Page:

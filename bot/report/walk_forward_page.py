@@ -5,7 +5,8 @@ from typing import Any
 
 from bot.core.times import utc
 from bot.report.backtest_parts import band, kind_of
-from bot.report.page import Cell, Page, show, table, text
+from bot.report.page import Cell, Page, table, text
+from bot.results.numbers import show
 
 
 def walk_forward_page(told: Mapping[str, Any]) -> Page:

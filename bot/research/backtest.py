@@ -18,7 +18,7 @@ from bot.research.bt_bars import calendar_of
 from bot.research.bt_data import SIX, Prepared, geometry, prepare
 from bot.research.bt_run import Pass, candidates_of
 from bot.research.replay import Market
-from bot.research.result import BacktestTrade, BarGrid, EntryTime, EquityLine, Result
+from bot.results.backtest import BacktestTrade, BarGrid, EntryTime, EquityLine, Result
 
 CODES: Final = ("no_signal", "gates", "warm_up", "filled")
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from bot.config import Config
-from bot.report import metrics
 from bot.report.backtest_parts import Beside
 from bot.research.backtest import run_backtest
 from bot.research.bt_data import Prepared, prepare
 from bot.research.chance import DRAWS, against_chance, pool_of
 from bot.research.replay import Market
-from bot.research.result import Result
+from bot.results import summary as metrics
+from bot.results.backtest import Result
+from bot.results.figures import interval
 
 POOL = 1_000  # random entries a side
 HIGH_TAKER_FEE = 0.0005  # the venue's standard rate; the account's own is 0.04 %
@@ -102,7 +103,7 @@ def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
     found["gross_r"] = float((ours["gross_r"] - alpha_gross)[at].mean())
     found["cost_r"] = float(ours["cost_hedge_r"][at].mean())
     found["difference_net_r"] = float((net - net_alone).mean())
-    found["difference_net_r_95"] = metrics.interval(net - net_alone)
+    found["difference_net_r_95"] = interval(net - net_alone)
     found["net_beta_median"] = float(np.median(ours["net_beta"]))
     return found
 

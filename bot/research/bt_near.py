@@ -13,7 +13,7 @@ from bot.config import Config
 from bot.core.types import Side
 from bot.research.backtest import simulate_entries
 from bot.research.bt_data import SIX, Prepared, block_edges
-from bot.research.result import EntryTime, NearMiss, Result
+from bot.results.backtest import EntryTime, NearMiss, Result
 from bot.strategy import rules
 
 

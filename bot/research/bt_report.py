@@ -20,11 +20,14 @@ from rich.text import Text
 
 from bot.core.errors import BotError, ConfigError
 from bot.core.times import utc
-from bot.report.backtest_page import report_figures, write_page
+from bot.report.backtest_page import write_page
 from bot.report.backtest_parts import Beside
-from bot.report.session import CLAIM_FORMATS, CLAIM_NAMES, FEW_TRADES
-from bot.report.tables import trade_row
-from bot.research.result import BacktestTrade, Result
+from bot.report.session import claims_table
+from bot.results.backtest import BacktestTrade, Result
+from bot.results.claims import CLAIMED_EXPECTANCY_R, FEW_TRADES
+from bot.results.numbers import show
+from bot.results.summary import report_figures
+from bot.results.trades import trade_row
 
 HIGH_TAKER_FEE: Final = 0.0005  # the venue's standard rate: its result is printed beside the account's own
 
@@ -183,19 +186,13 @@ def write_report(result: Result, out: Path, *, beside: Beside | None = None) -> 
 
 def render(told: Mapping[str, Any]) -> RenderableType:
     """Return the summary for a terminal: result, claims beside measurements, and how far it can be trusted."""
-    return Group(_result(told), _claims(told), _trust(told))
-
-
-def _show(value: Any, form: str = "") -> str:
-    return "-" if value is None else format(value, form)
+    return Group(_result(told), claims_table(told["claims"]), _trust(told))
 
 
 def _between(told: Mapping[str, Any], name: str, form: str) -> str:
     value, interval = told.get(name), told.get(f"{name}_95")
-    text = _show(value, form)
-    return (
-        text if value is None or not interval else f"{text} ({_show(interval[0], form)} to {_show(interval[1], form)})"
-    )
+    text = show(value, form)
+    return text if value is None or not interval else f"{text} ({show(interval[0], form)} to {show(interval[1], form)})"
 
 
 def _result(told: Mapping[str, Any]) -> Table:
@@ -211,7 +208,7 @@ def _result(told: Mapping[str, Any]) -> Table:
     high = told["at_high_taker_fee"]
     rows = (
         ("bars", f"{told['bars']:,} in {told['days']:.1f} days, {told['bars_per_second']:,.0f} bars/s"),
-        ("signals", f"{told['signals']} ({_show(told['signals_per_day'], '.2f')} a day)"),
+        ("signals", f"{told['signals']} ({show(told['signals_per_day'], '.2f')} a day)"),
         ("refused", counts["vetoes"]),
         ("filled nothing", counts["setups_unfilled"]),
         ("trades", f"{told['trades']} ({told['trades_end_of_data']} only closed by the end of the data)"),
@@ -219,28 +216,15 @@ def _result(told: Mapping[str, Any]) -> Table:
         ("result", f"{told['total_r']:+.2f} R, {told['pnl']:+.2f} USDT, {told['return']:+.2%}"),
         ("a trade, net", _between(told, "expectancy_r", "+.3f") + " R"),
         ("a trade, gross", _between(told, "gross_expectancy_r", "+.3f") + " R"),
-        ("cost of a trade", f"{_show(told['avg_cost_r'], '.2f')} R ({costs})"),
-        ("at 0.05 % taker", f"{_show(high['expectancy_r'], '+.3f')} R a trade"),
+        ("cost of a trade", f"{show(told['avg_cost_r'], '.2f')} R ({costs})"),
+        ("at 0.05 % taker", f"{show(high['expectancy_r'], '+.3f')} R a trade"),
         ("BTC and hedge", f"{told['alpha_r']:+.2f} R and {told['hedge_r']:+.2f} R before fees"),
-        ("stop distance", f"median {_show(told['median_stop_distance'], '.3%')}; the claimed 0.276 R would pay the costs at "
-                          f"{_show(told['median_break_even_stop'], '.3%')}"),
+        ("stop distance", f"median {show(told['median_stop_distance'], '.3%')}; the claimed {CLAIMED_EXPECTANCY_R} R would pay "
+                          f"the costs at {show(told['median_break_even_stop'], '.3%')}"),
         ("drawdown", f"{told['max_drawdown']:.2%}, {told['max_drawdown_r']:.1f} R"),
     )  # fmt: skip
     for name, value in rows:
         table.add_row(name, value)
-    return table
-
-
-def _claims(told: Mapping[str, Any]) -> Table:
-    table = Table(title="Claimed and measured", title_justify="left", pad_edge=False)
-    for heading in ("", "claimed", "measured", "kept"):
-        table.add_column(heading)
-    for name, claim in told["claims"].items():
-        measured = claim["measured"]
-        kept = {None: "no verdict", True: "yes", False: "no"}[claim["met"]]
-        table.add_row(
-            CLAIM_NAMES.get(name, name), claim["claimed"], _show(measured, CLAIM_FORMATS.get(name, ".3f")), kept
-        )
     return table
 
 

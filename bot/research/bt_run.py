@@ -21,7 +21,7 @@ from bot.research.bt_legs import LegRow
 from bot.research.bt_quiet import silent, unreached
 from bot.research.bt_session import Outcome
 from bot.research.bt_units import Units
-from bot.research.result import BacktestTrade, EntryTime
+from bot.results.backtest import BacktestTrade, EntryTime
 from bot.strategy import rules
 
 

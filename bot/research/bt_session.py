@@ -23,7 +23,7 @@ from bot.research.broker import Broker
 from bot.research.broker_book import Paid
 from bot.research.bt_bars import Bars, Rows, instruments_of
 from bot.research.bt_data import Prepared
-from bot.research.result import BacktestTrade, CostParts, EntryTime
+from bot.results.backtest import BacktestTrade, CostParts, EntryTime
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ import numpy as np
 from bot.config import Config
 from bot.core.times import HOUR_MS
 from bot.core.types import Side
-from bot.research.result import EntryTime, Result
+from bot.results.backtest import EntryTime, Result
+from bot.results.figures import profit_factors
 
 if TYPE_CHECKING:
     from bot.research.bt_data import Prepared
@@ -130,13 +131,6 @@ def _lists(rng: np.random.Generator, pool: Pool, longs: int, shorts: int, draws:
     return np.concatenate(parts, axis=1)
 
 
-def _factors(results: np.ndarray) -> np.ndarray:
-    """Return the profit factor of each row; infinite without a loss."""
-    won, lost = np.maximum(results, 0).sum(axis=1), np.maximum(-results, 0).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lost > 0, won / lost, np.where(won > 0, np.inf, 0.0))
-
-
 def _p(better: np.ndarray) -> float:
     """Return the share of random lists that did as well, never 0: the strategy itself is one of the possible lists."""
     return (int(np.sum(better)) + 1) / (len(better) + 1)
@@ -161,7 +155,7 @@ def against_chance(
     at = _lists(rng, pool, longs, shorts, draws)
     nets, grosses = pool.net_r[at], pool.gross_r[at]
     means, gross_means = nets.mean(axis=1), grosses.mean(axis=1)
-    own = float(_factors(net[None, :])[0])
+    own = float(profit_factors(net[None, :])[0])
     heights, edges = np.histogram(means, bins=40)
     return Chance(
         trades=len(net),
@@ -173,7 +167,7 @@ def against_chance(
         random_gross_r=float(gross_means.mean()),
         p_net=_p(means >= net.mean()),
         p_gross=_p(gross_means >= gross.mean()),
-        p_factor=_p(_factors(nets) >= own),
+        p_factor=_p(profit_factors(nets) >= own),
         net_band=_band(means),
         gross_band=_band(gross_means),
         histogram={"edges": edges.tolist(), "counts": heights.astype(float).tolist()},
@@ -219,7 +213,7 @@ def searches_as_good(
             mine = np.flatnonzero(chosen == number)
             at = _lists(rng, pools[number], longs, shorts, len(mine))
             nets = rng.permuted(pools[number].net_r[at], axis=1)
-            factors = _factors(nets)
+            factors = profit_factors(nets)
             line = np.concatenate((np.zeros((len(mine), 1)), np.cumsum(nets, axis=1)), axis=1)
             falls = (np.maximum.accumulate(line, axis=1) - line).max(axis=1)
             factors[falls > max_drawdown_r] = 0.0

@@ -16,8 +16,6 @@ import numpy as np
 
 from bot.config import Config, parse
 from bot.core.times import DAY_MS
-from bot.report import metrics
-from bot.report.backtest_page import report_figures
 from bot.report.page import plain
 from bot.report.progress import say
 from bot.research import monte_carlo, optimise, walk_forward
@@ -28,10 +26,13 @@ from bot.research.bt_near import with_near_misses
 from bot.research.chance import against_chance, pool_of
 from bot.research.findings_tables import filled_in
 from bot.research.replay import Market, load_market
-from bot.research.result import Result
 from bot.research.runs import changed
 from bot.research.search import score_of, settings_of
 from bot.research.search_report import doubts
+from bot.results import summary as metrics
+from bot.results.backtest import Result
+from bot.results.figures import interval
+from bot.results.summary import report_figures
 
 PROFILES: Final = ("alert", "document", "headline", "creator")
 MARKETS: Final = {"spot": "spot 3m, December 2022 to June 2023", "um": "perpetuals 3m, May to June 2025"}
@@ -93,7 +94,7 @@ def near_rows(config: Config, market: Market, result: Result, *, limit: int) -> 
             "bars": len(group),
             "simulated": len(trades),
             "net_r": float(net.mean()) if len(net) else None,
-            "net_r_95": metrics.interval(net),
+            "net_r_95": interval(net),
             "gross_r": float(gross.mean()) if len(gross) else None,
         }
     return found

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from bot.core.times import utc
 from bot.report.monte_carlo_page import share_words
-from bot.report.page import show
+from bot.results.claims import claim_row
+from bot.results.numbers import show
 
 
 def line(cells: list[str]) -> str:
@@ -67,12 +68,7 @@ def variant_table(told: dict[str, Any]) -> str:
 
 def claim_table(found: dict[str, Any]) -> str:
     """Return the claims beside the measurements of a profile."""
-    forms = dict.fromkeys(("win_rate", "max_drawdown", "day_return", "month_return"), ".1%")
-    words = {None: "no verdict", True: "kept", False: "not kept"}
-    rows = [
-        [name.replace("_", " "), c["claimed"], show(c["measured"], forms.get(name, ".3f")), words[c["met"]]]
-        for name, c in found["figures"]["claims"].items()
-    ]
+    rows = [list(claim_row(figure, claim)) for figure, claim in found["figures"]["claims"].items()]
     return grid(["claim", "claimed", "measured", "verdict"], rows)
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 
+from bot.results.figures import sharpe
+
 EULER = 0.5772156649015329
 _NORMAL = NormalDist()
 
@@ -39,18 +41,6 @@ class Deflated:
     probability: float
     observations: int
     trials: int
-
-
-def sharpe(returns: np.ndarray) -> float:
-    """Return mean over sample deviation, per observation; NaN below two observations or without deviation.
-
-    >>> round(sharpe(np.array([1.0, 2.0, 3.0])), 6)
-    2.0
-    """
-    if len(returns) < 2:
-        return math.nan
-    deviation = float(np.std(returns, ddof=1))
-    return float(np.mean(returns)) / deviation if deviation > 0 else math.nan
 
 
 def expected_best_sharpe(variance: float, trials: int) -> float:

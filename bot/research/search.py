@@ -13,13 +13,13 @@ import numpy as np
 
 from bot.config import Config
 from bot.core.errors import ConfigError
-from bot.report import metrics
-from bot.report.tables import max_drawdown, max_drawdown_r
 from bot.research.backtest import run_backtest
 from bot.research.beside import with_values
 from bot.research.cache import PreparedCache
 from bot.research.replay import Market
-from bot.research.result import Result
+from bot.results import summary as metrics
+from bot.results.backtest import Result
+from bot.results.figures import max_drawdown, max_drawdown_r, mean, profit_factor, sharpe
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -187,8 +187,8 @@ class Score:
 
 def factor_of(results: np.ndarray) -> float:
     """Return the profit factor, capped, 0 without a winner."""
-    won, lost = float(results[results > 0].sum()), float(-results[results < 0].sum())
-    return min(won / lost, FACTOR_CAP) if lost > 0 else (FACTOR_CAP if won > 0 else 0.0)
+    factor = profit_factor(results)
+    return min(factor, FACTOR_CAP) if factor is not None else FACTOR_CAP * bool((results > 0).any())
 
 
 def score_of(result: Result) -> Score:
@@ -197,17 +197,16 @@ def score_of(result: Result) -> Score:
     judged = table["judged"]
     net = table["net_r"][judged]
     days = metrics.daily(table["closed_ms"][judged], net, from_ms=result.from_ms, to_ms=result.to_ms)
-    deviation = float(days.std(ddof=1)) if len(days) > 1 else 0.0
     return Score(
         profit_factor=factor_of(table["pnl"][judged]),
-        max_drawdown=max_drawdown([result.initial_equity, *result.equity.equity.tolist()]),
-        max_drawdown_r=max_drawdown_r(net.tolist()),
+        max_drawdown=max_drawdown(np.concatenate(([result.initial_equity], result.equity.equity))),
+        max_drawdown_r=max_drawdown_r(net),
         trades=len(net),
         longs=int(np.sum(table["side"][judged] > 0)),
         shorts=int(np.sum(table["side"][judged] < 0)),
-        expectancy_r=float(net.mean()) if len(net) else 0.0,
-        gross_r=float(table["gross_r"][judged].mean()) if len(net) else 0.0,
-        sharpe=float(days.mean()) / deviation if deviation > 0 else float("nan"),
+        expectancy_r=mean(net) or 0.0,
+        gross_r=mean(table["gross_r"][judged]) or 0.0,
+        sharpe=sharpe(days),
         daily_r=[round(float(day), 4) for day in days],
     )
 

@@ -13,13 +13,14 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from bot.core.times import HOUR_MS
-from bot.report import metrics
 from bot.report.page import plain
 from bot.research.chance import pool_of, searches_as_good
 from bot.research.optimise import Found, task_of, violation
 from bot.research.overfitting import Span, backtest_overfitting, deflated_sharpe, purged
-from bot.research.result import Result
 from bot.research.search import MAX_DRAWDOWN, Trier, factor_of, score_of, settings_of
+from bot.results import summary as metrics
+from bot.results.backtest import Result
+from bot.results.figures import profit_factor
 
 FOLDS: Final = 4
 EMBARGO_MS: Final = HOUR_MS
@@ -45,7 +46,7 @@ def folds(result: Result, count: int = FOLDS) -> list[dict[str, Any]]:
                 "from_ms": span.from_ms,
                 "to_ms": span.to_ms,
                 "trades": len(net),
-                "profit_factor_r": metrics.profit_factor(net),
+                "profit_factor_r": profit_factor(net),
                 "expectancy_r": float(net.mean()) if len(net) else None,
             }
         )

@@ -17,15 +17,15 @@ from optuna.storages import BaseStorage
 from bot.config import Config
 from bot.core.errors import BotError, ConfigError, DataMissing
 from bot.core.times import DAY_MS, HOUR_MS, MINUTE_MS
-from bot.report import metrics
 from bot.report.page import plain
 from bot.report.progress import progress as progress_bar
 from bot.research.optimise import DONE, Found, Task, make_task, optimise, violation
 from bot.research.replay import BASE_MS, Market, load_market
-from bot.research.result import Result
 from bot.research.search import Trier, factor_of, score_of, settings_of
 from bot.research.storage import close_storage, open_storage
 from bot.research.workers import Workers
+from bot.results import summary as metrics
+from bot.results.backtest import Result
 
 TARGET_FACTOR: Final = 1.4
 

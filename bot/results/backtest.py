@@ -14,9 +14,9 @@ from bot.config import Config
 from bot.core.records import Decision, TradeRecord
 from bot.core.times import DAY_MS
 from bot.core.types import Side
-
-END_OF_DATA: Final = "end_of_data"
-CLAIMED_EXPECTANCY_R: Final = 0.276  # of a trade, as the recipe claims
+from bot.results.claims import CLAIMED_EXPECTANCY_R
+from bot.results.figures import equity_at
+from bot.results.trades import END_OF_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,7 @@ class EquityLine:
 
     def at(self, times_ms: np.ndarray, initial: float) -> np.ndarray:
         """Return equity at the given instants: the last sample at or before each, `initial` before the first."""
-        index = np.searchsorted(self.at_ms, times_ms, side="right")
-        return np.concatenate(([initial], self.equity))[index]
+        return equity_at(self.at_ms, self.equity, times_ms, initial)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,12 +7,13 @@ if this condition were dropped. Counted are bars that can decide: warmed up and 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from bot.research.result import BarGrid
+from bot.core.types import Side
+from bot.results.backtest import BarGrid, Result
+from bot.strategy import rules
 
 
 def side_funnel(
@@ -72,7 +73,7 @@ def side_funnel(
 
 
 def funnel(
-    grid: "BarGrid",
+    grid: BarGrid,
     *,
     names: Mapping[str, Sequence[str]],
     gate_names: Sequence[str],
@@ -108,3 +109,10 @@ def funnel(
         "near_misses": near,
         "decisions": dict(codes.most_common()),
     }
+
+
+def funnel_of(result: Result) -> dict[str, Any]:
+    """Return the funnel of a result."""
+    wanted = [name for name, on in result.config.strategy.gates.model_dump().items() if on]
+    names = {"long": rules.NAMES[Side.LONG], "short": rules.NAMES[Side.SHORT]}
+    return funnel(result.grid, names=names, gate_names=rules.GATES, wanted=wanted, days=result.days)

@@ -6,70 +6,31 @@ profit factor (strategy 10). Intervals are 95 % percentile bootstraps with a fix
 interval. Every figure is None where there is nothing to measure.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from bot.core.times import DAY_MS
-from bot.report.tables import max_drawdown, max_drawdown_r, wilson
-
-if TYPE_CHECKING:
-    from bot.research.result import EquityLine, Result
+from bot.results.backtest import EquityLine, Result
+from bot.results.claims import claims
+from bot.results.figures import (
+    day_drawdown_r,
+    day_ends,
+    interval,
+    max_drawdown,
+    max_drawdown_r,
+    mean,
+    profit_factor,
+    return_over,
+    share_won,
+    sharpe_daily,
+    wilson,
+)
+from bot.results.funnel import funnel_of
 
 Columns = Mapping[str, np.ndarray]
 COST_PARTS: Final = ("fees", "spread", "slippage", "funding", "hedge")
-RESAMPLES: Final = 10_000
-SEED: Final = 7
-
-
-def profit_factor(results: np.ndarray) -> float | None:
-    """Return what was won over what was lost; None without a loss.
-
-    >>> profit_factor(np.array([2.0, -1.0, 1.0, -0.5]))
-    2.0
-    """
-    lost = float(-results[results < 0].sum())
-    return float(results[results > 0].sum()) / lost if lost > 0 else None
-
-
-def share_won(results: np.ndarray) -> float | None:
-    """Return the share of results above 0."""
-    return float(np.mean(results > 0)) if len(results) else None
-
-
-def interval(
-    values: np.ndarray,
-    statistic: str = "mean",
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Return the bootstrap interval of the mean, or of the profit factor, of `values`; None below two of them.
-
-    Parameters
-    ----------
-    statistic
-        `mean` or `profit_factor`. A resample without a loss counts as an infinite factor.
-    """
-    if len(values) < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    found = []
-    for part in np.array_split(np.arange(resamples), max(1, math.ceil(resamples * len(values) / 4_000_000))):
-        drawn = values[rng.integers(0, len(values), (len(part), len(values)))]
-        if statistic == "mean":
-            found.append(drawn.mean(axis=1))
-        else:
-            won, lost = np.maximum(drawn, 0).sum(axis=1), np.maximum(-drawn, 0).sum(axis=1)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found.append(np.where(lost > 0, won / lost, np.inf))
-    edge = (1 - level) / 2
-    # An order statistic instead of an interpolation: an infinite factor must not become not-a-number.
-    low, high = np.quantile(np.concatenate(found), [edge, 1 - edge], method="nearest")
-    return float(low), float(high)
 
 
 def daily(at_ms: np.ndarray, values: np.ndarray, *, from_ms: int, to_ms: int) -> np.ndarray:
@@ -79,24 +40,13 @@ def daily(at_ms: np.ndarray, values: np.ndarray, *, from_ms: int, to_ms: int) ->
     return np.bincount(days, weights=values, minlength=last - first + 1)
 
 
-def daily_equity(line: "EquityLine", *, initial: float, from_ms: int, to_ms: int) -> tuple[np.ndarray, np.ndarray]:
+def daily_equity(line: EquityLine, *, initial: float, from_ms: int, to_ms: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (end of each UTC day in ms, equity there), the last day cut at the end of the range."""
-    ends = np.arange(from_ms // DAY_MS + 1, max(from_ms, to_ms - 1) // DAY_MS + 2) * DAY_MS
-    ends[-1] = min(int(ends[-1]), to_ms)
+    ends = day_ends(from_ms, to_ms)
     return ends, line.at(ends, initial)
 
 
-def sharpe_daily(equity: np.ndarray, initial: float) -> float | None:
-    """Return mean over deviation of the daily returns, times the root of 365; None without change."""
-    values = np.concatenate(([initial], equity))
-    if len(values) < 3 or (values[:-1] <= 0).any():
-        return None
-    returns = np.diff(values) / values[:-1]
-    deviation = float(np.std(returns, ddof=1))
-    return float(np.mean(returns)) / deviation * math.sqrt(365) if deviation > 0 else None
-
-
-def drawdown(line: "EquityLine", initial: float, *, from_ms: int, to_ms: int) -> dict[str, float]:
+def drawdown(line: EquityLine, initial: float, *, from_ms: int, to_ms: int) -> dict[str, float]:
     """Return the deepest fall from the peak, in quote and as a fraction, and the days of the longest one.
 
     The longest fall is the longest time from a peak until it is seen again; one that is not over ends with the range.
@@ -110,7 +60,7 @@ def drawdown(line: "EquityLine", initial: float, *, from_ms: int, to_ms: int) ->
     at_peak = starts[np.maximum.accumulate(np.where(below, 0, np.arange(len(equity))))]
     return {
         "quote": float((peak - equity).max()),
-        "fraction": max_drawdown(equity.tolist()),
+        "fraction": max_drawdown(equity),
         "longest_days": float(np.where(below, ends - at_peak, 0).max()) / DAY_MS,
     }
 
@@ -124,13 +74,13 @@ def of_results(net: np.ndarray, gross: np.ndarray, judged: np.ndarray) -> dict[s
         "win_rate_95": wilson(int(np.sum(counted > 0)), len(counted)),
         "profit_factor_r": profit_factor(counted),
         "profit_factor_r_95": interval(counted, "profit_factor"),
-        "expectancy_r": float(net.mean()) if len(net) else None,
+        "expectancy_r": mean(net),
         "expectancy_r_95": interval(net),
-        "gross_expectancy_r": float(gross.mean()) if len(gross) else None,
+        "gross_expectancy_r": mean(gross),
         "gross_expectancy_r_95": interval(gross),
         "gross_profit_factor_r": profit_factor(gross[judged]),
         "total_r": float(net.sum()),
-        "max_drawdown_r": max_drawdown_r(net.tolist()),
+        "max_drawdown_r": max_drawdown_r(net),
     }
 
 
@@ -138,9 +88,8 @@ def costs(table: Columns) -> dict[str, float | None]:
     """Return the mean cost of a trade by part and in all, R."""
     found: dict[str, float | None] = {}
     for name in COST_PARTS:
-        column = table[f"cost_{name}_r"]
-        found[name] = float(column.mean()) if len(column) else None
-    found["total"] = float(table["cost_r"].mean()) if len(table["cost_r"]) else None
+        found[name] = mean(table[f"cost_{name}_r"])
+    found["total"] = mean(table["cost_r"])
     return found
 
 
@@ -164,7 +113,7 @@ def groups(table: Columns, keys: Sequence[Any], wanted: Sequence[Any] | None = N
     for name in order:
         chosen = labels == name
         figures = of_results(table["net_r"][chosen], table["gross_r"][chosen], table["judged"][chosen])
-        figures["cost_r"] = float(table["cost_r"][chosen].mean()) if chosen.any() else None
+        figures["cost_r"] = mean(table["cost_r"][chosen])
         result[name] = figures
     return result
 
@@ -201,7 +150,7 @@ VOLATILITIES: Final = ("calm", "middle", "wild")
 TRENDS: Final = ("with the day's move", "quiet day", "against the day's move")
 
 
-def regimes(result: "Result") -> dict[str, list[str]]:
+def regimes(result: Result) -> dict[str, list[str]]:
     """Return two regimes of each trade, as known at its signal.
 
     Volatility: ATR14 over price against the terciles of the bars *before* the signal's day (all bars on the first
@@ -247,7 +196,7 @@ def needed_costs(gross_r: float, parts: Mapping[str, float | None]) -> dict[str,
     return found
 
 
-def summary_figures(result: "Result") -> dict[str, Any]:
+def summary_figures(result: Result) -> dict[str, Any]:
     """Return every figure of a back-test by name, plain JSON values; assumptions and claims are the caller's."""
     table = result.table()
     net, gross, judged = table["net_r"], table["gross_r"], table["judged"]
@@ -260,7 +209,7 @@ def summary_figures(result: "Result") -> dict[str, Any]:
         "max_drawdown": fall["fraction"],
         "max_drawdown_quote": fall["quote"],
         "longest_drawdown_days": fall["longest_days"],
-        "day_drawdown_r": float(max(0.0, -result.equity.day_r.min())) if len(result.equity.day_r) else None,
+        "day_drawdown_r": day_drawdown_r(result.equity.day_r),
         "sharpe_daily": sharpe_daily(equity, result.initial_equity),
         "avg_cost_r": costs(table)["total"],
         "cost_parts_r": costs(table),
@@ -280,8 +229,17 @@ def summary_figures(result: "Result") -> dict[str, Any]:
         "median_stop_distance": float(np.median(table["stop_distance"])) if len(net) else None,
         "median_break_even_stop": float(np.median(table["break_even_stop"])) if len(net) else None,
     }
-    if result.days >= 1 and result.final_equity > 0:
-        growth = result.final_equity / result.initial_equity
-        figures["day_return"] = growth ** (1 / result.days) - 1
-        figures["month_return"] = growth ** (22 / result.days) - 1 if result.days >= 22 else None
+    growth = result.final_equity / result.initial_equity
+    if result.days >= 1 and growth > 0:
+        figures["day_return"] = return_over(1, growth, result.days)
+        figures["month_return"] = return_over(22, growth, result.days)
+    return figures
+
+
+def report_figures(result: Result) -> dict[str, Any]:
+    """Return the figures of a result with the recipe's claims beside them and the funnel."""
+    figures = summary_figures(result)
+    figures["trades_end_of_data"] = int((~result.table()["judged"]).sum())
+    figures["claims"] = claims(figures)
+    figures["funnel"] = funnel_of(result)
     return figures

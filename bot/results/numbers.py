@@ -1,0 +1,18 @@
+"""Numbers as a person reads them: on pages, in documents and on a terminal."""
+
+import math
+from typing import Final
+
+DASH: Final = "\u2013"
+MINUS: Final = "\u2212"
+
+
+def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
+    """Return a number by a format of Python; a dash where there is none.
+
+    >>> show(0.123456, ".1%"), show(None), show(-1.5, "+.2f", " R")
+    ('12.3 %', '–', '−1.50 R')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{format(value, form).replace('-', MINUS).replace('%', ' %')}{unit}"
