@@ -85,7 +85,7 @@ locks: | $(PY)
 
 # Every number of docs/findings.md, measured anew on the klines beside the project (about ten minutes on two cores).
 findings: $(RUN_STAMP)
-	$(PY) -m bot.research.findings --klines ../shared/klines $(ARGS)
+	$(PY) -m tools.findings --klines ../shared/klines $(ARGS)
 
 # The long tests, 5,000 examples a property, and the kernels as plain Python with every line counted (about two hours on two cores).
 nightly: $(DEV_STAMP)

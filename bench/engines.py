@@ -18,12 +18,12 @@ from numba import njit
 
 from bench import clock
 from bench.markets import repeat
+from bot.backtest.data import prepare
+from bot.backtest.market import Market
+from bot.backtest.run import run_backtest
 from bot.config import Config
 from bot.core.klines import Klines, aggregate
 from bot.market.synthetic import synthetic_market
-from bot.research.backtest import run_backtest
-from bot.research.bt_data import prepare
-from bot.research.replay import Market
 from tools import fast
 
 BASE_MS = 180_000
@@ -35,7 +35,7 @@ import sys
 from bench.clock import peak_mb
 from bench import engines
 from bot.config import Config
-from bot.research.backtest import run_backtest
+from bot.backtest.run import run_backtest
 run_backtest(Config(), engines.market(int(sys.argv[1])))
 print(peak_mb())
 """

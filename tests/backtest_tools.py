@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from bot.backtest.data import RICH, Columns, Prepared, Symbol, columns_from
+from bot.backtest.market import Market
+from bot.backtest.run import run_backtest
 from bot.config import Config, parse
 from bot.core.klines import Klines, make_klines
 from bot.core.types import Side
 from bot.market.funding import FundingRates, no_funding
-from bot.research.backtest import run_backtest
-from bot.research.bt_data import RICH, Columns, Prepared, Symbol, columns_from
-from bot.research.replay import Market
 from bot.results.backtest import BacktestTrade, Result
 from bot.strategy.features import INDEX
 from bot.strategy.rules import CONDITIONS

@@ -10,7 +10,7 @@ from bot.config import Config, parse
 from bot.core.klines import Klines
 from bot.market import store
 from bot.market.synthetic import synthetic
-from bot.research.parity.ours import Ours, changed
+from bot.parity.ours import Ours, changed
 from bot.strategy import kernel as k
 
 CONFIG = parse("")
@@ -79,7 +79,7 @@ def word(value: float) -> str:
 
 def values(bars: Klines, name: str, config: Config = CONFIG, changes: dict | None = None) -> np.ndarray:
     """Return our values of a feature on the bars."""
-    from bot.research.parity.catalogue import feature
+    from bot.parity.catalogue import feature
 
     return feature(name).read(table(bars, config, changes))
 

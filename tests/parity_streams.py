@@ -7,9 +7,9 @@ import numpy as np
 from bot.config import Config
 from bot.core.klines import Klines
 from bot.market.store import format_time
-from bot.research.parity.alert_names import ALERTS
-from bot.research.parity.ours import changed
-from bot.research.parity.stream_bars import Bars, columns_on
+from bot.parity.alert_names import ALERTS
+from bot.parity.ours import changed
+from bot.parity.stream_bars import Bars, columns_on
 from tests.parity_exports import CONFIG
 
 DOUBLE = frozenset({"Bullish S-CHOCH+", "Bearish S-CHOCH+"})  # read as their twin is

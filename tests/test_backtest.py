@@ -11,6 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.backtest.data import alpha_rows, columns_from, prepare
+from bot.backtest.legs import LEG_COLUMNS, leg_columns
+from bot.backtest.market import Market
+from bot.backtest.near_misses import find, with_near_misses
+from bot.backtest.output import summary, write_report
+from bot.backtest.run import run_backtest, simulate_entries
 from bot.cli.main import cli, main
 from bot.config import Config, parse
 from bot.core.errors import ConfigError, DataMissing
@@ -18,14 +24,8 @@ from bot.core.klines import aggregate, fill_gaps, make_klines
 from bot.core.types import Side
 from bot.market.synthetic import synthetic_market
 from bot.orders.bracket import Bracket
-from bot.research.backtest import run_backtest, simulate_entries
-from bot.research.beside import hedge_truth
-from bot.research.bt_data import alpha_rows, columns_from, prepare
-from bot.research.bt_legs import LEG_COLUMNS, leg_columns
-from bot.research.bt_near import find, with_near_misses
-from bot.research.bt_report import summary, write_report
-from bot.research.replay import Market
 from bot.results.backtest import EntryTime
+from bot.search.controls import hedge_truth
 from bot.strategy.features import INDEX, batch
 from tests.backtest_tools import ETH, SIGNAL, SOL, START_MS, Story, config_of, flat, play, the_trade
 
@@ -440,7 +440,7 @@ def test_a_failed_report_leaves_nothing(result, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("halfway")
 
-    monkeypatch.setattr("bot.research.bt_report.write_page", fail)
+    monkeypatch.setattr("bot.backtest.output.write_page", fail)
 
     with pytest.raises(RuntimeError, match="halfway"):
         write_report(result, tmp_path / "report")

@@ -11,12 +11,12 @@ import pytest
 
 from bench import engines
 from bench.engines import backtesting_py, direction_of, market
+from bot.backtest.broker import Broker
 from bot.config import Config, parse
 from bot.core.events import Fill
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.klines import Klines, make_klines
 from bot.core.types import OrderSide, OrderType
-from bot.research.broker import Broker
 from bot.sim.filters import rules_for
 from tests.builders import instrument
 

@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from bot.backtest.data import candidates_open_ms, prepare
+from bot.backtest.journal import replay_journal
+from bot.backtest.market import load_market
+from bot.backtest.run import run_backtest
 from bot.cli.main import cli
 from bot.config import Config, parse
 from bot.core.klines import aggregate
@@ -25,10 +29,6 @@ from bot.market import store
 from bot.market.funding import write_funding
 from bot.market.store import format_time, parse_time
 from bot.market.synthetic import synthetic_market
-from bot.research.backtest import run_backtest
-from bot.research.bt_data import candidates_open_ms, prepare
-from bot.research.bt_journal import replay_journal
-from bot.research.replay import load_market
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.wire

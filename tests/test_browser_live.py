@@ -14,11 +14,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bot.backtest.market import find_start, load_market
 from bot.config import Config
 from bot.core.events import Command
 from bot.journal import Journal
 from bot.market.synthetic import write_market
-from bot.research.replay import find_start, load_market
 from tests.browser import chromium, complaints, need_browser, screen
 from tests.conftest import ROOT
 

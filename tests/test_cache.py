@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
+from bot.backtest.data import Symbol, prepare
+from bot.backtest.market import load_market
+from bot.backtest.models import model_for
+from bot.backtest.run import run_backtest
+from bot.backtest.signals import resets_at
 from bot.config import parse
 from bot.core.errors import ConfigError
 from bot.core.klines import fill_gaps
 from bot.market.funding import no_funding
 from bot.market.synthetic import write_market
-from bot.research import cache
-from bot.research.backtest import run_backtest
-from bot.research.bt_data import Symbol, prepare
-from bot.research.models import model_for
-from bot.research.replay import load_market
-from bot.research.search import Trier
-from bot.research.signals import resets_at
+from bot.search import cache
+from bot.search.space import Trier
 from bot.strategy.features import batch
 
 LOOSE = (

@@ -6,9 +6,9 @@ import pytest
 from bot.cli import main
 from bot.config import parse
 from bot.core.errors import DataError
-from bot.research.parity.calibrate import calibrate
-from bot.research.parity.formulas import ema, rsi, source, super_smoother
-from bot.research.parity.variants import money_flow, smart_trail
+from bot.parity.calibrate import calibrate
+from bot.parity.formulas import ema, rsi, source, super_smoother
+from bot.parity.variants import money_flow, smart_trail
 from tests.parity_exports import CONFIG, OSCILLATOR, OVERLAYS, Sheet, chart, market, values
 
 BARS = market().part(0, 3000)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bot.core.types import Side
-from bot.research.chance import Pool, against_chance, random_entries, searches_as_good
+from bot.search.chance import Pool, against_chance, random_entries, searches_as_good
 from tests.research_tools import random_result
 
 

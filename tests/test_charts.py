@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bot.app.chart import tape_of, write_chart
+from bot.backtest.signals import resets_at
 from bot.config import parse
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.events import KlineClosed
@@ -18,7 +19,6 @@ from bot.report import charts
 from bot.report.chart_data import Tape, assembled
 from bot.report.findings import COVERED, MITIGATED, STATES
 from bot.report.live import Live
-from bot.research.signals import resets_at
 from bot.strategy.features import INDEX, Features, batch
 
 

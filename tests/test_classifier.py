@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.backtest import models
+from bot.backtest.signals import resets_at
 from bot.config import Config, Overlays, parse
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.events import KlineClosed
@@ -18,9 +20,8 @@ from bot.core.jit import record
 from bot.core.klines import fill_gaps, make_klines
 from bot.indicators import overlays, rating
 from bot.market import store
-from bot.research import classifier, models
-from bot.research.classifier import LOST, OPEN, WON, Samples
-from bot.research.signals import resets_at
+from bot.search import classifier
+from bot.search.classifier import LOST, OPEN, WON, Samples
 from bot.strategy.features import INDEX, Features, batch
 from tests import naive_premium as naive
 from tests.premium_markets import Market, Runner, markets, random_market

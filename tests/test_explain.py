@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bot.backtest.signals import resets_at
 from bot.cli import main
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.klines import fill_gaps, make_klines
 from bot.core.records import Decision
 from bot.core.types import Side
+from bot.explain.bar import explain, find_bars, see
+from bot.explain.evidence import blocks, conditions, gates, relative_volume
 from bot.journal import Journal
 from bot.market import store
 from bot.market.store import format_time
 from bot.market.synthetic import synthetic
-from bot.research.evidence import blocks, conditions, gates, relative_volume
-from bot.research.explain import explain, find_bars, see
-from bot.research.signals import resets_at
 from bot.strategy.features import INDEX, Features, batch
 from bot.strategy.rules import CONDITIONS, GATES
 

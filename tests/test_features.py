@@ -6,13 +6,13 @@ import os
 import numpy as np
 import pytest
 
+from bot.backtest.signals import resets_at
 from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.jit import records
 from bot.core.klines import fill_gaps, make_klines
 from bot.core.types import Kline
 from bot.market import store
-from bot.research.signals import resets_at
 from bot.strategy import kernel as k
 from bot.strategy import rules
 from bot.strategy.features import Features, batch, compile_steps, step_columns

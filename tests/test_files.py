@@ -15,7 +15,7 @@ from bot.core.klines import make_klines
 from bot.market import store
 from bot.report.ledger import Book
 from bot.report.operator import write_run_file
-from bot.research.storage import close_storage, default_storage, open_storage
+from bot.search.storage import close_storage, default_storage, open_storage
 from tests.conftest import ROOT
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bot.backtest import models
 from bot.config import Config
-from bot.research import models
 from bot.strategy import kernel as k
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "indicators.md").read_text(encoding="utf-8")

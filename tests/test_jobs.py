@@ -15,8 +15,8 @@ from bot.app.setup import library_form
 from bot.config import Config, Jobs
 from bot.core.intents import Alert
 from bot.jobs import Timetable
-from bot.research import runs
-from bot.research.runs import Research, Step, changes_of, settings_in, steps_of
+from bot.search import runs
+from bot.search.runs import Research, Step, changes_of, settings_in, steps_of
 from tests.places import place, set_keys
 
 HOUR = timedelta(hours=1)

@@ -30,7 +30,11 @@ print(outer(eval(sys.argv[1])), sum(outer.stats.cache_hits.values()))
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the package with two kernels more, one taken in by the other."""
-    shutil.copytree(PACKAGE, tmp_path / "bot", ignore=shutil.ignore_patterns("__pycache__", "research", "sim", "app"))
+    shutil.copytree(
+        PACKAGE,
+        tmp_path / "bot",
+        ignore=shutil.ignore_patterns("__pycache__", "backtest", "search", "parity", "sim", "app"),
+    )
     (tmp_path / "bot" / "indicators" / "outer.py").write_text(OUTER)
     factor(tmp_path, "2.0")
     return tmp_path
@@ -227,7 +231,8 @@ def test_another_place_of_the_same_sources_has_the_same_key(project):
     """As the compiled bot has in build/fast/."""
     for name in ("inner", "outer"):
         (project / "bot" / "indicators" / f"{name}.py").unlink()
-    shutil.copytree(PACKAGE / "research", project / "bot" / "research", ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("backtest", "search", "parity"):
+        shutil.copytree(PACKAGE / room, project / "bot" / room, ignore=shutil.ignore_patterns("__pycache__"))
 
     assert Store(project / "bot").key == Store().key
 

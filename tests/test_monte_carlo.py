@@ -8,16 +8,16 @@ import pyarrow.parquet as parquet
 import pytest
 from click.testing import CliRunner
 
+from bot.backtest.market import Market
+from bot.backtest.output import trade_rows, write_parquet
+from bot.backtest.run import run_backtest
 from bot.cli.main import cli
 from bot.config import parse
 from bot.core.errors import DataError, DataMissing
 from bot.core.klines import aggregate
 from bot.market.synthetic import synthetic_market
 from bot.report.monte_carlo_page import sentences
-from bot.research import monte_carlo as m
-from bot.research.backtest import run_backtest
-from bot.research.bt_report import trade_rows, write_parquet
-from bot.research.replay import Market
+from bot.search import monte_carlo as m
 
 EASY = ("strategy.htf_source=smc", "strategy.min_rating=1", "strategy.tap_window=12", "strategy.min_rank=0")
 STEADY = m.Sizing(risk_fraction=0.01, throttle_drawdown=1.0, throttle_floor=1.0)

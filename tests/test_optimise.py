@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bot.backtest.market import load_market
 from bot.cli.main import cli
 from bot.config import Config, parse
 from bot.core.errors import ConfigError, DataMissing
 from bot.market.synthetic import write_market
-from bot.research import optimise as o
-from bot.research import search, search_report, walk_forward
-from bot.research.overfitting import backtest_overfitting
-from bot.research.replay import load_market
-from bot.research.storage import open_storage
+from bot.search import optimise as o
+from bot.search import report as search_report
+from bot.search import space as search
+from bot.search import walk_forward
+from bot.search.overfitting import backtest_overfitting
+from bot.search.storage import open_storage
 
 LOOSE = (
     "strategy.min_rating=1",

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bot.backtest.signals import write_signals
 from bot.config import Config
-from bot.research.signals import write_signals
 
 pytestmark = pytest.mark.reference
 SOURCES = {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bot.research import overfitting as o
+from bot.search import overfitting as o
 
 
 def test_deflated_sharpe_ratio_of_the_published_example():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bot.cli import main
-from bot.research.parity.compare import compare
-from bot.research.parity.formulas import common, compute
-from bot.research.parity.score import matches, score_event, score_plot, score_state
+from bot.parity.compare import compare
+from bot.parity.formulas import common, compute
+from bot.parity.score import matches, score_event, score_plot, score_state
 from tests.parity_exports import CONFIG, OSCILLATOR, OVERLAYS, chart, market, save
 
 BARS = market().part(0, 2600)

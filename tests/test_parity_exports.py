@@ -6,12 +6,12 @@ import pytest
 
 from bot.core.errors import BotError, DataError, DataMissing
 from bot.core.types import Side
-from bot.research.parity.alerts_log import AlertsLog, interval_of
-from bot.research.parity.align import align
-from bot.research.parity.cells import decimal_comma, number, time_ms
-from bot.research.parity.exports import ChartData
-from bot.research.parity.reading import read_export
-from bot.research.parity.trades_list import TradesList
+from bot.parity.alerts_log import AlertsLog, interval_of
+from bot.parity.align import align
+from bot.parity.cells import decimal_comma, number, time_ms
+from bot.parity.exports import ChartData
+from bot.parity.reading import read_export
+from bot.parity.trades_list import TradesList
 from tests.builders import START_MS, klines
 from tests.conftest import ROOT
 from tests.parity_exports import Sheet, save

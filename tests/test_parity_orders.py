@@ -7,10 +7,10 @@ from bot.cli import main
 from bot.config import parse
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.types import Side
-from bot.research.parity.alerts_compare import meaning, place_alert
-from bot.research.parity.alerts_log import FiredAlert
-from bot.research.parity.compare import compare
-from bot.research.parity.ours import changed
+from bot.parity.alerts_compare import meaning, place_alert
+from bot.parity.alerts_log import FiredAlert
+from bot.parity.compare import compare
+from bot.parity.ours import changed
 from tests.parity_exports import market, save, table
 
 # Looser conditions, so that ten synthetic days have signals enough.
@@ -143,7 +143,7 @@ def test_an_alert_belongs_to_the_bar_that_it_can_have_been_decided_on(at_ms, kin
     ],
 )
 def test_the_words_of_an_alert_name_a_feature(name, message, feature):
-    from bot.research.parity.alerts_log import side_of
+    from bot.parity.alerts_log import side_of
 
     alert = FiredAlert(0, "1", name, message, side_of(f"{name} {message}"), "")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
+from bot.parity.compare import compare
+from bot.parity.writing import write_comparison
 from bot.report.compare_page import _panes
-from bot.research.parity.compare import compare
-from bot.research.parity.writing import write_comparison
 from tests.browser import chromium, complaints, need_browser, screen
 from tests.parity_exports import CONFIG, OSCILLATOR, OVERLAYS, chart, market
 

@@ -6,10 +6,10 @@ import pytest
 from bot.core.errors import DataError
 from bot.core.klines import make_klines
 from bot.core.times import HOUR_MS
-from bot.research.parity.align import align
-from bot.research.parity.compare import compare
-from bot.research.parity.exports import ChartData
-from bot.research.parity.reading import read_export
+from bot.parity.align import align
+from bot.parity.compare import compare
+from bot.parity.exports import ChartData
+from bot.parity.reading import read_export
 from tests.parity_exports import CONFIG, Sheet, chart, market, save
 
 BARS = market()

@@ -8,10 +8,10 @@ later than it is drawn.
 import numpy as np
 import pytest
 
+from bot.backtest.signals import resets_at
 from bot.config import Config
 from bot.core.klines import fill_gaps
 from bot.market import store
-from bot.research.signals import resets_at
 from bot.strategy import kernel as k
 from bot.strategy.features import batch
 

@@ -14,11 +14,11 @@ from bot.report.monte_carlo_page import monte_carlo_page, sentences
 from bot.report.page import Page, json_inside, table
 from bot.report.search_page import search_page
 from bot.report.walk_forward_page import walk_forward_page
-from bot.research import monte_carlo
-from bot.research.beside import figures_of
-from bot.research.chance import Pool, against_chance
 from bot.results.numbers import show
 from bot.results.summary import report_figures, summary_figures
+from bot.search import monte_carlo
+from bot.search.chance import Pool, against_chance
+from bot.search.controls import figures_of
 from tests.research_tools import DAY, START, random_result, result, trade
 
 

@@ -19,9 +19,9 @@ from bot.config import Config, Trade
 from bot.core.jit import record, records
 from bot.core.types import Side
 from bot.report.view import evidence
-from bot.research import bt_quiet
-from bot.research.bt_data import LIGHT
-from bot.research.parity.conditions import Theirs
+from bot.backtest import quiet_bars as bt_quiet
+from bot.backtest.data import LIGHT
+from bot.parity.conditions import Theirs
 from bot.strategy import kernel as k
 from bot.strategy import rules
 from bot.strategy.features import INDEX

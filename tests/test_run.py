@@ -19,6 +19,7 @@ from bot.app import venues
 from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
+from bot.backtest.market import find_start, load_market
 from bot.config import Config, parse
 from bot.core.records import TradeRecord
 from bot.core.times import HOUR_MS
@@ -26,7 +27,6 @@ from bot.engine import Engine
 from bot.journal import Journal
 from bot.market.synthetic import write_market
 from bot.report.ledger import FOLDER, Book
-from bot.research.replay import find_start, load_market
 from bot.strategy.features import Features
 from bot.strategy.kernel import COLUMNS
 from tests.conftest import ROOT

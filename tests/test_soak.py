@@ -23,12 +23,12 @@ from bot.app import serve, venues
 from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.app.setup import configure_logging
+from bot.backtest.market import find_start, load_market
 from bot.config import Config, parse
 from bot.core.times import DAY_MS
 from bot.journal import Journal
 from bot.market.store import parse_time
 from bot.market.synthetic import write_market
-from bot.research.replay import find_start, load_market
 from bot.sim.faults import everyday
 from bot.sim.server import Exchange
 

@@ -6,13 +6,13 @@ import pytest
 from bot.cli import main
 from bot.config import parse
 from bot.core.errors import DataError
-from bot.research.parity import grids
-from bot.research.parity.alert_names import FEATURES
-from bot.research.parity.fitting import fit_exports
-from bot.research.parity.grids import GRIDS, Axis, Grid, present
-from bot.research.parity.ours import changed
-from bot.research.parity.stream_bars import Bars
-from bot.research.parity.stream_fit import Jury, Predictions, Rate, Segment, fit, fit_grid, without_overlaps
+from bot.parity import grids
+from bot.parity.alert_names import FEATURES
+from bot.parity.fitting import fit_exports
+from bot.parity.grids import GRIDS, Axis, Grid, present
+from bot.parity.ours import changed
+from bot.parity.stream_bars import Bars
+from bot.parity.stream_fit import Jury, Predictions, Rate, Segment, fit, fit_grid, without_overlaps
 from tests.parity_exports import CONFIG, OSCILLATOR, chart, market, save
 from tests.parity_streams import bars_of, fired, rows_of, thinned, write_log
 from tests.test_indicators_doc import TEXT
@@ -177,7 +177,7 @@ def test_a_value_that_takes_a_rate_out_of_its_interval_is_refused(predictions):
 def test_columns_of_a_value_are_computed_once(predictions, monkeypatch):
     fit_grid(CONFIG, WAVE, [segment(BTC_BARS, fired(BARS))], predictions, {})
 
-    monkeypatch.setattr("bot.research.parity.stream_fit.columns_on", None)  # a call would fail
+    monkeypatch.setattr("bot.parity.stream_fit.columns_on", None)  # a call would fail
     fit_grid(CONFIG, WAVE, [segment(BTC_BARS, random_times(BARS, 77))], predictions, {})
 
 

@@ -11,16 +11,16 @@ from scipy.stats import chi2
 from bot.cli import main
 from bot.config import parse
 from bot.core.errors import BotError, ConfigError, DataError, DataMissing
-from bot.research.parity import alert_names, chance
-from bot.research.parity.alert_names import ALERTS, BY_KEY, FEATURES, nearest, resolve, resolve_count
-from bot.research.parity.cells import read_text
-from bot.research.parity.cells import rows_of as csv_rows
-from bot.research.parity.compare import compare
-from bot.research.parity.ours import changed
-from bot.research.parity.reading import kind_of, read_export
-from bot.research.parity.stream_bars import BarSource
-from bot.research.parity.stream_compare import counts_of
-from bot.research.parity.streams import Fired, Stream, bar_of, complete_option, meant, of_log, stretches_of
+from bot.parity import alert_names, chance
+from bot.parity.alert_names import ALERTS, BY_KEY, FEATURES, nearest, resolve, resolve_count
+from bot.parity.cells import read_text
+from bot.parity.cells import rows_of as csv_rows
+from bot.parity.compare import compare
+from bot.parity.ours import changed
+from bot.parity.reading import kind_of, read_export
+from bot.parity.stream_bars import BarSource
+from bot.parity.stream_compare import counts_of
+from bot.parity.streams import Fired, Stream, bar_of, complete_option, meant, of_log, stretches_of
 from tests.conftest import ROOT
 from tests.parity_exports import CONFIG, market, save
 from tests.parity_streams import fired, rows_of, thinned, write_log

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot.backtest.market import load_market
+from bot.backtest.taker import check_taker
 from bot.cli import main
 from bot.config import parse
 from bot.core.errors import ConfigError
 from bot.market import store
-from bot.research.beside import with_values
-from bot.research.replay import load_market
-from bot.research.taker import check_taker
+from bot.search.controls import with_values
 from tests.builders import klines
 
 SPLIT = {"pac.split": "taker"}

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bot.backtest.market import load_market
+from bot.backtest.models import model_for
+from bot.backtest.signals import resets_at
 from bot.config import Config
 from bot.core.errors import DataMissing
 from bot.core.klines import Klines, fill_gaps
@@ -13,9 +16,6 @@ from bot.market.store import format_time
 from bot.report.chart_data import Tape, trade_marks
 from bot.report.charts import page, write_page
 from bot.report.progress import progress
-from bot.research.models import model_for
-from bot.research.replay import load_market
-from bot.research.signals import resets_at
 from bot.results.trades import trade_row
 from bot.strategy.features import batch
 

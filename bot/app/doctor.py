@@ -144,7 +144,7 @@ async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: boo
         import secrets
 
         from bot.app.serve import embedded_exchange
-        from bot.research.replay import load_market
+        from bot.backtest.market import load_market
 
         keys = Credentials(secrets.token_hex(16), secrets.token_hex(16))
         market = load_market(config, None)

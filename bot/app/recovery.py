@@ -16,6 +16,7 @@ from bot.app.measures import Measures
 from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
 from bot.app.supervision import PAUSES_S
 from bot.app.venues import Venue
+from bot.backtest.models import model_for
 from bot.config import Config
 from bot.core.errors import BotError
 from bot.core.events import FeedLost, KlineClosed, LeverageSet, MarginTypeSet, SessionStarted
@@ -31,7 +32,6 @@ from bot.journal import Aside, Damaged, Journal, Session, salvage
 from bot.market.paths import data_folder
 from bot.report.ledger import FOLDER, Ledger, forget
 from bot.report.progress import say
-from bot.research.models import model_for
 from bot.strategy.early import EarlyFeatures
 
 log = structlog.get_logger("bot")

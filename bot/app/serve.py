@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 
 from bot.app.setup import configure_logging, interrupted
+from bot.backtest.market import Market, load_market
 from bot.config import Config
 from bot.core.errors import ConfigError
 from bot.market.store import format_time
 from bot.report.progress import say
-from bot.research.replay import Market, load_market
 from bot.sim.quirks import Quirks
 from bot.sim.server import SOCKET_LIFE_MS, Exchange
 

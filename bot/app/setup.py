@@ -108,7 +108,7 @@ def _on_signal(loop: asyncio.AbstractEventLoop, number: int, ask: Callable[[int]
 
 def compile_kernels(config: Config, *, quiet: bool) -> float:
     """Compile every kernel, or load it from the cache, saying which; return the seconds it took."""
-    from bot.research.models import model_for
+    from bot.backtest.models import model_for
     from bot.strategy.features import compile_steps
 
     began = time.perf_counter()

@@ -22,7 +22,7 @@ from bot.execution.clock import WallClock, machine_ms
 from bot.jobs import Timetable
 from bot.market.paths import data_folder
 from bot.report.notify import Notifier, addresses
-from bot.research.runs import Research
+from bot.search.runs import Research
 
 if TYPE_CHECKING:
     from bot.app.run import Bot

@@ -79,8 +79,8 @@ class Venue:
 async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
     """Start the embedded exchange in this process, stepped by what the bot has taken."""
     from bot.app.serve import embedded_exchange
+    from bot.backtest.market import find_start, load_market
     from bot.market.store import format_time
-    from bot.research.replay import find_start, load_market
 
     quiet = options.quiet or options.json
     market = load_market(config, options.klines)

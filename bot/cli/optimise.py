@@ -57,9 +57,9 @@ def optimise(
     out: str | None,
 ) -> None:
     """Search for better settings; the winner is judged on days it never saw, with every reason to doubt it."""
-    from bot.research import optimise as search
-    from bot.research.replay import load_market
-    from bot.research.search_report import doubts, write_search
+    from bot.backtest.market import load_market
+    from bot.search import optimise as search
+    from bot.search.report import doubts, write_search
 
     settings = settings_of()
     config = settings.load()
@@ -129,10 +129,10 @@ def walkforward(
     """Repeat the search through time and judge each winner on the slice that follows."""
     import json
 
+    from bot.backtest.market import load_market
     from bot.report.walk_forward_page import walk_forward_page
-    from bot.research import walk_forward as walking
-    from bot.research.replay import load_market
-    from bot.research.search_report import write_whole
+    from bot.search import walk_forward as walking
+    from bot.search.report import write_whole
 
     settings = settings_of()
     config = settings.load()
@@ -180,8 +180,8 @@ def montecarlo(trades: str, runs: int, seed: int, out: str | None) -> None:
 
     from bot.core.errors import ConfigError
     from bot.report.monte_carlo_page import monte_carlo_page, sentences
-    from bot.research import monte_carlo as drawing
-    from bot.research.search_report import write_whole
+    from bot.search import monte_carlo as drawing
+    from bot.search.report import write_whole
 
     settings = settings_of()
     config = settings.load()

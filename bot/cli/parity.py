@@ -38,11 +38,11 @@ def compare(
     A stream is a webhook log (CSV or JSON lines: time, symbol, interval, name), or a folder with events.csv and rates.csv.
     """
     from bot.market.paths import data_folder
+    from bot.parity.compare import compare as run
+    from bot.parity.printing import print_comparison
+    from bot.parity.stream_printing import print_stream
+    from bot.parity.writing import write_comparison
     from bot.report.compared import keep
-    from bot.research.parity.compare import compare as run
-    from bot.research.parity.printing import print_comparison
-    from bot.research.parity.stream_printing import print_stream
-    from bot.research.parity.writing import write_comparison
 
     settings = settings_of()
     found = run(
@@ -92,12 +92,12 @@ def calibrate(
 
     Streams of alerts, alerts logs and several charts at once are fitted by their events, from a closed grid for each feature.
     """
+    from bot.parity.fitting import fit_exports as run
+    from bot.parity.printing import print_calibration
+    from bot.parity.stream_printing import print_fit
+    from bot.parity.writing import checked_out
     from bot.report.charts import write_page
     from bot.report.progress import progress
-    from bot.research.parity.fitting import fit_exports as run
-    from bot.research.parity.printing import print_calibration
-    from bot.research.parity.stream_printing import print_fit
-    from bot.research.parity.writing import checked_out
 
     settings = settings_of()
     if out is not None:
@@ -134,10 +134,10 @@ def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int
     from bot.app.chart import tape_of
     from bot.core.errors import DataMissing
     from bot.market import store
+    from bot.parity.compare import klines_source
+    from bot.parity.writing import checked_out
     from bot.report.charts import write_page
     from bot.report.pine import pine as script
-    from bot.research.parity.compare import klines_source
-    from bot.research.parity.writing import checked_out
 
     settings = settings_of()
     config = settings.load()
@@ -165,7 +165,7 @@ def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int
 def _interval(text: str | None) -> str | None:
     """Return the interval that was typed, in the exchange's words."""
     from bot.core.errors import ConfigError
-    from bot.research.parity.alerts_log import interval_of
+    from bot.parity.alerts_log import interval_of
 
     if text is not None and interval_of(text) is None:
         raise ConfigError(f"--interval {text!r} is no interval: write 5m, 15m or 1h")

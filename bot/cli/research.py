@@ -48,7 +48,7 @@ def backtest(
             raise ConfigError(
                 "--journal replays a session's own events: leave --klines, --from, --to, --bars and --out out"
             )
-        from bot.research.bt_journal import replay_journal
+        from bot.backtest.journal import replay_journal
 
         replayed = replay_journal(config, Path(journal), session=session)
         if settings.json:
@@ -59,13 +59,13 @@ def backtest(
         raise SystemExit(1 if replayed.differences else 0)
     if session is not None:
         raise ConfigError("--session chooses a session of --journal FILE")
+    from bot.backtest.data import prepare
+    from bot.backtest.market import load_market
+    from bot.backtest.near_misses import with_near_misses
+    from bot.backtest.output import check_out, render, summary, write_report
+    from bot.backtest.run import run_backtest
     from bot.report.progress import progress, say
-    from bot.research.backtest import run_backtest
-    from bot.research.beside import beside
-    from bot.research.bt_data import prepare
-    from bot.research.bt_near import with_near_misses
-    from bot.research.bt_report import check_out, render, summary, write_report
-    from bot.research.replay import load_market
+    from bot.search.controls import beside
 
     if out is not None:
         check_out(Path(out))

@@ -18,7 +18,7 @@ def signals(
     klines: str, symbol: str | None, interval: str | None, out: str, from_ms: int | None, to_ms: int | None, cold: bool
 ) -> None:
     """Write every indicator value, condition and gate per closed bar."""
-    from bot.research.signals import write_signals
+    from bot.backtest.signals import write_signals
 
     settings = settings_of()
     summary = write_signals(
@@ -44,9 +44,9 @@ def signals(
 @klines_option()
 def explain(time: str, symbol: str | None, klines: str | None) -> None:
     """Tell why there was or wasn't a signal on the closed bar that contains TIME (2023-01-01T12:03, ms)."""
+    from bot.explain.bar import explain as explain_bar
+    from bot.explain.bar import print_explanation
     from bot.market.store import parse_time
-    from bot.research.explain import explain as explain_bar
-    from bot.research.explain import print_explanation
 
     settings = settings_of()
     report = explain_bar(

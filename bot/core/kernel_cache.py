@@ -42,11 +42,11 @@ FILES: Final = (
     "core/kernel_cache.py",
     "core/times.py",
     "market/synthetic.py",
-    "research/bt_data.py",
-    "research/bt_legs.py",
-    "research/bt_quiet.py",
-    "research/classifier.py",
-    "research/parity/chance.py",
+    "backtest/data.py",
+    "backtest/legs.py",
+    "backtest/quiet_bars.py",
+    "search/classifier.py",
+    "parity/chance.py",
 )
 SETTINGS: Final = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 VARIABLE: Final = "BOT_KERNELS"

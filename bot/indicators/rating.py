@@ -4,7 +4,7 @@ The rule looks at one thing: the signed distance of the close from its 200-bar a
 signals; 3 and 4 go with the main trend, 1 and 2 against it (premium features 4.2). The learned rater reads ten features of
 the moment, each known when the bar closes and free of the price's scale, and turns them with a logistic regression
 into a probability: that price goes one R with the signal before one R against it. The quarter of the training
-probabilities in which it falls is the rating. The model is a handful of numbers, trained by `bot/research/classifier.py`
+probabilities in which it falls is the rating. The model is a handful of numbers, trained by `bot/search/classifier.py`
 and handed in as a plain mapping. Features are signed by the direction of the signal, so that one model serves both sides.
 """
 

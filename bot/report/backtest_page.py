@@ -73,6 +73,6 @@ def write_page(result: Result, path: Path, beside: Beside | None = None) -> None
     Parameters
     ----------
     beside
-        The same range without hedge, with the literal hedge, at other fees, and random entries (`research.beside`).
+        The same range without hedge, with the literal hedge, at other fees, and random entries (`search.controls`).
     """
     build_page(result, beside).write(path)

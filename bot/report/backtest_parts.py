@@ -29,7 +29,7 @@ class Beside:
         `matched`, `variance_removed`, `variance_removed_total`, `cost_r`, `gross_r`, `funding_r`: the hedge against
         none.
     chance : dict or None
-        `research.chance.Chance` as plain values.
+        `search.chance.Chance` as plain values.
     """
 
     variants: list[dict[str, Any]] = field(default_factory=list)

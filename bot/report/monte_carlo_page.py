@@ -9,7 +9,7 @@ from bot.results.numbers import show
 
 
 def monte_carlo_page(told: Mapping[str, Any]) -> Page:
-    """Return the page of `research.monte_carlo.study`, given as plain values: `simulations`, `trades`, `source`."""
+    """Return the page of `search.monte_carlo.study`, given as plain values: `simulations`, `trades`, `source`."""
     simulations: Sequence[Mapping[str, Any]] = told["simulations"]
     page = Page(f"Monte-Carlo of {told['trades']} trades")
     blocks = next(s for s in simulations if s["name"] == "blocks")

@@ -1,0 +1,1 @@
+"""Why a closed bar gave a signal, or did not."""

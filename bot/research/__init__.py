@@ -1,1 +1,0 @@
-"""Offline work over historical klines."""

@@ -1,0 +1,1 @@
+"""Settings tried over history, and how much of what they show is luck."""
