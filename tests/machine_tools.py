@@ -348,7 +348,7 @@ class World:
         loop, now = bot.loop, self.clock.time_ms
         bot.limits.hold_entries()
         bot.gateway.know_orders(bot.journal.order_numbers(bot.journal._session))
-        instruments = tuple(bot.engine.known.instruments.values())
+        instruments = tuple(bot.engine.market_state.instruments.values())
         bot.gateway.fee_rates = {i.symbol: (i.maker_fee, i.taker_fee) for i in instruments}
         snapshot = await bot.gateway.snapshot(SYMBOLS, bot.executor.since_ms)
         loop.handle(SessionStarted(now, "testnet", snapshot.wallet, instruments))
@@ -678,11 +678,13 @@ class World:
         portfolio = self.bot.engine.portfolio
         bracket = portfolio.bracket(symbol)
         executing = any(o.reduce_only and o.type == "MARKET" for o in self.venue.open_orders(symbol))
-        stray = symbol in portfolio.strays.qty  # guarded by a closePosition stop, which the person decides about
+        unexplained_qty = (
+            symbol in portfolio.unexplained.qty
+        )  # guarded by a closePosition stop, which the person decides about
         decided = bracket is not None and bracket.closing
         # What the bot believes counts for as long as an exit takes: it may believe that it is flat.
         lately = self.clock.time_ms - max(since, self.impaired_ms) <= NAKED_MS + HEALING_MS
-        return executing or stray or (decided and lately)
+        return executing or unexplained_qty or (decided and lately)
 
     def _watch_entries(self) -> None:
         working = [o for o in self.venue.open_orders(BTC) if not o.reduce_only and o.type == "LIMIT"]
@@ -756,7 +758,7 @@ class World:
                     raise Broken(f"{symbol} is flat and {', '.join(names)} is left over")
                 continue
             bracket = portfolio.bracket(symbol)
-            if symbol in portfolio.strays.qty:
+            if symbol in portfolio.unexplained.qty:
                 if not any(
                     a.close_position and a.stop and a.sign == -venue.account.positions[symbol].sign for a in algos
                 ):

@@ -306,7 +306,7 @@ def test_a_position_that_the_position_read_alone_invented_is_given_up_by_its_wor
     h = started()
     ghost = (PositionReport(ETH, D(2), D(3_000)),)
     lie(h, 5, positions=ghost)
-    believed = dict(h.engine.portfolio.strays.qty)
+    believed = dict(h.engine.portfolio.unexplained.qty)
     for order in h.orders.values():  # a closePosition stop ends with its position
         order.status = S.EXPIRED
 
@@ -315,7 +315,7 @@ def test_a_position_that_the_position_read_alone_invented_is_given_up_by_its_wor
         h.run(1_000)
 
     assert believed == {ETH: D(2)}
-    assert h.engine.portfolio.strays.qty == {}
+    assert h.engine.portfolio.unexplained.qty == {}
 
 
 def test_a_protective_order_that_nobody_knows_stays_until_no_position_has_been_seen_for_long():

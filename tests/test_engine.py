@@ -189,15 +189,15 @@ VETOES: dict[str, Any] = {
     "entries_off": lambda h: h.command("stop_entries"),
     "leverage": lambda h: h.send(LeverageSet(h.now, BTC, 5)),
     "funding": lambda h: h.send(Funding(h.now, BTC, D(60_000), D("0.0007") * h.side.sign, START + 8 * 3_600_000)),
-    "funding_unknown": lambda h: h.engine.known.funding.clear(),
+    "funding_unknown": lambda h: h.engine.market_state.funding.clear(),
     "beyond_stop": lambda h: h.price.update({BTC: h.at(-106)}),
     "spread": wide,
     "day_loss": lambda h: h.engine.limits.on_equity(h.now, D(9_800), []),
     "soft_stop": lambda h: h.engine.limits.on_equity(h.now, D(9_000), []),
     "direction": lambda h: h.engine.limits.on_trade(h.side, D(-300), h.now, []),
-    "venue": lambda h: h.engine.known.instruments.update({BTC: replace(INSTRUMENTS[BTC], trading=False)}),
+    "venue": lambda h: h.engine.market_state.instruments.update({BTC: replace(INSTRUMENTS[BTC], trading=False)}),
     "unexplained": lambda h: h.send(Fill(h.now, "web_1", ETH, OrderSide.BUY, D(1), D(3000), D(0), False, 900)),
-    "min_qty": lambda h: h.engine.known.instruments.update({BTC: replace(INSTRUMENTS[BTC], min_qty=D(1))}),
+    "min_qty": lambda h: h.engine.market_state.instruments.update({BTC: replace(INSTRUMENTS[BTC], min_qty=D(1))}),
 }
 
 
@@ -402,7 +402,7 @@ def ended_well(h: Harness) -> None:
     assert record.pnl == h.cash - h.wallet
     assert len(record.fills) == len(h.fills)
     assert h.engine.portfolio.account.wallet == pytest.approx(h.cash, abs=D("0.0000001"))
-    assert not h.engine.portfolio.strays.qty
+    assert not h.engine.portfolio.unexplained.qty
     entries = [o for o in h.of(PlaceOrder) if o.client_id[4:6] in ("en", "io")]
     assert sum(h.orders[o.client_id].filled for o in entries if o.client_id in h.orders) <= D("0.714")
 
@@ -532,7 +532,7 @@ def test_a_crash_at_any_event_of_any_trade_ends_in_order(side, script, moment, g
     assert all(not q for q in h.position.values())
     assert not any(o.live for o in h.orders.values())
     assert h.engine.trade is None
-    assert not h.engine.portfolio.strays.qty
+    assert not h.engine.portfolio.unexplained.qty
     assert h.engine.portfolio.account.wallet == pytest.approx(h.cash, abs=D("0.0000001"))
 
 
@@ -614,7 +614,7 @@ def test_fills_from_before_the_session_are_not_ours():
     h.send(AccountSnapshot(h.now, D(10_000), (), (), (old,)))
 
     assert h.engine.portfolio.ledger.qty(BTC) == 0
-    assert h.engine.portfolio.strays.qty == {}
+    assert h.engine.portfolio.unexplained.qty == {}
 
 
 def test_what_somebody_else_sold_is_taken_off_the_trade_once_trades_and_position_agree():
@@ -729,7 +729,7 @@ def test_a_closeposition_order_that_exists_already_is_believed_for_half_a_minute
 
     assert len(h.placed("gd")) == 5
     assert h.live("gd")
-    assert h.engine.portfolio.strays.qty == {BTC: D("-0.5")}
+    assert h.engine.portfolio.unexplained.qty == {BTC: D("-0.5")}
 
 
 @pytest.mark.parametrize(("code", "guards", "exits"), [(-1001, 2, 0), (-2021, 1, 1)])
@@ -755,7 +755,7 @@ def test_a_guard_that_fills_ends_the_stray():
     h.run(300)
 
     assert h.position[BTC] == 0
-    assert h.engine.portfolio.strays.qty == {}
+    assert h.engine.portfolio.unexplained.qty == {}
     assert not any(o.live for o in h.orders.values())
 
 
@@ -775,7 +775,7 @@ def test_a_second_session_keeps_an_open_trade_and_believes_no_wallet_that_nothin
 
 def test_gaps_in_the_closes_are_filled_as_the_features_fill_them_and_a_long_one_forgets():
     h = started(Side.LONG, "data.max_gap_bars=2")
-    series = h.engine.known.series[ETH]
+    series = h.engine.market_state.series[ETH]
     before = series.closes[START - BASE]
     h.price[ETH] = D(3_100)
 

@@ -77,12 +77,12 @@ def test_a_reset_inside_a_block_is_a_start_anew(real):
     params = records(k.PARAMS, 1)
     params[0] = k.params(CONFIG)
     columns = step_columns(real.part(0, 1_000))
-    whole, apart = np.empty((1_000, len(k.COLUMNS))), np.empty((300, len(k.COLUMNS)))
+    whole, outlined_kernel = np.empty((1_000, len(k.COLUMNS))), np.empty((300, len(k.COLUMNS)))
 
     k.Stepper(params).run(0, columns, resets_at(1_000, [700]), whole)
-    k.Stepper(params).run(0, tuple(column[700:] for column in columns), resets_at(300, []), apart)
+    k.Stepper(params).run(0, tuple(column[700:] for column in columns), resets_at(300, []), outlined_kernel)
 
-    assert _same(whole[700:], apart)
+    assert _same(whole[700:], outlined_kernel)
 
 
 @pytest.mark.reference

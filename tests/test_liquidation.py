@@ -184,4 +184,4 @@ def test_a_change_that_ends_with_the_trade_is_forgotten_and_state_survives_a_dig
     assert (watch.due, watch.since, watch.wallets) == ({}, {}, {})
     assert len(set(digests)) == 2
     assert not any("liquidation" in text for text in critical(h))
-    assert h.engine.known.leverage[BTC] == 20  # flat: set back
+    assert h.engine.market_state.leverage[BTC] == 20  # flat: set back

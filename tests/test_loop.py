@@ -53,7 +53,7 @@ class Bench:
             told=lambda alert: None,
             activity=Activity(),
         )
-        self.loop.hasty = True
+        self.loop.realtime = True
 
     def perform(self, intent, at_ms):
         if isinstance(intent, PlaceOrder):
@@ -113,7 +113,7 @@ async def test_funding_does_not_wait_for_the_next_bar(bench):
 
 
 def _funding(bench, symbol):
-    told = bench.loop.engine.known.funding[symbol]
+    told = bench.loop.engine.market_state.funding[symbol]
     return told.mark, told.rate, told.next_funding_ms, told.interval_hours
 
 

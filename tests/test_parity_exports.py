@@ -8,7 +8,7 @@ from bot.core.errors import BotError, DataError, DataMissing
 from bot.core.types import Side
 from bot.parity.alerts_log import AlertsLog, interval_of
 from bot.parity.align import align
-from bot.parity.cells import decimal_comma, number, time_ms
+from bot.parity.csv_values import decimal_comma, number, time_ms
 from bot.parity.exports import ChartData
 from bot.parity.reading import read_export
 from bot.parity.trades_list import TradesList

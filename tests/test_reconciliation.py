@@ -244,7 +244,7 @@ def test_a_lost_user_stream_asks_for_the_account_at_once_and_every_two_seconds_w
     assert at_once == 1
     assert 4 <= while_lost <= 6
     assert len(h.of(RequestSnapshot)) - before == while_lost + 1
-    assert not h.engine.known.lost
+    assert not h.engine.market_state.lost
 
 
 def test_a_new_session_does_not_inherit_lost_streams_nor_the_end_of_the_last_process():
@@ -344,7 +344,7 @@ def test_orphans_that_protect_a_position_under_suspicion_stay():
     h.send(replace(snapshot, orders=(stop,)))
 
     assert not h.of(CancelOrder)
-    assert h.engine.portfolio.strays.qty == {BTC: D("0.5")}
+    assert h.engine.portfolio.unexplained.qty == {BTC: D("0.5")}
 
 
 # Memory

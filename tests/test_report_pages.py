@@ -9,7 +9,7 @@ import pytest
 
 from bot.report.backtest_money import distance_words
 from bot.report.backtest_page import write_page
-from bot.report.backtest_parts import Beside, verdict
+from bot.report.backtest_parts import Controls, verdict
 from bot.report.monte_carlo_page import monte_carlo_page, sentences
 from bot.report.page import Page, json_inside, table
 from bot.report.search_page import search_page
@@ -34,7 +34,7 @@ def other(made):
     pool = Pool(rng.choice((1, -1), 900), rng.normal(-0.6, 1.2, 900), rng.normal(0, 1.2, 900))
     chance = against_chance(table["net_r"], table["gross_r"], table["side"], pool).as_dict()
     rows = [figures_of("as configured", "", made), figures_of("without the hedge", "", made)]
-    return Beside(rows, {"variance_removed": 0.1, "cost_r": 0.15}, chance)
+    return Controls(rows, {"variance_removed": 0.1, "cost_r": 0.15}, chance)
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +202,8 @@ def test_the_verdict_follows_the_numbers(other):
     losing = summary_figures(result([trade(-0.5, at_ms=START + i * DAY) for i in range(30)], days=40))
     winning = summary_figures(result([trade(0.5, at_ms=START + i * DAY) for i in range(30)], days=40))
 
-    assert verdict(losing, Beside())[0] == "bad"
-    assert verdict(losing, Beside())[1][0].startswith("It lost money")
-    assert verdict(winning, Beside())[0] == "good"
+    assert verdict(losing, Controls())[0] == "bad"
+    assert verdict(losing, Controls())[1][0].startswith("It lost money")
+    assert verdict(winning, Controls())[0] == "good"
     assert verdict(winning, other)[1][2].startswith("Its entries are")
-    assert "nothing to judge" in verdict(summary_figures(result([], days=2)), Beside())[1][0]
+    assert "nothing to judge" in verdict(summary_figures(result([], days=2)), Controls())[1][0]

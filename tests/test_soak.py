@@ -193,8 +193,8 @@ def _compare(bot: Bot, exchange: Exchange, journal: Journal, result: Soak) -> No
     difference = book.account.wallet - venue.account.wallet
     if abs(difference) >= Decimal("0.01"):
         told.append(f"the wallet differs by {difference}")
-    if book.strays.qty or book.adopted:
-        told.append(f"unexplained: {book.strays.qty}, {book.adopted} differences adopted")
+    if book.unexplained.qty or book.adopted:
+        told.append(f"unexplained: {book.unexplained.qty}, {book.adopted} differences adopted")
     result.trades = len([t for t in journal.trades(bot.session.id) if t.opened_ms])
     result.fills = len(theirs)
     if exchange.clock.failures:

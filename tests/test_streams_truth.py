@@ -13,9 +13,9 @@ from bot.config import parse
 from bot.core.errors import BotError, ConfigError, DataError, DataMissing
 from bot.parity import alert_names, chance
 from bot.parity.alert_names import ALERTS, BY_KEY, FEATURES, nearest, resolve, resolve_count
-from bot.parity.cells import read_text
-from bot.parity.cells import rows_of as csv_rows
 from bot.parity.compare import compare
+from bot.parity.csv_values import read_text
+from bot.parity.csv_values import rows_of as csv_rows
 from bot.parity.ours import changed
 from bot.parity.reading import kind_of, read_export
 from bot.parity.stream_bars import BarSource

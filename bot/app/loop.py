@@ -4,7 +4,7 @@ One event at a time: it is journalled, the engine handles it, what the engine wa
 performed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second
 while a position or a setup is open, so that the journal holds all that a decision could have read and little more.
 
-In real time (`hasty`) nothing stands between a bar and its order that could come after it: records, watchers, the commit of
+In real time (`realtime`) nothing stands between a bar and its order that could come after it: records, watchers, the commit of
 events that ask for no order, and the collector wait some milliseconds, the wait for the disk until no bar is about to end;
 funding, which comes once a minute, is handled when it comes and not together with the next bar.
 """
@@ -88,7 +88,9 @@ class Loop:
         self._told = told
         self._halted = halt
         self._failed = failed
-        self.hasty = False  # whether all that no order needs waits until orders are out: in real time, not in a replay
+        self.realtime = (
+            False  # whether all that no order needs waits until orders are out: in real time, not in a replay
+        )
         self._waiting: deque[tuple[int, Event, list[Output]]] = deque()
         self._afterwards: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None  # of what was done afterwards
@@ -110,7 +112,7 @@ class Loop:
                 return
             self._fed_ms = event.at_ms
             event = self._latest_quotes()
-        elif isinstance(event, Funding) and not (self.hasty and self._running):
+        elif isinstance(event, Funding) and not (self.realtime and self._running):
             self._funding[event.symbol] = event
             return
         self.activity.begin()
@@ -132,7 +134,7 @@ class Loop:
                 with self._guarded("recording"):
                     self._catch_up()
                 return
-            if self.hasty:
+            if self.realtime:
                 self._later()  # the next bar of this instant may be on its way
             else:
                 with self._guarded("recording"):
@@ -155,7 +157,7 @@ class Loop:
     def _store(self) -> None:
         """Make what was handled durable; waiting for the disk is for times without a position and between bars."""
         into_bar_ms = self.clock.now_ms() % BASE_MS
-        if self.engine.wants_quotes or (self.hasty and not AFTER_BAR_MS <= into_bar_ms < BASE_MS - BEFORE_BAR_MS):
+        if self.engine.wants_quotes or (self.realtime and not AFTER_BAR_MS <= into_bar_ms < BASE_MS - BEFORE_BAR_MS):
             self.journal.commit()
         else:
             self.journal.settle()
@@ -212,7 +214,7 @@ class Loop:
             return
         self.handled += 1
         urgent = any(isinstance(output, URGENT) for output in outputs)
-        later = self.hasty and (urgent or bool(self._waiting))
+        later = self.realtime and (urgent or bool(self._waiting))
         with self._guarded("recording"):
             if seq:
                 self.journal.append_outputs(seq, outputs, records=not later)
@@ -241,7 +243,7 @@ class Loop:
                     self.journal.append_outputs(seq, outputs, intents=False)
             self._tell(event, outputs)
         self._store()
-        if self.hasty:
+        if self.realtime:
             gc.collect(1)  # else the collector would begin by itself, perhaps between a bar and its order
 
     def _tell(self, event: Event, outputs: list[Output]) -> None:

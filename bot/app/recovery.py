@@ -97,7 +97,7 @@ class Recovery:
         self.gateway.know_orders(self.journal.order_numbers(session.id))
         self._use(self.new_engine(engine_settings(session, self.config, self.venue)))
         replayed = replay(self.journal, session, self.engine, on_bar=self._bar)
-        self.instruments, self.believed = dict(self.engine.known.instruments), not replayed.fault
+        self.instruments, self.believed = dict(self.engine.market_state.instruments), not replayed.fault
         changed = not same_settings(session, self.config)
         if replayed.damaged:
             aside = self.journal.start_over(replayed.fault)

@@ -22,7 +22,6 @@ from bot.app.connection import Addresses, Connection
 from bot.app.flatten import Standing, flatten_venue, standing
 from bot.app.halt import Halt
 from bot.app.journal_watch import JOURNAL, PATIENCE_S, WAIT_MS, JournalWatch
-from bot.app.leave import shelter
 from bot.app.loop import Loop
 from bot.app.measures import Measures
 from bot.app.opening import open_journal, reach, when_free
@@ -30,6 +29,7 @@ from bot.app.options import RunOptions
 from bot.app.recovery import Recovery
 from bot.app.setup import compile_kernels, configure_logging, interrupted
 from bot.app.showing import Showing
+from bot.app.shutdown import shelter
 from bot.app.supervision import Supervision
 from bot.app.upkeep import Upkeep, upkeep_of
 from bot.app.venues import Venue, preflight
@@ -154,7 +154,7 @@ class Bot(Showing, Recovery):
         )
         self.halt = Halt(self.tasks, close=self._close_everything, tell=self._own_alert)
         self.loop.on_spell = self.measures.take
-        self.loop.hasty = isinstance(venue.clock, WallClock)
+        self.loop.realtime = isinstance(venue.clock, WallClock)
         self.live = Live(config, decision=self._decision_on)
         self.ledger: Ledger | None = None
         self.compared = Compared(data_folder())

@@ -144,7 +144,7 @@ class Showing:
     def _bar(self, event: KlineClosed) -> None:
         """Let chart and ledger take a bar that the engine has handled, with the row that it saw."""
         bar = event.kline
-        series = self.engine.known.series.get(bar.symbol)
+        series = self.engine.market_state.series.get(bar.symbol)
         row = series.row if series is not None and series.last_open_ms == bar.open_ms else None
         values = getattr(row, "values", None)
         with self.supervision.guarded("chart", rests=False):

@@ -125,7 +125,7 @@ class Upkeep:
         return State(
             flat=bot.engine.portfolio.flat,
             leverage=bot.engine.limits.leverage,
-            instruments=dict(bot.engine.known.instruments),
+            instruments=dict(bot.engine.market_state.instruments),
             feeds_lost=bot.streams.lost if bot.streams is not None else (),
             last_bar_ms=bot.engine.last_decision.open_ms + 180_000 if bot.engine.last_decision is not None else 0,
         )

@@ -21,7 +21,7 @@ from rich.text import Text
 from bot.core.errors import BotError, ConfigError
 from bot.core.times import utc
 from bot.report.backtest_page import write_page
-from bot.report.backtest_parts import Beside
+from bot.report.backtest_parts import Controls
 from bot.report.session import claims_table
 from bot.results.backtest import BacktestTrade, Result
 from bot.results.claims import CLAIMED_EXPECTANCY_R, FEW_TRADES
@@ -160,7 +160,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def write_report(result: Result, out: Path, *, beside: Beside | None = None) -> dict[str, Any]:
+def write_report(result: Result, out: Path, *, controls: Controls | None = None) -> dict[str, Any]:
     """Write all files of a back-test to `out`, whole or not at all; return the summary.
 
     Parameters
@@ -177,7 +177,7 @@ def write_report(result: Result, out: Path, *, beside: Beside | None = None) -> 
         write_parquet(folder / "trades.parquet", trade_rows(result))
         names = ("at_ms", "wallet", "equity", "peak", "day_r")
         write_parquet(folder / "equity.parquet", {name: getattr(line, name) for name in names})
-        write_page(result, folder / "report.html", beside)
+        write_page(result, folder / "report.html", controls)
     return told
 
 

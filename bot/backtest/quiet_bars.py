@@ -10,7 +10,7 @@ import numpy as np
 
 from bot.backtest.data import BASE_MS, LIGHT
 from bot.core.jit import kernel
-from bot.engine.stretch import Watch
+from bot.engine.quiet_bars import Watch
 from bot.strategy.rules import choch_against, trend_agrees
 
 _EVENT: Final = LIGHT.index("pac_event")

@@ -14,7 +14,7 @@ from bot.backtest.assumptions import assumptions
 from bot.backtest.bars import calendar_of
 from bot.backtest.data import SIX, Prepared, geometry, prepare
 from bot.backtest.market import Market
-from bot.backtest.passes import Pass, candidates_of
+from bot.backtest.simulation import BacktestRun, candidates_of
 from bot.config import Config
 from bot.core.errors import ConfigError, DataMissing
 from bot.core.records import Decision, EquityPoint
@@ -66,7 +66,7 @@ def run_backtest(
     prepared = signals_cache
     if prepared is None:
         prepared = prepare(config, market, from_ms=from_ms, to_ms=to_ms, bars=bars)
-    run = Pass(config, prepared, calendar=calendar_of(config), every_bar=not skip_quiet, one_by_one=one_by_one)
+    run = BacktestRun(config, prepared, calendar=calendar_of(config), every_bar=not skip_quiet, one_by_one=one_by_one)
     if entry_times is None:
         candidates = candidates_of(prepared)
     else:
@@ -113,7 +113,7 @@ def simulate_entries(
     list
         One item an entry, in order: its trade, or the code of the refusal (a veto, or why the entry filled nothing).
     """
-    run = Pass(config, prepared, calendar=calendar_of(config))
+    run = BacktestRun(config, prepared, calendar=calendar_of(config))
     return run.run_alone([(_index(prepared, entry), entry) for entry in entries], progress=progress)
 
 

@@ -65,7 +65,7 @@ def backtest(
     from bot.backtest.output import check_out, render, summary, write_report
     from bot.backtest.run import run_backtest
     from bot.report.progress import progress, say
-    from bot.search.controls import beside
+    from bot.search.controls import run_controls
 
     if out is not None:
         check_out(Path(out))
@@ -86,8 +86,8 @@ def backtest(
         with progress("near misses", near_misses, quiet=quiet) as advance:
             result = with_near_misses(result, prepared, limit=near_misses, progress=advance)
         with progress("variants and random entries", 6, quiet=quiet) as advance:
-            other = beside(result, market, prepared=prepared, pool=pool, progress=advance)
-        told = write_report(result, Path(out), beside=other)
+            other = run_controls(result, market, prepared=prepared, pool=pool, progress=advance)
+        told = write_report(result, Path(out), controls=other)
     else:
         told = summary(result)
     if settings.json:

@@ -44,7 +44,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, inlined=True)
 
 
-def apart(function: Callable[P, R]) -> Callable[P, R]:
+def outlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a kernel that is called: work that few bars need, or so large that a call is nothing beside it.
 
     It keeps its callers small and what they do on every bar in the processor's nearest cache.

@@ -10,12 +10,12 @@ from bot.core.events import AccountSnapshot, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
 from bot.core.types import Income, OrderSide, OrderStatus
 from bot.core.words import some_of
-from bot.engine.known import Known
+from bot.engine.market_state import MarketState
 from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import is_sendable
 from bot.orders.state import EXECUTING, OPENING_ROLES, ZERO, Ledger, Order
-from bot.orders.strays import Strays
+from bot.orders.unexplained import UnexplainedPositions
 from bot.risk.account import Account
 from bot.risk.limits import Limits
 from bot.strategy.trade import Trade
@@ -33,14 +33,14 @@ FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told
 class Audit:
     """The part of the portfolio that compares it with the account."""
 
-    known: Known
+    market_state: MarketState
     limits: Limits
     environment: str
     working_type: str
     session_ms: int
     ledger: Ledger
     account: Account
-    strays: Strays
+    unexplained: UnexplainedPositions
     trade: Trade | None
     resumed_ms: int
     suspects: dict[str, reconcile.Suspect]
@@ -112,7 +112,7 @@ class Audit:
             self.ledger.confirm(order)
         self._correct_orders(event, out)
         for order in reconcile.absent(self.ledger, event, resumed_ms=self.resumed_ms):
-            self.ledger.look_up(order, self.known.now, out)
+            self.ledger.look_up(order, self.market_state.now, out)
         listed = {(f.symbol, f.trade_id): f for f in event.fills}
         for symbol in self.symbols:
             if beliefs.position(event, symbol) == self.ledger.qty(symbol):
@@ -133,7 +133,7 @@ class Audit:
             if why:
                 ours, theirs = self.ledger.qty(symbol), beliefs.position(event, symbol)
                 found[symbol] = f"{symbol}: the position read shows {theirs}, the fills {ours}; {why}"
-        self.suspects = {s: known for s, known in self.suspects.items() if gaps.get(s) == known.gap}
+        self.suspects = {s: suspect for s, suspect in self.suspects.items() if gaps.get(s) == suspect.gap}
         for symbol in sorted({fill.symbol for fill in self.claims.values()}):
             found.setdefault(
                 symbol, f"{symbol}: a fill of an unknown order is reported and the position read denies it"
@@ -143,8 +143,8 @@ class Audit:
             found["orders"] = f"the list of working orders shows {over.client_id} as {over.status}"
         self._cancel_orphans(event, out)
         self._verify_flat(event, out)
-        if not self.strays.qty and not self.suspects:
-            self.strays.leaving = False
+        if not self.unexplained.qty and not self.suspects:
+            self.unexplained.leaving = False
         wallet = self._wallet(event, out) if not gaps and not self.claims else ""
         if wallet:
             found["wallet"] = wallet
@@ -200,7 +200,7 @@ class Audit:
             if order.role not in OPENING_ROLES:
                 self._restore_after(order)
         else:
-            self.strays.add(symbol, -signed, out, why=f"trade {fill.trade_id} did not happen")
+            self.unexplained.add(symbol, -signed, out, why=f"trade {fill.trade_id} did not happen")
         self.counters["fills_taken_back"] = self.counters.get("fills_taken_back", 0) + 1
         out.append(
             Alert(
@@ -274,7 +274,7 @@ class Audit:
                 "corrected",
             )
         )
-        self.ledger.correct(order, status, self.known.now)
+        self.ledger.correct(order, status, self.market_state.now)
         self._restore_after(order)
 
     def _restore_after(self, order: Order) -> None:
@@ -290,19 +290,19 @@ class Audit:
 
     def _position_agrees(self, event: AccountSnapshot, symbol: str) -> None:
         """Note that the position read bears our fills out."""
-        known = self.reported.get(symbol)
-        if known is not None and known[0] != self.ledger.qty(symbol) and known[1] <= event.at_ms:
-            self.denied = (symbol, known[0])
-        if known is None or known[1] <= event.at_ms:
+        report = self.reported.get(symbol)
+        if report is not None and report[0] != self.ledger.qty(symbol) and report[1] <= event.at_ms:
+            self.denied = (symbol, report[0])
+        if report is None or report[1] <= event.at_ms:
             self.reported[symbol] = (self.ledger.qty(symbol), event.at_ms)
         if not self.ledger.qty(symbol):
             self.alone.pop(symbol, None)  # what was reported by the position read alone is closed
 
     def heard(self, symbol: str) -> bool:
         """Whether somebody besides the fills reports the position that they add up to."""
-        known = self.reported.get(symbol)
+        report = self.reported.get(symbol)
         return self.trusting or (
-            known is not None and known[0] == self.ledger.qty(symbol) and known[1] >= self.ledger.changed_ms(symbol)
+            report is not None and report[0] == self.ledger.qty(symbol) and report[1] >= self.ledger.changed_ms(symbol)
         )
 
     def _confirm_flat(self, event: AccountSnapshot) -> None:
@@ -326,23 +326,23 @@ class Audit:
 
     def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> str:
         """Take over a difference in a position, or return why the position read is not believed."""
-        known = self.suspects.get(symbol)
-        if known is None or known.gap != gap:
-            known = self.suspects[symbol] = reconcile.Suspect(gap, event.at_ms)
+        suspect = self.suspects.get(symbol)
+        if suspect is None or suspect.gap != gap:
+            suspect = self.suspects[symbol] = reconcile.Suspect(gap, event.at_ms)
         bracket, ours = self.bracket(symbol), self.ledger.qty(symbol)
         if any(fill.symbol == symbol for fill in self.claims.values()) or beliefs.still_unproved(self.unproved, symbol):
             return "a reported fill is not proved"
-        if not reconcile.believable(self.ledger, event, symbol, since_ms=known.since_ms, traded=bracket is not None):
+        if not reconcile.believable(self.ledger, event, symbol, since_ms=suspect.since_ms, traded=bracket is not None):
             return ""
         evidence = self._evidence(symbol, bracket)
         if bracket is not None and not beliefs.shrinks(ours, ours + gap):
             # Whatever was added in a traded symbol since it was flat is among its trades.
-            stood_ms = event.at_ms - known.since_ms
+            stood_ms = event.at_ms - suspect.since_ms
             if evidence.reported != ours + gap and stood_ms < beliefs.ALONE_MS:
                 return f"the position read alone says so, for {max(stood_ms, 0) // 1000} s"
         if beliefs.shrinks(ours, ours + gap):
             why = beliefs.may_shrink(
-                self.ledger, event, symbol, evidence, wallet=self.account.wallet, since_ms=known.since_ms
+                self.ledger, event, symbol, evidence, wallet=self.account.wallet, since_ms=suspect.since_ms
             )
             if why:
                 return why
@@ -357,12 +357,12 @@ class Audit:
         return ""
 
     def _evidence(self, symbol: str, bracket: Bracket | None) -> beliefs.Evidence:
-        known = self.reported.get(symbol)
-        current = known is not None and known[1] >= self.ledger.changed_ms(symbol)
+        report = self.reported.get(symbol)
+        current = report is not None and report[1] >= self.ledger.changed_ms(symbol)
         guards = bracket.guards if bracket is not None else ()
         ended = any(o.accepted_ms and o.status is OrderStatus.EXPIRED and not o.cancel_ms for o in guards)
         refused = bracket is not None and bracket.nothing_left_ms > self.ledger.changed_ms(symbol)
-        reported = known[0] if known is not None and current and known[0] != self.ledger.qty(symbol) else None
+        reported = report[0] if report is not None and current and report[0] != self.ledger.qty(symbol) else None
         return beliefs.Evidence(reported, refused, ended, self.alone.get(symbol, ZERO))
 
     def _contradictions(self, found: dict[str, str], now: int, out: list[Any]) -> None:
@@ -381,15 +381,17 @@ class Audit:
         due = []
         for key, text in found.items():
             since_ms = self.suspects[key].since_ms if key in self.suspects else now
-            known = self.contradictions.setdefault(key, beliefs.Contradiction(text, since_ms))
-            known.text = text
-            if not known.reported and now - known.since_ms >= reconcile.AGAIN_MS:
-                known.reported = True
+            contradiction = self.contradictions.setdefault(key, beliefs.Contradiction(text, since_ms))
+            contradiction.text = text
+            if not contradiction.reported and now - contradiction.since_ms >= reconcile.AGAIN_MS:
+                contradiction.reported = True
                 due.append(text)
         if due:
             text = f"the exchange contradicts itself: {'. '.join(due)}. Stops stay, entries rest, it is asked again"
             out.append(Alert("critical", text))
-        if any(known.reported for known in over) and not any(k.reported for k in self.contradictions.values()):
+        if any(contradiction.reported for contradiction in over) and not any(
+            k.reported for k in self.contradictions.values()
+        ):
             out.append(Alert("info", "the exchange agrees with itself again; the bot goes on"))
 
     # The wallet
@@ -490,7 +492,7 @@ class Audit:
             symbol, order = report.symbol, self.ledger.find(report.client_id)
             if report.close_position or (report.algo and report.reduce_only):
                 held = self.ledger.qty(symbol) or beliefs.position(event, symbol) or symbol in self.suspects
-                if held or symbol in self.strays.qty or report.client_id in self.alive:
+                if held or symbol in self.unexplained.qty or report.client_id in self.alive:
                     continue
                 since = self.orphans.get(report.client_id, event.at_ms)
                 if order is None and event.at_ms - since < beliefs.ORPHAN_MS:
@@ -531,11 +533,11 @@ class Audit:
         excess = -bracket.held
         if excess > 0 and reconcile.settled_enough(self.ledger, event, bracket.symbol):
             bracket.foreign -= excess
-            self.strays.add(bracket.symbol, -bracket.side.sign * excess, out, why="exits sold more than was held")
+            self.unexplained.add(bracket.symbol, -bracket.side.sign * excess, out, why="exits sold more than was held")
 
     def doubt(self, out: list[Any]) -> None:
         """Ask for a snapshot when an order's outcome or a promised fill is overdue."""
-        now = self.known.now
+        now = self.market_state.now
         overdue = [reason for at, reason in self.doubts() if now >= at]
         if overdue and now - self.doubt_ms >= self.pause_ms:
             self.doubt_ms = now
@@ -577,8 +579,8 @@ class Audit:
         """Return the symbols whose position nobody reports as the fills add up to it: nobody yet, or somebody says otherwise."""
         if self.trusting:
             return []
-        known = [s for s in self.symbols if s in self.reported or self.ledger.changed_ms(s)]
-        return [s for s in known if not self.heard(s)]
+        moved = [s for s in self.symbols if s in self.reported or self.ledger.changed_ms(s)]
+        return [s for s in moved if not self.heard(s)]
 
     def _find_doubts(self) -> list[tuple[int, str]]:
         due = []
@@ -586,13 +588,16 @@ class Audit:
             due.append((self.deaf_ms + DEAF_PAUSE_MS, "the user stream is lost"))
         if self.flatten_ms:
             due.append((self.flatten_ms + DEAF_PAUSE_MS, "is everything closed?"))
-        for symbol, known in self.suspects.items():
-            due.append((known.since_ms + reconcile.AGAIN_MS, f"{symbol} differs by {known.gap}"))
+        for symbol, suspect in self.suspects.items():
+            due.append((suspect.since_ms + reconcile.AGAIN_MS, f"{symbol} differs by {suspect.gap}"))
         if self.owed is not None:
             due.append((self.owed.since_ms + reconcile.AGAIN_MS, f"the wallet differs by {self.owed.gap}"))
         for (symbol, _), fill in self.claims.items():
             due.append((fill.at_ms, f"is trade {fill.trade_id} of {symbol} listed?"))
-        due += [(known.since_ms, f"{key}: it contradicts itself") for key, known in self.contradictions.items()]
+        due += [
+            (contradiction.since_ms, f"{key}: it contradicts itself")
+            for key, contradiction in self.contradictions.items()
+        ]
         due += [(since + reconcile.AGAIN_MS, f"{client_id} is listed") for client_id, since in self.alive.items()]
         for client_id, since in self.orphans.items():
             due.append((since + DOUBT_PAUSE_MS, f"nobody knows {client_id}"))
@@ -600,7 +605,7 @@ class Audit:
         for symbol in self.unheard():
             at_ms = max(self.ledger.changed_ms(symbol), self.reported.get(symbol, (ZERO, 0))[1])
             due.append((at_ms + LATE_FILL_MS, f"nobody else reports {symbol} as {self.ledger.qty(symbol)}"))
-        missed = [known for known in self.unproved.values() if known.missed]
+        missed = [fill for fill in self.unproved.values() if fill.missed]
         due += [(u.missed_ms + reconcile.AGAIN_MS, f"is trade {u.fill.trade_id} listed?") for u in missed]
         for order in self.ledger.orders.values():
             status = order.status

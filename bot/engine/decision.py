@@ -11,7 +11,7 @@ from decimal import Decimal
 from bot.core.records import Decision
 from bot.core.times import MINUTE_MS
 from bot.core.types import Denied, Kline, Quote, Side, to_decimal
-from bot.engine.known import BASE_MS, Known
+from bot.engine.market_state import BASE_MS, MarketState
 from bot.hedge import beta
 from bot.orders.maker_taker import maker_price, taker_limit
 from bot.risk import vetoes
@@ -51,7 +51,7 @@ class Verdict:
 class Desk:
     """Everything a decision looks at."""
 
-    known: Known
+    market_state: MarketState
     account: Account
     limits: Limits
     legs: tuple[str, ...]
@@ -60,7 +60,7 @@ class Desk:
     @property
     def alpha(self) -> str:
         """The symbol that is traded; the others hedge it."""
-        return self.known.config.data.symbols[0]
+        return self.market_state.config.data.symbols[0]
 
     def decide(self, kline: Kline, row: Row | None, refusals: list[Denied]) -> Verdict:
         """Return the verdict on one closed BTC bar.
@@ -72,12 +72,12 @@ class Desk:
         refusals
             What speaks against an entry whatever the bar says: a trade is open, entries are off, ...
         """
-        if row is None or not self.known.instruments:
+        if row is None or not self.market_state.instruments:
             why = Denied("no_bar", "the bar was refused") if row is None else Denied("no_session", "no venue yet")
             return self._verdict(kline, evidence.NO_FLAGS, evidence.NO_FLAGS, 0, why, {})
         long, short = evidence.flags(row, Side.LONG), evidence.flags(row, Side.SHORT)
         values: Values = evidence.numbers(row, long, short)
-        late = tuple(s for s in self.legs if self.known.series[s].last_open_ms < kline.open_ms)
+        late = tuple(s for s in self.legs if self.market_state.series[s].last_open_ms < kline.open_ms)
         if late:
             values["legs_missing"] = " ".join(late)
         signal = evidence.signal(row)
@@ -104,13 +104,13 @@ class Desk:
         values: Values,
         order: Order | None = None,
     ) -> Verdict:
-        decision = Decision(self.known.now, kline.open_ms, long, short, signal, why.code, why.reason, values)
+        decision = Decision(self.market_state.now, kline.open_ms, long, short, signal, why.code, why.reason, values)
         return Verdict(decision, order)
 
     def _why_not(self, row: Row, long: evidence.Flags, short: evidence.Flags) -> Denied:
         if column(row, "ready") == 0.0:
             return Denied("warm_up", "the indicators have not seen enough bars")
-        wanted = tuple(name for name, on in self.known.config.strategy.gates.model_dump().items() if on)
+        wanted = tuple(name for name, on in self.market_state.config.strategy.gates.model_dump().items() if on)
         for side, held in ((Side.LONG, long), (Side.SHORT, short)):
             if all(held):
                 closed = ", ".join(evidence.closed_gates(row, side, wanted)) or "rating, strength or age"
@@ -122,26 +122,28 @@ class Desk:
 
     def _market(self, side: Side, kline: Kline) -> list[Denied]:
         """Return what the state of venue and market refuses, without a plan."""
-        known, config, alpha = self.known, self.known.config, self.alpha
+        market_state, config, alpha = self.market_state, self.market_state.config, self.alpha
         denied: list[Denied | None] = []
-        if known.lost:
-            denied.append(Denied("feed_lost", f"no data from {', '.join(sorted(known.lost))}"))
-        age = known.now - kline.close_ms
+        if market_state.lost:
+            denied.append(Denied("feed_lost", f"no data from {', '.join(sorted(market_state.lost))}"))
+        age = market_state.now - kline.close_ms
         if age > config.entry.max_data_age_ms:
             denied.append(Denied("stale", f"the bar is {age} ms old, allowed {config.entry.max_data_age_ms}"))
-        quote = known.quote(alpha)
+        quote = market_state.quote(alpha)
         if quote is None:
-            last = known.quotes.get(alpha)
-            told = f"is {known.now - last[1]} ms old" if last else "never came"
+            last = market_state.quotes.get(alpha)
+            told = f"is {market_state.now - last[1]} ms old" if last else "never came"
             denied.append(Denied("stale", f"the quote {told}"))
         else:
             denied.append(vetoes.spread(quote, config.entry.max_spread))
-        if not known.instruments[alpha].trading:
+        if not market_state.instruments[alpha].trading:
             denied.append(Denied("venue", f"{alpha} is not in normal trading"))
-        wanted = known.wanted_leverage(alpha, self.limits.leverage)
-        if known.leverage.get(alpha) != wanted:
-            denied.append(Denied("leverage", f"{alpha} stands at {known.leverage.get(alpha)}x, wanted {wanted}x"))
-        funding = known.funding.get(alpha)
+        wanted = market_state.wanted_leverage(alpha, self.limits.leverage)
+        if market_state.leverage.get(alpha) != wanted:
+            denied.append(
+                Denied("leverage", f"{alpha} stands at {market_state.leverage.get(alpha)}x, wanted {wanted}x")
+            )
+        funding = market_state.funding.get(alpha)
         denied.append(
             vetoes.funding(
                 side,
@@ -152,7 +154,9 @@ class Desk:
             )
         )
         denied.append(
-            vetoes.blackout(known.now, self.calendar, minutes=config.events.minutes, impacts=config.events.impact)
+            vetoes.blackout(
+                market_state.now, self.calendar, minutes=config.events.minutes, impacts=config.events.impact
+            )
         )
         return [d for d in denied if d is not None]
 
@@ -160,7 +164,11 @@ class Desk:
         self, row: Row, side: Side, kline: Kline, late: tuple[str, ...], values: Values, denied: list[Denied]
     ) -> Order | None:
         """Plan and size the setup; refusals are appended, numbers noted."""
-        known, config, instrument = self.known, self.known.config, self.known.instruments[self.alpha]
+        market_state, config, instrument = (
+            self.market_state,
+            self.market_state.config,
+            self.market_state.instruments[self.alpha],
+        )
         plan = setup.plan(
             row,
             side,
@@ -175,7 +183,7 @@ class Desk:
             return None
         values |= {"entry": float(plan.entry), "stop": float(plan.stop), "tp1": float(plan.tp1)}
         values |= {"tp2": float(plan.tp2), "catastrophe": float(plan.catastrophe)}
-        quote = known.quote(self.alpha)
+        quote = market_state.quote(self.alpha)
         if quote is None:
             return None  # refused as stale already
         values |= {"bid": float(quote.bid), "ask": float(quote.ask)}
@@ -183,7 +191,7 @@ class Desk:
         if beyond is not None:
             denied.append(beyond)
         hedge = self._hedge(kline, late)
-        leverage = known.wanted_leverage(self.alpha, self.limits.leverage)
+        leverage = market_state.wanted_leverage(self.alpha, self.limits.leverage)
         sized = size(
             plan.entry,
             plan.stop,
@@ -228,21 +236,21 @@ class Desk:
     def _hedge(self, kline: Kline, late: tuple[str, ...]) -> beta.HedgePlan:
         if not self.legs:
             return beta.NO_HEDGE
-        series = self.known.series
+        series = self.market_state.series
         return beta.plan(
             series[self.alpha].closes,
             {s: ({} if s in late else series[s].closes) for s in self.legs},
             last_open_ms=kline.open_ms,
             interval_ms=BASE_MS,
-            config=self.known.config.hedge,
+            config=self.market_state.config.hedge,
         )
 
     def _cost(self, side: Side, sized: Size, quote: Quote, hedge: beta.HedgePlan) -> float:
-        known, config = self.known, self.known.config
-        funding = known.funding.get(self.alpha)
-        time_exit = known.now + round(config.trade.timeout_minutes * MINUTE_MS)
+        market_state, config = self.market_state, self.market_state.config
+        funding = market_state.funding.get(self.alpha)
+        time_exit = market_state.now + round(config.trade.timeout_minutes * MINUTE_MS)
         measured = len(self.limits.slippages) >= config.risk.slippage_fills
-        instruments = known.instruments
+        instruments = market_state.instruments
         return expected_cost(
             side,
             notional=sized.notional,
@@ -251,7 +259,7 @@ class Desk:
             spread=float((quote.ask - quote.bid) * 2 / (quote.ask + quote.bid)),
             slippage=max(self.limits.mean_slippage, 0.0) if measured else config.backtest.slippage,
             funding_rate=float(funding.rate) if funding else 0.0,
-            funding_due=funding is not None and known.now <= funding.next_funding_ms <= time_exit,
+            funding_due=funding is not None and market_state.now <= funding.next_funding_ms <= time_exit,
             hedge_notional=sized.notional * to_decimal(hedge.ratio),
             hedge_taker_fee=max((instruments[s].taker_fee for s in self.legs), default=Decimal(0)),
         ).total

@@ -17,7 +17,7 @@ from typing import Any, Final
 from bot.core.events import AccountSnapshot, AccountUpdate, LeverageSet, MarginCall, MarginTypeSet
 from bot.core.intents import Alert, RequestSnapshot
 from bot.core.types import Denied, to_decimal
-from bot.engine.known import Known
+from bot.engine.market_state import MarketState
 from bot.engine.portfolio import Portfolio
 from bot.orders.bracket import Bracket
 from bot.risk.sizing import liquidation_at
@@ -37,17 +37,19 @@ class LiquidationWatch:
         default_factory=dict
     )  # isolated wallet and quantity, as told since
 
-    def on_leverage(self, event: LeverageSet, known: Known, portfolio: Portfolio, out: list[Any]) -> None:
+    def on_leverage(self, event: LeverageSet, market_state: MarketState, portfolio: Portfolio, out: list[Any]) -> None:
         """Take a symbol's leverage; while a position is open the bot itself changes none."""
-        before = known.leverage.get(event.symbol)
-        known.leverage[event.symbol] = event.leverage
+        before = market_state.leverage.get(event.symbol)
+        market_state.leverage[event.symbol] = event.leverage
         if before is None or before == event.leverage or not portfolio.ledger.qty(event.symbol):
             return
         text = f"{event.symbol}: leverage changed from {before}x to {event.leverage}x with a position open, not by this bot"
         out.append(Alert("critical", text))
-        self._ask((event.symbol,), event.at_ms, known, out)
+        self._ask((event.symbol,), event.at_ms, market_state, out)
 
-    def on_margin_type(self, event: MarginTypeSet, known: Known, portfolio: Portfolio, out: list[Any]) -> None:
+    def on_margin_type(
+        self, event: MarginTypeSet, market_state: MarketState, portfolio: Portfolio, out: list[Any]
+    ) -> None:
         """Take a symbol's margin type: on cross margin nothing is entered."""
         if (event.symbol in self.crossed) is not event.isolated:
             return
@@ -60,13 +62,15 @@ class LiquidationWatch:
         risk = "" if event.isolated else "; the futures wallet stands behind it now"
         text = f"{event.symbol}: margin type changed from {old} to {new} with a position open, not by this bot{risk}"
         out.append(Alert("critical", text))
-        self._ask((event.symbol,), event.at_ms, known, out)
+        self._ask((event.symbol,), event.at_ms, market_state, out)
 
-    def on_margin_call(self, event: MarginCall, known: Known, portfolio: Portfolio, out: list[Any]) -> None:
+    def on_margin_call(
+        self, event: MarginCall, market_state: MarketState, portfolio: Portfolio, out: list[Any]
+    ) -> None:
         """Report a margin call and judge what it names."""
         out.append(Alert("critical", f"margin call of the exchange: {', '.join(event.symbols) or 'no symbol named'}"))
         held = [symbol for symbol in event.symbols if portfolio.ledger.qty(symbol)]
-        self._ask(held, event.at_ms, known, out)
+        self._ask(held, event.at_ms, market_state, out)
 
     def on_report(self, event: AccountUpdate | AccountSnapshot) -> None:
         """Note the isolated wallets told after a change; 0 is a wallet that is not told."""
@@ -75,27 +79,27 @@ class LiquidationWatch:
             if since is not None and event.at_ms > since and report.qty and report.isolated_wallet > 0:
                 self.wallets[report.symbol] = (report.isolated_wallet, abs(report.qty))
 
-    def advance(self, known: Known, portfolio: Portfolio, out: list[Any]) -> None:
+    def advance(self, market_state: MarketState, portfolio: Portfolio, out: list[Any]) -> None:
         """Judge what has its answer, or has waited long enough for it."""
         for symbol, due in list(self.due.items()):
             bracket = portfolio.bracket(symbol)
             if bracket is None or bracket.held <= 0:
                 self._forget(symbol)
-            elif symbol in self.wallets or known.now >= due:
-                wallet = self._wallet(symbol, bracket, known)
+            elif symbol in self.wallets or market_state.now >= due:
+                wallet = self._wallet(symbol, bracket, market_state)
                 self._forget(symbol)
                 if wallet is not None:
-                    self._judge(bracket, wallet, known, portfolio, out)
+                    self._judge(bracket, wallet, market_state, portfolio, out)
 
     def denied(self, symbols: Iterable[str]) -> list[Denied]:
         """Return what speaks against an entry: the risk figures hold for isolated margin alone."""
         crossed = [symbol for symbol in symbols if symbol in self.crossed]
         return [Denied("margin_type", f"{', '.join(crossed)} on cross margin: set it to isolated")] if crossed else []
 
-    def _ask(self, symbols: Iterable[str], at_ms: int, known: Known, out: list[Any]) -> None:
+    def _ask(self, symbols: Iterable[str], at_ms: int, market_state: MarketState, out: list[Any]) -> None:
         asked = list(symbols)
         for symbol in asked:
-            self.since[symbol], self.due[symbol] = at_ms, known.now + ANSWER_MS
+            self.since[symbol], self.due[symbol] = at_ms, market_state.now + ANSWER_MS
             self.wallets.pop(symbol, None)
         if asked:
             out.append(RequestSnapshot(f"the margin of {', '.join(asked)} was changed"))
@@ -104,17 +108,19 @@ class LiquidationWatch:
         for kept in (self.due, self.since, self.wallets):
             kept.pop(symbol, None)
 
-    def _wallet(self, symbol: str, bracket: Bracket, known: Known) -> Decimal | None:
+    def _wallet(self, symbol: str, bracket: Bracket, market_state: MarketState) -> Decimal | None:
         """Return the margin behind a position, None on cross margin, where it is not the position's own."""
         if symbol in self.crossed:
             return None
         told = self.wallets.get(symbol)
         if told is not None:
             return told[0] * bracket.held / told[1]
-        leverage = known.leverage.get(symbol)
+        leverage = market_state.leverage.get(symbol)
         return bracket.average * bracket.held / leverage if leverage else None
 
-    def _judge(self, bracket: Bracket, wallet: Decimal, known: Known, portfolio: Portfolio, out: list[Any]) -> None:
+    def _judge(
+        self, bracket: Bracket, wallet: Decimal, market_state: MarketState, portfolio: Portfolio, out: list[Any]
+    ) -> None:
         trade = portfolio.trade
         if trade is None or bracket.closing:
             return
@@ -133,7 +139,7 @@ class LiquidationWatch:
             return
         last = bracket.catastrophe if bracket.catastrophe is not None else stop
         unit = trade.plan.risk_per_unit if bracket is trade.bracket else abs(bracket.average - stop)
-        edge = last - sign * to_decimal(known.config.risk.liquidation_gap_r) * unit
+        edge = last - sign * to_decimal(market_state.config.risk.liquidation_gap_r) * unit
         if sign * (price - edge) > 0:
             text = (
                 f"{bracket.symbol}: liquidation at {price} lies too near behind the stop {stop}, nearer than {edge:.2f}"

@@ -38,8 +38,8 @@ from bot.core.types import REAL_VENUES, Denied, Kline, OrderStatus, to_decimal
 from bot.engine import view
 from bot.engine.decision import Desk
 from bot.engine.early import Early, EarlyBar, marked
-from bot.engine.known import BASE_MS, Known
 from bot.engine.liquidation import LiquidationWatch
+from bot.engine.market_state import BASE_MS, MarketState
 from bot.engine.portfolio import Portfolio
 from bot.hedge.hedger import Hedger
 from bot.orders.ids import ENVIRONMENTS
@@ -111,11 +111,13 @@ class Engine:
         self.legs = config.data.symbols[1:] if config.hedge.enabled else ()
         mode = config.backtest.soft_stop if venue == "backtest" else "halt"
         self.limits = Limits(config.risk, venue, mode)
-        self.known = Known(config)
+        self.market_state = MarketState(config)
         working = "MARK_PRICE" if config.trade.working_type == "mark" else "CONTRACT_PRICE"
-        self.portfolio = Portfolio(self.known, self.limits, ENVIRONMENTS[venue], working, trusting=venue == "backtest")
+        self.portfolio = Portfolio(
+            self.market_state, self.limits, ENVIRONMENTS[venue], working, trusting=venue == "backtest"
+        )
         events = tuple(CalendarEvent(*event) for event in sorted(calendar))
-        self.desk = Desk(self.known, self.portfolio.account, self.limits, self.legs, events)
+        self.desk = Desk(self.market_state, self.portfolio.account, self.limits, self.legs, events)
         self.reconciled = venue not in REAL_VENUES  # no entry there before the account has been looked at
         self.entries_off = ""
         if memory:
@@ -133,7 +135,7 @@ class Engine:
     @property
     def now(self) -> int:
         """The largest exchange time seen."""
-        return self.known.now
+        return self.market_state.now
 
     @property
     def trade(self) -> Trade | None:
@@ -160,8 +162,8 @@ class Engine:
         out: list[Any] = []
         going = False
         for event in events:
-            if event.at_ms > self.known.now:
-                self.known.now = event.at_ms
+            if event.at_ms > self.market_state.now:
+                self.market_state.now = event.at_ms
             going = self._book(event, out) or going
         if going and not self.holding and not (_only_bars(events) and self.calm()):
             self._run(events[-1].at_ms, out)
@@ -185,23 +187,23 @@ class Engine:
             trade is not None
             and self.pending is None
             and trade.entry.phase is Phase.DONE
-            and not portfolio.strays.qty
+            and not portfolio.unexplained.qty
             and self.now < min(self.timers.values(), default=0)
             and self.rest == self._at_rest()
         )
 
     def _book(self, event: Event, out: list[Any]) -> bool:
         """Book one event; False if there is nothing to go on with."""
-        known, portfolio = self.known, self.portfolio
+        market_state, portfolio = self.market_state, self.portfolio
         match event:
             case KlineClosed():
                 self._on_kline(event, out)
                 return not event.history and self.wants_quotes  # not: a leg's bar with nothing open
             case Quotes():
-                known.take_quotes(event)
+                market_state.take_quotes(event)
                 return self.wants_quotes
             case Funding():
-                known.funding[event.symbol] = event
+                market_state.funding[event.symbol] = event
                 return self.trade is not None
             case OrderUpdate():
                 portfolio.on_update(event, out)
@@ -220,21 +222,21 @@ class Engine:
             case SessionStarted():
                 self._on_session(event, out)
             case LeverageSet():
-                self.liquidation.on_leverage(event, known, portfolio, out)
+                self.liquidation.on_leverage(event, market_state, portfolio, out)
                 self.leverage_asked.pop(event.symbol, None)
             case MarginTypeSet():
-                self.liquidation.on_margin_type(event, known, portfolio, out)
+                self.liquidation.on_margin_type(event, market_state, portfolio, out)
             case MarginCall():
-                self.liquidation.on_margin_call(event, known, portfolio, out)
+                self.liquidation.on_margin_call(event, market_state, portfolio, out)
             case TimerFired():
                 self.timers.pop(event.name, None)
             case FeedLost():
-                known.lost[event.stream] = event.reason
+                market_state.lost[event.stream] = event.reason
                 if event.stream == USER:
-                    portfolio.deaf_ms = portfolio.deaf_ms or known.now
+                    portfolio.deaf_ms = portfolio.deaf_ms or market_state.now
                     out.append(RequestSnapshot("user stream lost"))
             case FeedRestored():
-                known.lost.pop(event.stream, None)
+                market_state.lost.pop(event.stream, None)
                 if event.stream == USER:
                     portfolio.deaf_ms = 0
                     out.append(RequestSnapshot("user stream restored"))
@@ -263,27 +265,27 @@ class Engine:
     # Events that are the engine's own
 
     def _on_session(self, event: SessionStarted, out: list[Any]) -> None:
-        known, portfolio = self.known, self.portfolio
+        market_state, portfolio = self.market_state, self.portfolio
         told = {i.symbol: i for i in event.instruments}
         missing = [s for s in self.config.data.symbols if s not in told]
         if missing:
             raise InvariantError(f"the venue told no instrument for {', '.join(missing)}")
-        known.take_instruments(told)
+        market_state.take_instruments(told)
         if not portfolio.session_ms:
             portfolio.session_ms = event.at_ms
-            portfolio.stray_ids.sequence = event.at_ms // BASE_MS
+            portfolio.unexplained_ids.sequence = event.at_ms // BASE_MS
             portfolio.account.base = portfolio.agreed = event.wallet
             portfolio.agreed_ms = event.at_ms
         if event.at_ms > portfolio.resumed_ms:
             portfolio.ledger.forget_questions()
         portfolio.resumed_ms, portfolio.deaf_ms, self.leaving = event.at_ms, 0, ""
-        known.lost.clear()  # what the streams of the last session had lost
+        market_state.lost.clear()  # what the streams of the last session had lost
         self.reconciled = self.venue not in REAL_VENUES
         portfolio.sample(out, point=False)
 
     def _on_kline(self, event: KlineClosed, out: list[Any]) -> None:
-        kline, known = event.kline, self.known
-        series = known.series.get(kline.symbol)
+        kline, market_state = event.kline, self.market_state
+        series = market_state.series.get(kline.symbol)
         if series is None or kline.interval_ms != BASE_MS or not series.is_new(kline):
             return
         if event.early:
@@ -293,7 +295,7 @@ class Engine:
         series.add(kline, row)
         close = to_decimal(kline.close)
         self.portfolio.account.last[kline.symbol] = close
-        known.take_price(kline.symbol, close, kline.close_ms)
+        market_state.take_price(kline.symbol, close, kline.close_ms)
         if event.history:
             return
         if kline.symbol == self.alpha and self.pending is not None:
@@ -310,12 +312,12 @@ class Engine:
                 self.last_decision = confirmed
             return  # this bar has had its one decision
         if self.every_bar_decides or row is None or evidence.signal(row):
-            self.pending = Pending(kline, row, known.now + self.config.entry.leg_wait_ms)
+            self.pending = Pending(kline, row, market_state.now + self.config.entry.leg_wait_ms)
 
     def _on_early(self, event: KlineClosed, out: list[Any]) -> None:
         """Look at a bar that is not confirmed yet, on a copy of the state."""
         kline, peek = event.kline, getattr(self.features, "peek", None)
-        series = self.known.series[kline.symbol]
+        series = self.market_state.series[kline.symbol]
         if peek is None or kline.open_ms != series.last_open_ms + BASE_MS:
             return  # a bar before it is missing: its own confirmation decides
         row = peek(event)
@@ -323,7 +325,7 @@ class Engine:
         if kline.symbol == self.alpha:
             if self.pending is not None:
                 self._decide(self.pending, out)
-            self.pending = Pending(kline, row, self.known.now + self.config.entry.leg_wait_ms, early=True)
+            self.pending = Pending(kline, row, self.market_state.now + self.config.entry.leg_wait_ms, early=True)
 
     def _stop_if_forbidden(self, event: OrderUpdate, out: list[Any]) -> None:
         if event.status is OrderStatus.REJECTED and event.code in FORBIDDEN and not self.entries_off:
@@ -361,7 +363,7 @@ class Engine:
         for _ in range(PASSES):
             if self.pending is not None and self._legs_ready(self.pending):
                 self._decide(self.pending, out)
-            self.liquidation.advance(self.known, portfolio, out)
+            self.liquidation.advance(self.market_state, portfolio, out)
             portfolio.advance(at_ms, out)
             self._set_leverage(out)
             after = self._progress(out)
@@ -377,22 +379,22 @@ class Engine:
 
     def _set_leverage(self, out: list[Any]) -> None:
         """Ask for the leverage in force while flat."""
-        known = self.known
-        if self.trade is not None or not known.instruments:
+        market_state = self.market_state
+        if self.trade is not None or not market_state.instruments:
             return
         in_force = self.limits.leverage
         for symbol in (self.alpha, *self.legs):
-            wanted = known.wanted_leverage(symbol, in_force)
-            if known.leverage.get(symbol) == wanted:
+            wanted = market_state.wanted_leverage(symbol, in_force)
+            if market_state.leverage.get(symbol) == wanted:
                 continue
             asked = self.leverage_asked.get(symbol)
-            due = asked is None or known.now - asked >= LEVERAGE_RETRY_MS
+            due = asked is None or market_state.now - asked >= LEVERAGE_RETRY_MS
             if due and not self.portfolio.ledger.qty(symbol):
-                self.leverage_asked[symbol] = known.now
+                self.leverage_asked[symbol] = market_state.now
                 out.append(SetLeverage(symbol, wanted))
 
     def _legs_ready(self, pending: Pending) -> bool:
-        series = self.known.series
+        series = self.market_state.series
         open_ms = pending.kline.open_ms
         waiting = any(
             series[s].last_open_ms < open_ms and not (pending.early and self.early.has(s, open_ms)) for s in self.legs
@@ -403,7 +405,7 @@ class Engine:
         """Make the one decision of a closed BTC bar, and enter if it says so."""
         self.pending = None
         if pending.early:
-            with self.early.overlaid(self.known.series):
+            with self.early.overlaid(self.market_state.series):
                 verdict = self.desk.decide(pending.kline, pending.row, self._refusals())
             verdict = replace(verdict, decision=marked(verdict.decision, self.early.bars))
             self.early.decision = verdict.decision
@@ -424,10 +426,10 @@ class Engine:
             denied.append(Denied("trade_open", f"trade {self.trade.trade_id} is {self.trade.stage}"))
         if self.entries_off or self.leaving:
             denied.append(Denied("entries_off", f"entries are off: {self.entries_off or self.leaving}"))
-        if self.portfolio.strays.qty or self.portfolio.suspects:
-            named = ", ".join({**self.portfolio.strays.qty, **self.portfolio.suspects})
+        if self.portfolio.unexplained.qty or self.portfolio.suspects:
+            named = ", ".join({**self.portfolio.unexplained.qty, **self.portfolio.suspects})
             denied.append(Denied("unexplained", f"position that no trade explains: {named}"))
-        denied += [Denied("contradiction", known.text) for known in self.portfolio.contradictions.values()]
+        denied += [Denied("contradiction", found.text) for found in self.portfolio.contradictions.values()]
         if self.portfolio.claims:
             denied.append(Denied("unexplained", "a fill of an unknown order waits to be borne out"))
         if self.portfolio.orphans:
@@ -474,7 +476,7 @@ class Engine:
     @property
     def wants_quotes(self) -> bool:
         """Whether quotes matter right now: a setup or a position is open, or a decision is due."""
-        return self.trade is not None or self.pending is not None or bool(self.portfolio.strays.qty)
+        return self.trade is not None or self.pending is not None or bool(self.portfolio.unexplained.qty)
 
     @property
     def flat(self) -> bool:

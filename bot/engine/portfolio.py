@@ -15,14 +15,14 @@ from bot.core.records import EquityPoint, TradeFill
 from bot.core.types import OrderStatus, Side
 from bot.engine.audit import Audit
 from bot.engine.decision import Order
-from bot.engine.known import Known
+from bot.engine.market_state import MarketState
 from bot.hedge.hedger import Hedger
 from bot.orders import beliefs, reconcile
 from bot.orders.bracket import Bracket
 from bot.orders.ids import FOREIGN, IdMaker, parse
 from bot.orders.maker_taker import Entry
 from bot.orders.state import NOT_FOUND, OPENING_ROLES, ZERO, Ledger
-from bot.orders.strays import Strays
+from bot.orders.unexplained import UnexplainedPositions
 from bot.risk.account import TRANSFERS, Account
 from bot.risk.limits import Limits
 from bot.strategy import rules
@@ -36,15 +36,15 @@ END_ROLE: Final = "ed"  # of the fills that value an open position at the end of
 class Portfolio(Audit):
     """The bot's side of the account."""
 
-    known: Known
+    market_state: MarketState
     limits: Limits
     environment: str  # letter in the client ids
     working_type: str
     session_ms: int = 0  # start of the first session: older fills are not ours
     ledger: Ledger = field(default_factory=Ledger)
     account: Account = field(init=False)
-    strays: Strays = field(init=False)
-    stray_ids: IdMaker = field(init=False)
+    unexplained: UnexplainedPositions = field(init=False)
+    unexplained_ids: IdMaker = field(init=False)
     trade: Trade | None = None
     hedger: Hedger | None = None
     resumed_ms: int = 0  # start of this session: nobody waits for the answers to what was sent before
@@ -86,13 +86,13 @@ class Portfolio(Audit):
     def __post_init__(self) -> None:
         """Account and strays work on the one ledger."""
         self.account = Account(self.ledger)
-        self.strays = Strays(self.ledger, self.working_type)
-        self.stray_ids = IdMaker(self.environment, 0)
+        self.unexplained = UnexplainedPositions(self.ledger, self.working_type)
+        self.unexplained_ids = IdMaker(self.environment, 0)
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols, the traded one first."""
-        return self.known.config.data.symbols
+        return self.market_state.config.data.symbols
 
     @property
     def flat(self) -> bool:
@@ -177,7 +177,7 @@ class Portfolio(Audit):
         """Take a fill of the user stream: one of our orders counts at once, any other when the account bears it out."""
         key = (event.symbol, event.trade_id)
         ours = self.ledger.find(event.client_id) is not None
-        strange = beliefs.unlikely(event, self.known.price(event.symbol)) if ours and not self.trusting else ""
+        strange = beliefs.unlikely(event, self.market_state.price(event.symbol)) if ours and not self.trusting else ""
         if strange and key not in self.ledger.trades:
             # Its order's update protects what it changed; how it is booked the trades read tells.
             self._refuse_message(Contradiction(f"trade {event.trade_id} of {event.client_id} has {strange}"), out)
@@ -215,14 +215,14 @@ class Portfolio(Audit):
             return
         key = (event.symbol, event.trade_id)
         if not counted:
-            known = self.unproved.get(key)
-            if heard and known is not None and not known.streamed and not beliefs.otherwise(known.fill, event):
+            unproved = self.unproved.get(key)
+            if heard and unproved is not None and not unproved.streamed and not beliefs.otherwise(unproved.fill, event):
                 del self.unproved[key]  # both have reported it now
             return
         if not proved and not self.trusting:
             self.unproved[key] = beliefs.Unproved(event, streamed=heard)
         self.account.last[event.symbol] = event.price
-        self.known.take_price(event.symbol, event.price, event.at_ms)
+        self.market_state.take_price(event.symbol, event.price, event.at_ms)
         order = self.ledger.find(event.client_id)
         signed = event.side.sign * event.qty
         bracket = self.bracket(event.symbol)
@@ -230,10 +230,10 @@ class Portfolio(Audit):
             bracket.note_fill(order, event, out)
             self._book(event, order.role, event.qty)
             self._set_off(event, bracket, out)
-        elif order is not None and self.strays.owns(order):
+        elif order is not None and self.unexplained.owns(order):
             self._foreign(event, bracket, out)  # a guard closes whatever is there, the trade's own part too
         elif order is not None:
-            self.strays.add(event.symbol, signed, out, why=f"late fill of {event.client_id}")
+            self.unexplained.add(event.symbol, signed, out, why=f"late fill of {event.client_id}")
         else:
             self._foreign(event, bracket, out)
         if order is not None and order.reference and not event.maker:
@@ -250,20 +250,20 @@ class Portfolio(Audit):
         What is set off has left the trade, at the price of this fill.
         """
         sign = bracket.side.sign
-        taken = min(-sign * self.strays.qty.get(event.symbol, ZERO), bracket.held)
+        taken = min(-sign * self.unexplained.qty.get(event.symbol, ZERO), bracket.held)
         if taken <= 0:
             return
-        self.strays.add(event.symbol, sign * taken, out, why="set off against the trade's own position")
+        self.unexplained.add(event.symbol, sign * taken, out, why="set off against the trade's own position")
         bracket.absorb(replace(event, client_id="external"), taken)
         self._book(replace(event, side=bracket.side.exit, fee=ZERO), FOREIGN, taken)
 
     def _foreign(self, event: Fill, bracket: Bracket | None, out: list[Any]) -> None:
         """Take a fill that no order of the trade made: off a stray, off the trade, or as a new stray."""
         rest, sign, symbol, why = event.qty, event.side.sign, event.symbol, f"fill of {event.client_id}"
-        stray = self.strays.qty.get(symbol, ZERO)
-        if stray * sign < 0:
-            taken = min(rest, abs(stray))
-            self.strays.add(symbol, sign * taken, out, why=why)
+        unexplained_qty = self.unexplained.qty.get(symbol, ZERO)
+        if unexplained_qty * sign < 0:
+            taken = min(rest, abs(unexplained_qty))
+            self.unexplained.add(symbol, sign * taken, out, why=why)
             rest -= taken
         if rest and bracket is not None and event.side is bracket.side.exit and bracket.held > 0:
             taken = min(rest, bracket.held)
@@ -272,7 +272,7 @@ class Portfolio(Audit):
             out.append(Alert("critical", f"{symbol}: {taken} closed by {event.client_id}, not by the trade"))
             rest -= taken
         if rest:
-            self.strays.add(symbol, sign * rest, out, why=why)
+            self.unexplained.add(symbol, sign * rest, out, why=why)
 
     def _book(self, event: Fill, role: str, qty: Decimal) -> None:
         if self.trade is None:
@@ -286,8 +286,8 @@ class Portfolio(Audit):
 
     def enter(self, order: Order, row: Row, out: list[Any]) -> None:
         """Begin a trade with its post-only order."""
-        known, plan, sized = self.known, order.plan, order.size
-        config, instrument = known.config, known.instruments[self.symbols[0]]
+        market_state, plan, sized = self.market_state, order.plan, order.size
+        config, instrument = market_state.config, market_state.instruments[self.symbols[0]]
         ids, naked = IdMaker(self.environment, plan.sequence), config.trade.naked_limit_ms
         entry = Entry(
             self.ledger, ids, instrument, config.entry, plan.side, plan.entry, plan.stop, sized.qty, sized.risk_quote
@@ -313,7 +313,7 @@ class Portfolio(Audit):
         hedge = (config.hedge, order.hedge, plan.side.opposite, self.symbols, naked, self.working_type)
         self.trade, self.hedger = trade, Hedger(self.ledger, ids, *hedge, trusting=self.trusting)
         self.left = ZERO
-        entry.start(known.now, order.quote, out)
+        entry.start(market_state.now, order.quote, out)
         webhook = {
             "symbol": f"BINANCE:{instrument.symbol}",
             "side": plan.side.entry.value,
@@ -327,8 +327,8 @@ class Portfolio(Audit):
 
     def flatten(self, reason: str, out: list[Any]) -> None:
         """Close everything at market, and look for what we do not know of."""
-        self.strays.leaving = True
-        self.flatten_ms = self.flatten_ms or self.known.now
+        self.unexplained.leaving = True
+        self.flatten_ms = self.flatten_ms or self.market_state.now
         out.append(RequestSnapshot(f"{reason}: is everything closed?"))
         if self.trade is not None:
             self.trade.close(reason)
@@ -365,42 +365,44 @@ class Portfolio(Audit):
         """Let trade, hedge and guards go on as far as what is known allows; once over all of them."""
         if self.trade is not None and self.hedger is not None:
             self._advance_trade(self.trade, self.hedger, at_ms, out)
-        if not self.strays.qty and not (self.strays.orders and any(self.strays.orders.values())):
+        if not self.unexplained.qty and not (self.unexplained.orders and any(self.unexplained.orders.values())):
             return
         for index, symbol in enumerate(self.symbols):
             last = self.account.last.get(symbol)
-            if last is not None and (symbol in self.strays.qty or self.strays.orders.get(symbol)):
-                side = Side.LONG if self.strays.qty.get(symbol, ZERO) > 0 else Side.SHORT
-                self.strays.advance(
-                    self.known.instruments[symbol],
+            if last is not None and (symbol in self.unexplained.qty or self.unexplained.orders.get(symbol)):
+                side = Side.LONG if self.unexplained.qty.get(symbol, ZERO) > 0 else Side.SHORT
+                self.unexplained.advance(
+                    self.market_state.instruments[symbol],
                     symbol_index=index,
-                    ids=self.stray_ids,
-                    level=self.known.guard_level(symbol, side, last),
+                    ids=self.unexplained_ids,
+                    level=self.market_state.guard_level(symbol, side, last),
                     bracket=self.bracket(symbol),
-                    now=self.known.now,
+                    now=self.market_state.now,
                     out=out,
                 )
 
     def _advance_trade(self, trade: Trade, hedger: Hedger, at_ms: int, out: list[Any]) -> None:
-        known, alpha, leverage = self.known, self.symbols[0], self.limits.leverage
+        market_state, alpha, leverage = self.market_state, self.symbols[0], self.limits.leverage
         trade.bracket.doubted = not self.heard(alpha)
-        trade.advance(at_ms, known.now, quote=known.quote(alpha), price=known.price(alpha), out=out)
+        trade.advance(
+            at_ms, market_state.now, quote=market_state.quote(alpha), price=market_state.price(alpha), out=out
+        )
         complete = not hedger.opened and trade.stage is not Stage.PENDING and trade.entered and self.heard(alpha)
         if complete and not trade.bracket.closing:
             hedger.open(
                 trade.bracket.bought * trade.bracket.average,
-                lambda symbol: known.leg_market(symbol, self.account.last.get(symbol), leverage),
-                known.now,
+                lambda symbol: market_state.leg_market(symbol, self.account.last.get(symbol), leverage),
+                market_state.now,
                 out,
             )
         if self.heard(alpha):  # one message about the trade must not close its hedge
             self.left = trade.left
         hedger.advance(
             at_ms,
-            known.now,
+            market_state.now,
             alpha_left=self.left if hedger.opened else trade.left,
             alpha_gone=trade.gone and self.heard(alpha),
-            prices=lambda symbol: (known.price(symbol), known.quote(symbol)),
+            prices=lambda symbol: (market_state.price(symbol), market_state.quote(symbol)),
             out=out,
         )
         if trade.stage is Stage.CLOSED and hedger.idle:
@@ -408,7 +410,7 @@ class Portfolio(Audit):
 
     def _finish(self, trade: Trade, hedger: Hedger, out: list[Any]) -> None:
         notes = tuple(f"{leg.plan.symbol}: {leg.note}" for leg in hedger.legs if leg.note)
-        now = self.known.now
+        now = self.market_state.now
         record = trade.record(now, net_beta=hedger.net_beta, naked_ms=hedger.naked_ms, notes=notes)
         self.trade = self.hedger = None
         self.account.settle()
@@ -427,7 +429,7 @@ class Portfolio(Audit):
         trade, hedger = self.trade, self.hedger
         if trade is None or not trade.fills:
             return
-        now = self.known.now
+        now = self.market_state.now
         for symbol in self.symbols:
             qty = self.ledger.qty(symbol)
             if qty:
@@ -439,7 +441,7 @@ class Portfolio(Audit):
 
     def sample(self, out: list[Any], *, point: bool = True) -> None:
         """Sample equity into the limits and, as a rule, a record."""
-        wallet, now = self.account.wallet, self.known.now
+        wallet, now = self.account.wallet, self.market_state.now
         equity = wallet + self.account.unrealised
         self.limits.on_equity(now, equity, out)
         if point:
@@ -470,8 +472,8 @@ class Portfolio(Audit):
             if doubts:
                 again_ms = self.doubt_ms + self.pause_ms
                 due["orders"] += [max(at, again_ms) for at, _ in doubts]
-        if self.strays.qty:
-            due["strays"] = self.strays.deadlines()
+        if self.unexplained.qty:
+            due["strays"] = self.unexplained.deadlines()
         return due
 
     def check(self) -> None:
@@ -482,14 +484,14 @@ class Portfolio(Audit):
         InvariantError
             A position is not the sum of its fills, or a position lacks its stop and nobody counts the time.
         """
-        strays, ledger = self.strays.qty, self.ledger
+        unexplained, ledger = self.unexplained.qty, self.ledger
         for symbol in self.symbols:
             bracket = self.bracket(symbol)
             sums = bracket.sums() if bracket else None
             own = bracket.side.sign * sums.held if bracket and sums else ZERO
-            if strays:
-                own += strays.get(symbol, ZERO)
+            if unexplained:
+                own += unexplained.get(symbol, ZERO)
             if own != ledger.qty(symbol):
-                raise InvariantError(f"{symbol}: held {own}, strays {strays}, fills {ledger.qty(symbol)}")
+                raise InvariantError(f"{symbol}: held {own}, unexplained {unexplained}, fills {ledger.qty(symbol)}")
             if bracket and sums and sums.exposed > sums.cover and bracket.naked_since is None:
                 raise InvariantError(f"{symbol}: {bracket.exposed} held, {bracket.cover} covered, and nobody counts")

@@ -46,7 +46,7 @@ def digest(engine: "Engine") -> str:
     # A compiled class (`make fast`) has no dictionary, it lists its attributes.
     names = getattr(type(engine), "__mypyc_attrs__", None) or vars(engine)
     parts = {name: plain(getattr(engine, name)) for name in names if name not in _NOT_STATE}
-    shared = (("known", engine.known), ("limits", engine.limits), ("ledger", engine.portfolio.ledger))
+    shared = (("known", engine.market_state), ("limits", engine.limits), ("ledger", engine.portfolio.ledger))
     parts |= {name: plain(value) for name, value in shared}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -72,10 +72,10 @@ def plain(value: Any) -> Any:
 
 def snapshot(engine: "Engine") -> dict[str, Any]:
     """Return the state as plain JSON: money as text, rates and R as numbers."""
-    limits, known, portfolio = engine.limits, engine.known, engine.portfolio
+    limits, market_state, portfolio = engine.limits, engine.market_state, engine.portfolio
     account = portfolio.account
     return {
-        "at_ms": known.now,
+        "at_ms": market_state.now,
         "venue": engine.venue,
         "stage": limits.stage,
         "symbols": list(engine.config.data.symbols),
@@ -95,20 +95,20 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
             "throttle": limits.throttle,
             "mean_slippage": limits.mean_slippage,
             "entries_off": engine.entries_off or engine.leaving,
-            "feeds_lost": dict(known.lost),
+            "feeds_lost": dict(market_state.lost),
             "reconciled": engine.reconciled,
         },
         "prices": {s: str(p) for s, p in sorted(account.last.items())},
-        "quotes": {s: {"bid": str(q.bid), "ask": str(q.ask)} for s, (q, _) in sorted(known.quotes.items())},
-        "funding": {s: str(f.rate) for s, f in sorted(known.funding.items())},
+        "quotes": {s: {"bid": str(q.bid), "ask": str(q.ask)} for s, (q, _) in sorted(market_state.quotes.items())},
+        "funding": {s: str(f.rate) for s, f in sorted(market_state.funding.items())},
         "positions": {s: str(h.qty) for s, h in sorted(portfolio.ledger.holdings.items()) if h.qty},
-        "suspects": {s: str(known.gap) for s, known in sorted(portfolio.suspects.items())},
-        "contradictions": {key: known.text for key, known in sorted(portfolio.contradictions.items())},
+        "suspects": {s: str(market_state.gap) for s, market_state in sorted(portfolio.suspects.items())},
+        "contradictions": {key: market_state.text for key, market_state in sorted(portfolio.contradictions.items())},
         "naked_now_ms": {
-            b.symbol: known.now - b.naked_since for b in portfolio.brackets() if b.naked_since is not None
+            b.symbol: market_state.now - b.naked_since for b in portfolio.brackets() if b.naked_since is not None
         },
         "slippage": portfolio.slippage_sum / portfolio.slippage_fills if portfolio.slippage_fills else None,
-        "unexplained": {s: str(q) for s, q in sorted(portfolio.strays.qty.items())},
+        "unexplained": {s: str(q) for s, q in sorted(portfolio.unexplained.qty.items())},
         "trade": _trade(engine, engine.trade, engine.hedger) if engine.trade else None,
         "decision": _decision(engine.last_decision) if engine.last_decision else None,
         "counters": dict(sorted(portfolio.counters.items())),

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 
 QUIET = 60  # bars before the cycle is believed
 SHORTEST = 5.0  # sensitivity
@@ -77,7 +77,7 @@ def measured_period(im: float, re: float, previous: float) -> float:
     return min(max(period, 6.0), 50.0)
 
 
-@apart
+@outlined_kernel
 def cycle_step(cycle, high: float, low: float) -> None:
     """Advance the dominant cycle by one closed bar."""
     middle = (high + low) / 2.0
@@ -104,7 +104,7 @@ def cycle_step(cycle, high: float, low: float) -> None:
     cycle.smooth_period = 0.33 * cycle.period + 0.67 * cycle.smooth_period
 
 
-@apart
+@outlined_kernel
 def autopilot(cycle, term: float, sensitivity: float) -> float:
     """Return the sensitivity in force: `term` cycles, 5 to 50; the one that is set while the cycle is warming."""
     if cycle.bars <= QUIET:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 
 CAPACITY = 41  # values
 PASSES = 1001  # of k-means at most, as the original; real performances settle in five
@@ -141,7 +141,7 @@ def nearest(clusters, value: float) -> int:
     return 0
 
 
-@apart
+@outlined_kernel
 def cluster_plain(clusters, quartiles) -> None:
     """Split the values by the plain steps: assign to the nearest centre, take means, until nothing changes."""
     count = quartiles.count

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.indicators.averages import EMA, RSI, ema_step, rsi_step
 from bot.indicators.rating import RATER, rate, rater_reset
 from bot.indicators.window_sum import ema_reset, rsi_reset
@@ -167,7 +167,7 @@ def signal_now(conf, bar) -> None:
     rate(conf.rater, conf.state, bar.close, conf.average, bar.atr14)
 
 
-@apart
+@outlined_kernel
 def flip(conf, direction: int, bar) -> None:
     """Take a flip of the trend: the first one sets the state only, the others are rated signals."""
     conf.state = direction
@@ -179,7 +179,7 @@ def flip(conf, direction: int, bar) -> None:
     signal_now(conf, bar)
 
 
-@apart
+@outlined_kernel
 def turn_strong(conf, params, bar) -> None:
     """Take a normal signal that has turned strong, and signal it again where that is asked for."""
     conf.strong = 1

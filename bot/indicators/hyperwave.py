@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.indicators.averages import (
     EMA,
     RMA,
@@ -150,7 +150,7 @@ def wave_reset(wave) -> None:
     window_reset(wave.volume_window)
 
 
-@apart
+@outlined_kernel
 def smoothed_strength(wave, params, price: float) -> float:
     """Return the RSI of the super-smoothed price, 0 to 100; NaN while warming.
 
@@ -163,7 +163,7 @@ def smoothed_strength(wave, params, price: float) -> float:
     return rsi_change_step(wave.rsi, smooth, params.length)
 
 
-@apart
+@outlined_kernel
 def recursive_average(wave, params, strength: float) -> float:
     """Return the EMA or Wilder's average of the RSI; NaN while warming."""
     if math.isnan(strength):
@@ -199,7 +199,7 @@ def wave_step(wave, params, bar) -> None:
     wave.bars += 1
 
 
-@apart
+@outlined_kernel
 def extremum_copy(source, target) -> None:
     target.known = source.known
     target.wave = source.wave
@@ -207,7 +207,7 @@ def extremum_copy(source, target) -> None:
     target.bar = source.bar
 
 
-@apart
+@outlined_kernel
 def is_divergence(earlier, later, gain: float) -> bool:
     """Return whether price made a lower low while the wave's low rose by at least `gain` points."""
     if earlier.known == 0:
@@ -269,7 +269,7 @@ def minor_reversal(line2: float, line1: float, line: float, floor: float) -> boo
     return (line1 < floor) & (line1 <= line2) & (line > line1)
 
 
-@apart
+@outlined_kernel
 def burst_ends(wave, params, volume: float) -> bool:
     """Advance the super-smoothed volume and its mean; return whether it turned down from a burst.
 

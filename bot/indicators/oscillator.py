@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Oscillator
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 from bot.indicators.averages import super_weights
 from bot.indicators.hyperwave import (
     INNER_EMA,
@@ -187,7 +187,7 @@ def write_no_events(out) -> None:
     out[21] = 0.0
 
 
-@apart
+@outlined_kernel
 def om_step(state, params, bar, out) -> None:
     """Advance the family by one closed bar and write COLUMNS into `out`."""
     flow = state.flow

@@ -13,7 +13,7 @@ import numpy as np
 
 from bot.config import Overlays
 from bot.core.errors import ConfigError
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 from bot.indicators.autopilot import CYCLE, autopilot, cycle_reset, cycle_step
 from bot.indicators.confirmation import CONFIRMATION, CONFIRMATION_PARAMS, QUIET, confirmation_reset, confirmation_step
 from bot.indicators.rating import RATING_PARAMS, classify, learned_params, write_features
@@ -176,7 +176,7 @@ def write_trends(trends, params, out) -> None:
     out[12] = math.nan if early else cloud.lag
 
 
-@apart
+@outlined_kernel
 def so_step(state, params, bar, out) -> None:
     """Advance the family by one closed bar and write COLUMNS into `out`."""
     sensitivity = params.sensitivity

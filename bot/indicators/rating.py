@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bot.core.errors import ConfigError
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.core.times import DAY_MS
 
 ADAPTATION = 0.1  # weight of a signal in the threshold of the rule
@@ -89,7 +89,7 @@ def rate(rater, direction: int, close: float, ema: float, atr: float) -> None:
     rater.threshold = threshold + ADAPTATION * (abs(z) - threshold)
 
 
-@apart
+@outlined_kernel
 def write_features(rater, direction: int, momentum: float, strength: float, trail, trends, bar) -> None:
     """Write FEATURES of a signal on this bar; all of them NaN while the market has no range.
 
@@ -147,7 +147,7 @@ def probability(params, features) -> float:
     return logistic(score)
 
 
-@apart
+@outlined_kernel
 def classify(rater, params) -> None:
     """Replace the rule's rating of a signal by that of the learned model.
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from bot.config import SupertrendAi
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 from bot.indicators.averages import EMA, RMA, ema_step, rma_step
 from bot.indicators.clustering import CAPACITY, CLUSTERS, QUARTILES, TOLERANCE, cluster, clusters_reset, quartiles_of
 from bot.indicators.window_sum import ema_reset, rma_reset
@@ -194,7 +194,7 @@ def target_step(state, params, den: float) -> None:
     state.perf_idx = performance / den if den > 0.0 else math.nan
 
 
-@apart
+@outlined_kernel
 def sta_step(state, params, bar, out) -> None:
     """Advance by one closed bar and write all columns."""
     close = bar.close

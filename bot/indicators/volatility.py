@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.indicators.averages import EMA, RMA, ema_step, rma_step
 from bot.indicators.window_sum import ema_reset, rma_reset
 
@@ -62,7 +62,7 @@ def true_range(high: float, low: float, previous_close: float) -> float:
     return max(high - low, abs(high - previous_close), abs(low - previous_close))
 
 
-@apart
+@outlined_kernel
 def bar_step(bar, open_ms, open_, high, low, close, volume, taker, filled) -> None:
     """Advance the context by one closed bar; a zeroed record is a fresh context.
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.indicators.averages import CAPACITY
 
 WINDOW = np.dtype(
@@ -86,7 +86,7 @@ def lanes_reset(lanes) -> None:
     lanes.ring[:] = 0.0
 
 
-@apart
+@outlined_kernel
 def lanes_turn(lanes, length: int) -> None:
     """Close the running block of all eight."""
     for j in range(LANES):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bot.core.errors import DataError, DataMissing
 from bot.core.klines import INTERVALS
 from bot.core.types import Side
-from bot.parity.cells import key, times_ms
+from bot.parity.csv_values import key, times_ms
 
 _TICKER: Final = re.compile(r"([A-Z0-9_]+):([A-Z0-9]+?)(\.P|PERP)?(?:,\s*(.+))?")
 _LONG: Final = re.compile(r"\b(long|buy|bullish|bull|kauf|compra|achat|лонг|покупк\w*)\b|做多|买|買", re.IGNORECASE)

@@ -28,7 +28,7 @@ from bot.core.klines import Klines
 from bot.market.paths import data_folder
 from bot.parity import formulas
 from bot.parity.catalogue import KNOWN, NOT_OURS, Feature, Kind, feature, names
-from bot.parity.cells import key
+from bot.parity.csv_values import key
 from bot.parity.exports import ChartData, Column
 from bot.parity.ours import Ours
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from bot.parity.cells import key
+from bot.parity.csv_values import key
 from bot.strategy import kernel as k
 
 Kind = Literal["plot", "event", "wave", "state"]

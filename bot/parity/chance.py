@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from bot.core.jit import apart
+from bot.core.jit import outlined_kernel
 
 NEAREST_SHIFT: Final = 5  # bars: a mark that is shifted by less may still meet its own
 MOST_SHIFTS: Final = 200
@@ -48,7 +48,7 @@ def shifts_of(bars: int, most: int = MOST_SHIFTS) -> np.ndarray:
     return np.unique(np.linspace(first, last, min(most, last - first + 1)).round().astype(np.int64))
 
 
-@apart
+@outlined_kernel
 def pair_count(found, wanted, within: int) -> int:  # type: ignore[no-untyped-def]
     """Return how many marks of two sides pair up one to one at most `within` bars apart; both rising int64.
 

@@ -18,14 +18,19 @@ from bot.core.klines import INTERVALS, interval_ms
 from bot.core.klines import interval_name as known_interval
 from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.store import format_time
-from bot.parity import words
-from bot.parity.cells import decimal_comma, key, number, read_text, rows_of, times_ms
+from bot.parity import i18n_terms
+from bot.parity.csv_values import decimal_comma, key, number, read_text, rows_of, times_ms
 from bot.parity.zones import APART_MS
 
 MISSING: Final = "bars are missing"
 _PRICES: Final = {
     name: frozenset(map(key, known))
-    for name, known in (("open", words.OPEN), ("high", words.HIGH), ("low", words.LOW), ("close", words.CLOSE))
+    for name, known in (
+        ("open", i18n_terms.OPEN),
+        ("high", i18n_terms.HIGH),
+        ("low", i18n_terms.LOW),
+        ("close", i18n_terms.CLOSE),
+    )
 }
 
 
@@ -112,7 +117,7 @@ def _prices(header: list[str]) -> dict[str, int]:
 def is_chart(header: list[str]) -> bool:
     """Tell whether a header is that of chart data."""
     places = _prices(header)
-    return len(places) == 4 and any(key(name) in words.TIME for name in header)
+    return len(places) == 4 and any(key(name) in i18n_terms.TIME for name in header)
 
 
 def _numbers(path: Path, name: str, cells: list[str], *, comma: bool) -> np.ndarray:
@@ -201,7 +206,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
     body = _whole_rows(path, header, body, notes)
     if not body:
         raise DataMissing(f"{path} has a header but no bar: load the chart's bars and export it again")
-    stamp = next(i for i, name in enumerate(header) if key(name) in words.TIME)
+    stamp = next(i for i, name in enumerate(header) if key(name) in i18n_terms.TIME)
     times, zoned = times_ms([row[stamp] for row in body], path=path, column=header[stamp])
     open_ms, added_ms, body = _sorted(path, times, body, notes, zoned=zoned)
     if len(open_ms) < 2:
@@ -226,7 +231,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
     places = _prices(header)
     comma = decimal_comma([row[i] for row in body[:200] for i in range(len(header)) if i != stamp])
     used = {stamp, *places.values()}
-    volume_at = next((i for i, name in enumerate(header) if key(name) in words.VOLUME and i not in used), None)
+    volume_at = next((i for i, name in enumerate(header) if key(name) in i18n_terms.VOLUME and i not in used), None)
     price = {name: _numbers(path, header[i], [row[i] for row in body], comma=comma) for name, i in places.items()}
     volume = None
     if volume_at is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bot.core.errors import DataMissing
 from bot.parity.alerts_log import AlertsLog, is_alerts, read_alerts
-from bot.parity.cells import read_text, rows_of
+from bot.parity.csv_values import read_text, rows_of
 from bot.parity.exports import ChartData, is_chart, read_chart, unknown
 from bot.parity.streams import (
     Stream,

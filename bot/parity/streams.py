@@ -22,7 +22,7 @@ from bot.core.times import DAY_MS
 from bot.market.store import format_time, parse_time
 from bot.parity.alert_names import Leaves, nearest, resolve, resolve_count
 from bot.parity.alerts_log import AlertsLog, interval_of
-from bot.parity.cells import key, number, read_text, rows_of, time_ms
+from bot.parity.csv_values import key, number, read_text, rows_of, time_ms
 
 LATEST_MS: Final = 60_000  # an alert that comes later after a close (or a third of a short bar) is not of that close
 EXAMPLES: Final = 5

@@ -13,8 +13,8 @@ from typing import Final
 from bot.core.errors import DataError, DataMissing
 from bot.core.times import HOUR_MS
 from bot.core.types import Side
-from bot.parity import words
-from bot.parity.cells import decimal_comma, key, number, time_ms
+from bot.parity import i18n_terms
+from bot.parity.csv_values import decimal_comma, key, number, time_ms
 
 _NUMBERED: Final = re.compile(r"\d{1,7}")
 
@@ -83,8 +83,8 @@ def _has(word: str, known: frozenset[str]) -> bool:
 def _role(cell: str) -> tuple[str | None, Side | None]:
     """Return `entry` or `exit` and the side that a type names; None where its language is not known."""
     word = key(cell)
-    role = "exit" if _has(word, words.EXIT) else "entry" if _has(word, words.ENTRY) else None
-    side = Side.SHORT if _has(word, words.SHORT) else Side.LONG if _has(word, words.LONG) else None
+    role = "exit" if _has(word, i18n_terms.EXIT) else "entry" if _has(word, i18n_terms.ENTRY) else None
+    side = Side.SHORT if _has(word, i18n_terms.SHORT) else Side.LONG if _has(word, i18n_terms.LONG) else None
     return role, side
 
 
@@ -109,12 +109,14 @@ def _places(path: Path, header: list[str], body: list[list[str]]) -> tuple[int, 
     kind, signal = texts[0], texts[1] if len(texts) > 1 else texts[0]
     after = max(kind, signal, stamp) + 1
     names = [key(name) for name in header]
-    price = next((i for i in range(after, len(names)) if _has(names[i], words.PRICE)), after)
+    price = next((i for i in range(after, len(names)) if _has(names[i], i18n_terms.PRICE)), after)
     if price >= len(header):
         raise DataError(f"{path}: the list of trades has no column with prices")
     qty = price + 1 if price + 1 < len(header) else None
     raw = [name.lower() for name in header]
-    profit = next((i for i in range(after, len(raw)) if i not in (price, qty) and _has(raw[i], words.PROFIT)), None)
+    profit = next(
+        (i for i in range(after, len(raw)) if i not in (price, qty) and _has(raw[i], i18n_terms.PROFIT)), None
+    )
     if profit is None:  # a language that is not known: the first further column that can be negative
         rest = range(price + 2, len(header))
         signed = (i for i in rest if any(len(r) > i and r[i].startswith(("-", "−", "(")) for r in body))  # noqa: RUF001
@@ -135,7 +137,7 @@ def _read_row(
     role, side = _role(row[kind])
     zoned, at_ms = True, None
     cell = row[stamp]
-    if cell.lower() not in words.EMPTY and key(cell) not in words.STILL_OPEN:
+    if cell.lower() not in i18n_terms.EMPTY and key(cell) not in i18n_terms.STILL_OPEN:
         try:
             at_ms, zoned = time_ms(cell, month_first=month_first)
         except ValueError:
@@ -219,7 +221,7 @@ def _pair(path: Path, rows: list[_Row], notes: list[str], *, zoned: bool) -> Lis
         notes.append(f"trade {rows[0].number} has no entry row and was left out")
         return None
     entry, left = entries[0], exits[0] if exits else None
-    if left is not None and (left.at_ms is None or key(left.signal) in words.STILL_OPEN or math.isnan(left.price)):
+    if left is not None and (left.at_ms is None or key(left.signal) in i18n_terms.STILL_OPEN or math.isnan(left.price)):
         left = None
     entry_ms = entries[0].at_ms
     back = 0 if zoned else HOUR_MS - 1  # where the chart's clocks go back, an exit may stand before its entry

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.report.backtest_parts import Beside, band, kind_of
+from bot.report.backtest_parts import Controls, band, kind_of
 from bot.report.page import Cell, Page, paragraph, table, tiles
 from bot.results import summary as metrics
 from bot.results.numbers import show
@@ -79,7 +79,7 @@ def distance_words(distance: float | None) -> str:
     return f"{share}: a cost of 0.1 % of the price is {0.001 / distance:.2f} R."
 
 
-def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], beside: Beside) -> None:
+def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], controls: Controls) -> None:
     """Add alpha and hedge apart, and the truth about the hedge: with and without, side by side."""
     parts = [
         tiles(
@@ -104,13 +104,13 @@ def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], besi
                 ),
                 (
                     "Variance removed",
-                    show(beside.hedge.get("variance_removed"), ".0%"),
+                    show(controls.hedge.get("variance_removed"), ".0%"),
                     "of the trades' gross result; below 0 it added",
-                    kind_of(beside.hedge.get("variance_removed")),
+                    kind_of(controls.hedge.get("variance_removed")),
                 ),
                 (
                     "Cost of the hedge",
-                    show(beside.hedge.get("cost_r"), ".2f", " R"),
+                    show(controls.hedge.get("cost_r"), ".2f", " R"),
                     "a trade: fees, spread, slippage",
                     "",
                 ),
@@ -129,7 +129,7 @@ def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], besi
             show(variant["max_drawdown"], ".1%"),
             Cell(show(variant["return"], "+.1%"), kind_of(variant["return"])),
         ]
-        for variant in beside.variants
+        for variant in controls.variants
     ]
     if rows:
         head = [
@@ -176,9 +176,9 @@ def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], besi
     )
 
 
-def chance(page: Page, beside: Beside) -> None:
+def chance(page: Page, controls: Controls) -> None:
     """Add the strategy beside random entries."""
-    found = beside.chance
+    found = controls.chance
     if found is None:
         return
     edges, counts = found["histogram"]["edges"], found["histogram"]["counts"]

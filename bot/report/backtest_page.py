@@ -14,7 +14,7 @@ from bot.core.times import utc
 from bot.report import backtest_money as money
 from bot.report import backtest_parts as parts
 from bot.report import backtest_why as why
-from bot.report.backtest_parts import Beside
+from bot.report.backtest_parts import Controls
 from bot.report.page import Page, lightweight_charts, static, text
 from bot.results.backtest import Result
 from bot.results.summary import report_figures
@@ -36,14 +36,14 @@ def changed_settings(config: Config) -> dict[str, Any]:
     return walk(config.model_dump(), Config().model_dump(), "")
 
 
-def build_page(result: Result, beside: Beside | None = None) -> Page:
+def build_page(result: Result, controls: Controls | None = None) -> Page:
     """Return the report as a page, not written yet."""
-    beside = beside or Beside()
+    controls = controls or Controls()
     figures = report_figures(result)
     columns = result.table()
     span = f"{utc(result.from_ms)[:10]} to {utc(result.to_ms)[:10]}"
     page = Page(f"Back-test {result.config.data.symbols[0]}, {result.profile}, {span}")
-    kind, sentences = parts.verdict(figures, beside)
+    kind, sentences = parts.verdict(figures, controls)
     lines = [f"<p><strong>{text(sentences[0])}</strong></p>", *(f"<p>{text(line)}</p>" for line in sentences[1:])]
     page.head = f'<div class="verdict {kind}">{"".join(lines)}</div>'
     page.foot = text(
@@ -57,8 +57,8 @@ def build_page(result: Result, beside: Beside | None = None) -> Page:
     parts.distribution(page, columns)
     parts.excursions(page, columns)
     money.costs(page, columns, figures)
-    money.hedge(page, columns, figures, beside)
-    money.chance(page, beside)
+    money.hedge(page, columns, figures, controls)
+    money.chance(page, controls)
     why.funnel(page, figures["funnel"])
     why.near_misses(page, result)
     why.by_time(page, result)
@@ -67,7 +67,7 @@ def build_page(result: Result, beside: Beside | None = None) -> Page:
     return page
 
 
-def write_page(result: Result, path: Path, beside: Beside | None = None) -> None:
+def write_page(result: Result, path: Path, controls: Controls | None = None) -> None:
     """Write `report.html`, whole or not at all.
 
     Parameters
@@ -75,4 +75,4 @@ def write_page(result: Result, path: Path, beside: Beside | None = None) -> None
     beside
         The same range without hedge, with the literal hedge, at other fees, and random entries (`search.controls`).
     """
-    build_page(result, beside).write(path)
+    build_page(result, controls).write(path)

@@ -18,7 +18,7 @@ EXIT_WORDS = {"end_of_data": "end of the data"}
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class Controls:
     """What stands beside a result: the same range under other assumptions, and random entries.
 
     Attributes
@@ -47,7 +47,7 @@ def band(pair: Sequence[float] | None, form: str = "+.2f") -> str:
     return "no interval" if pair is None else f"{show(pair[0], form)} to {show(pair[1], form)}"
 
 
-def verdict(figures: Mapping[str, Any], beside: Beside) -> tuple[str, list[str]]:
+def verdict(figures: Mapping[str, Any], controls: Controls) -> tuple[str, list[str]]:
     """Return the class and the sentences at the top: would it have made money, was it luck."""
     if not figures["trades"]:
         return "", ["No trade was made in this range: there is nothing to judge."]
@@ -64,12 +64,12 @@ def verdict(figures: Mapping[str, Any], beside: Beside) -> tuple[str, list[str]]
         f"costs take {show(cost)} R of what a trade risks."
     )
     lines = [first, second]
-    if beside.chance:
-        p = beside.chance["p_gross"]
+    if controls.chance:
+        p = controls.chance["p_gross"]
         than = "better than" if p < 0.05 else "not better than"
         lines.append(
             f"Its entries are {than} random ones with the same plan and exits: those make "
-            f"{show(beside.chance['random_gross_r'], '+.2f')} R before costs (p = {p:.3f})."
+            f"{show(controls.chance['random_gross_r'], '+.2f')} R before costs (p = {p:.3f})."
         )
     if span is not None and span[0] <= 0 <= span[1]:
         lines.append("The interval holds 0: these trades prove neither a gain nor a loss.")

@@ -14,7 +14,7 @@ from bot.backtest.data import Prepared, prepare
 from bot.backtest.market import Market
 from bot.backtest.run import run_backtest
 from bot.config import Config
-from bot.report.backtest_parts import Beside
+from bot.report.backtest_parts import Controls
 from bot.results import summary as metrics
 from bot.results.backtest import Result
 from bot.results.figures import interval
@@ -108,7 +108,7 @@ def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
     return found
 
 
-def beside(
+def run_controls(
     result: Result,
     market: Market,
     *,
@@ -116,7 +116,7 @@ def beside(
     pool: int = POOL,
     draws: int = DRAWS,
     progress: Callable[[int], None] | None = None,
-) -> Beside:
+) -> Controls:
     """Run what stands beside `result`, over the same range and data.
 
     Parameters
@@ -154,7 +154,7 @@ def beside(
         chance = compared.as_dict() if compared else None
     if progress is not None:
         progress(len(plans) + 1)
-    return Beside(found, truth, chance)
+    return Controls(found, truth, chance)
 
 
 def without_legs(prepared: Prepared) -> Prepared:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bot.config import Config
-from bot.core.jit import apart, is_cached, kernel, record, records, with_attributes
+from bot.core.jit import is_cached, kernel, outlined_kernel, record, records, with_attributes
 from bot.indicators import oscillator, overlays, supertrend
 from bot.indicators.volatility import BAR, bar_reset, bar_step
 from bot.strategy import rules
@@ -233,7 +233,7 @@ def fresh_row() -> np.ndarray:
 # ---- one block of bars ----------------------------------------------------------------------------------------------
 
 
-@apart
+@outlined_kernel
 def suite_block(suites, params, index, bars, count, rows) -> None:
     """Step the families of one interval through `count` bars and write `SUITE_COLUMNS` into the first rows.
 
@@ -280,7 +280,7 @@ def partial_step(part, given, open_ms, open_, high, low, close, volume, taker, f
     return (open_ms + given.base_ms) % given.htf_ms == 0
 
 
-@apart
+@outlined_kernel
 def bars_block(
     clocks, settings, index, bars, high_bars, done, open_ms, open_, high, low, close, volume, taker, filled
 ) -> int:
@@ -418,7 +418,7 @@ def flags_step(given, close, filled, row) -> None:
         side_step(given, close, filled, row, sign, at[0], at[1], at[2], at[3], at[4], at[5], at[6], offset)
 
 
-@apart
+@outlined_kernel
 def flags_block(settings, close, filled, rows) -> None:
     """Write both sides' flags, gates, counts and signals of rows whose other columns are there already.
 
@@ -436,7 +436,7 @@ def flags_block(settings, close, filled, rows) -> None:
         flags_step(settings[0], close[i], filled[i], rows[i])
 
 
-@apart
+@outlined_kernel
 def conditions_block(clocks, settings, index, bars, high_bars, done, htf_rows, rows) -> None:
     """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
 

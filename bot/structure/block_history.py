@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 
 HISTORY = 500  # created blocks remembered
 RANK_FROM = 20  # blocks before the first rank
@@ -45,7 +45,7 @@ def past_reset(past) -> None:
     past.threshold = math.nan
 
 
-@apart
+@outlined_kernel
 def volume_rank(past, volume: float, window: int) -> float:
     """Return the percentage of the previous `window` blocks with less volume; NaN with fewer than 20 of them."""
     seen = min(past.created, window)
@@ -95,7 +95,7 @@ def ordered_replace(past, old: float, new: float) -> None:
     past.known += (0 if math.isnan(new) else 1) - (0 if math.isnan(old) else 1)
 
 
-@apart
+@outlined_kernel
 def past_push(past, volume: float, candle: float, taker: float, min_dominance: float) -> None:
     """Remember a created block, and move the taker threshold.
 

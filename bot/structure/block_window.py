@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.structure.swings import CAPACITY, RING, ring_slot
 
 # What the window needs of past bars beside the highs and lows of the pivots' ring; same slots.
@@ -117,7 +117,7 @@ def window_consider(window, bars, slot: int, index: int, sign: float) -> None:
         window_add(window, bars, slot, sign)
 
 
-@apart
+@outlined_kernel
 def window_rebuild(window, bars, length: int, index: int, sign: float) -> None:
     """Begin anew behind a pivot `length` bars ago: at most 49 bars, once per pivot."""
     window_reset(window)

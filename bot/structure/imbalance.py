@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 
 CAPACITY = 100  # open gaps kept per side
 CLOSE, WICK, AVERAGE, NEVER = 0, 1, 2, 3
@@ -66,7 +66,7 @@ def gaps_mitigate_newest(gaps, probe: float) -> None:
         gaps.total -= 1
 
 
-@apart
+@outlined_kernel
 def gaps_mitigate_average(gaps, probe: float) -> None:
     """Close every gap whose middle `probe` is beyond; middles are in no order, so all are looked at."""
     kept = 0
@@ -122,7 +122,7 @@ def gaps_step(gaps, mode: int, smallest: float, index: int, far: float, low: flo
         gaps.fresh = 1
 
 
-@apart
+@outlined_kernel
 def gap_edge(gaps, since: int, lowest: float, highest: float) -> float:
     """Return the far edge of the newest open gap born at `since` or later with its far edge in the range, else NaN."""
     for back in range(gaps.total):

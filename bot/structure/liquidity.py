@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 
 PIVOTS = 5  # unswept pivots per side
 EQUALS = 64  # equal levels per side: about three are born a day and none outlives 500 bars; beyond it the oldest goes
@@ -62,7 +62,7 @@ def pools_reset(pools) -> None:
     pools.equal_level = math.nan
 
 
-@apart
+@outlined_kernel
 def pools_sweep(pools, low: float, body: float) -> float:
     """Remove pools that this bar takes out; return the deepest one grabbed (own frame), NaN if none.
 
@@ -85,7 +85,7 @@ def pools_sweep(pools, low: float, body: float) -> float:
     return deepest
 
 
-@apart
+@outlined_kernel
 def pools_add(pools, level: float) -> None:
     """Pool a newly confirmed pivot; with five there already the oldest goes."""
     if pools.pivots == PIVOTS:
@@ -130,7 +130,7 @@ def grab_step(pools, params, bar, sign: float, low: float, body: float, pivot_le
         pools_add(pools, pivot_level)
 
 
-@apart
+@outlined_kernel
 def equals_expire(pools, close: float, index: int) -> None:
     """Remove equal levels that a close went beyond, or that are too old."""
     kept = 0
@@ -170,7 +170,7 @@ def equal_step(pools, params, bar, sign: float, close: float, pivot_level: float
         pools.previous = pivot_level
 
 
-@apart
+@outlined_kernel
 def pool_below(pools, lowest: float, edge: float) -> float:
     """Return the deepest pool P with lowest <= P < edge (own frame), else NaN.
 

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.structure.swings import ring_slot
 
 CAPACITY = 256  # ranges of one list, a power of two
@@ -49,7 +49,7 @@ def source_extend(source, open_ms: int, high: float, low: float, side: int) -> N
         source.open_ms = open_ms
 
 
-@apart
+@outlined_kernel
 def source_restart(source, parsed, size: int, side: int) -> None:
     """Begin again at a pivot `size` bars old: the bars from it up to the one before the newest."""
     source.measure = -math.inf
@@ -72,7 +72,7 @@ def blocks_reset(blocks) -> None:
     blocks.bias[:] = 0
 
 
-@apart
+@outlined_kernel
 def blocks_add(blocks, top: float, bottom: float, open_ms: int, bias: int, limit: int) -> None:
     """Put a range in front; beyond `limit` the oldest goes."""
     if blocks.held >= limit:
@@ -96,7 +96,7 @@ def blocks_slot(blocks, age: int) -> int:
     return (blocks.head + blocks.held - 1 - age) & MASK
 
 
-@apart
+@outlined_kernel
 def blocks_walk(blocks, rising: float, falling: float) -> None:
     """Remove what the prices went through, newest first, passing over the range behind a removed one."""
     newest = blocks.head + blocks.held - 1

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bot.config import Pac, Strategy
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 from bot.structure.block_window import BARS
 from bot.structure.breaks import STRUCTURE, structure_reset, structure_step
 from bot.structure.imbalance import BODY, GAPS, gap_edge, gaps_reset, gaps_step
@@ -366,7 +366,7 @@ def write_rest(state, out) -> None:
     out[at + 3] = state.lines.rising.broken
 
 
-@apart
+@outlined_kernel
 def trend_lines(state, params, bar, price: float) -> None:
     """Advance the trend lines on pivots of their own length."""
     length = params.trend_line_length
@@ -376,7 +376,7 @@ def trend_lines(state, params, bar, price: float) -> None:
     lines_step(state.lines, bar, price, pivot, level_at(state.bars, pivot, length), bar.index - length)
 
 
-@apart
+@outlined_kernel
 def pac_step(state, params, bar, out) -> None:
     """Advance by one closed bar and write its columns.
 

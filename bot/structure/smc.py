@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from bot.config import Smc
-from bot.core.jit import apart, kernel, record
+from bot.core.jit import kernel, outlined_kernel, record
 from bot.structure.order_blocks import DISPLAYED, blocks_mitigate, blocks_slot
 from bot.structure.smc_gaps import GAPS, gaps_create, gaps_reset
 from bot.structure.smc_layers import LAYER, layer_extend, layer_mitigate, layer_pivots, layer_reset, layer_test
@@ -261,7 +261,7 @@ def gaps_work(state, params, bar, out) -> None:
         out[column + 1] = gaps.bottom[slot]
 
 
-@apart
+@outlined_kernel
 def smc_step(state, params, bar, out) -> None:
     """Advance by one closed bar and write all columns."""
     quiet(out)

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.structure.order_blocks import (
     BLOCK_LIMIT,
     BLOCKS,
@@ -81,7 +81,7 @@ def layer_pivots(layer, bars, parsed, size: int) -> int:
     return -1
 
 
-@apart
+@outlined_kernel
 def layer_break(layer, pivot, side: int, out, breaks: int, new: int) -> None:
     """Book a break of `pivot` in direction `side`: trend, order block and the event columns."""
     against = layer.bias == -side

@@ -28,7 +28,7 @@ import math
 
 import numpy as np
 
-from bot.core.jit import apart, kernel
+from bot.core.jit import kernel, outlined_kernel
 from bot.structure.block_history import PAST, past_push, past_reset, volume_rank
 from bot.structure.block_window import (
     WINDOW,
@@ -184,7 +184,7 @@ def block_limit(side, slot: int, mitigation: int) -> float:
     return side.far[slot]
 
 
-@apart
+@outlined_kernel
 def trigger_renew(side, mitigation: int) -> None:
     """Find the nearest limits again after blocks have gone or changed."""
     side.trigger = -math.inf
@@ -197,7 +197,7 @@ def trigger_renew(side, mitigation: int) -> None:
             side.ceiling = min(side.ceiling, side.near[slot])
 
 
-@apart
+@outlined_kernel
 def breaker_add(side, slot: int, born_ms: int) -> None:
     """Keep a mitigated block as a breaker; with all places taken the oldest goes."""
     if side.breakers == CAPACITY:
@@ -221,7 +221,7 @@ def breaker_move(side, source: int, target: int) -> None:
     side.breaker_ms[target] = side.breaker_ms[source]
 
 
-@apart
+@outlined_kernel
 def breakers_step(side, close: float) -> None:
     """Remove breakers that a close went back through."""
     kept = 0
@@ -232,7 +232,7 @@ def breakers_step(side, close: float) -> None:
     side.breakers = kept
 
 
-@apart
+@outlined_kernel
 def break_or_end(side, params, bar, probe: float, close: float) -> None:
     """Turn active blocks that this bar went through into breakers, and remove breakers that it closed back above.
 
@@ -285,7 +285,7 @@ def mitigate(side, params, bar, low: float, close: float) -> None:
     trigger_renew(side, params.mitigation)
 
 
-@apart
+@outlined_kernel
 def hide(side, mitigation: int, far: float, near: float) -> int:
     """Remove the side's blocks that overlap a new one (given in this side's frame); return how many."""
     kept = 0
@@ -302,7 +302,7 @@ def hide(side, mitigation: int, far: float, near: float) -> int:
     return gone
 
 
-@apart
+@outlined_kernel
 def place(side) -> int:
     """Return the slot for a new block and count it as active; with all places taken the oldest block goes."""
     if side.active == CAPACITY:
@@ -319,7 +319,7 @@ def place(side) -> int:
 # ---- birth ----------------------------------------------------------------------------------------------------------
 
 
-@apart
+@outlined_kernel
 def fill(side, slot: int, params, bar, near: float) -> None:
     """Write a new block into its slot, from the side's window."""
     window = side.window
@@ -342,7 +342,7 @@ def fill(side, slot: int, params, bar, near: float) -> None:
     side.trigger = max(side.trigger, block_limit(side, slot, params.mitigation))
 
 
-@apart
+@outlined_kernel
 def create(blocks, side, other, params, bar) -> None:
     """Turn the side's window into a block, unless it has no height, and hide what it overlaps."""
     window = side.window
@@ -387,7 +387,7 @@ def side_step(blocks, side, other, params, bar, bars, pivot_level: float, price:
 # ---- touches --------------------------------------------------------------------------------------------------------
 
 
-@apart
+@outlined_kernel
 def show_copy(side, show: int) -> float:
     """Copy the newest `show` active blocks into the displayed ones; return their volume."""
     first = max(side.active - show, 0)
@@ -413,7 +413,7 @@ def show_copy(side, show: int) -> float:
     return volume
 
 
-@apart
+@outlined_kernel
 def show_shares(side, total: float) -> None:
     """Set the displayed blocks' shares of the volume of all displayed ones; 0 where nothing was traded."""
     for i in range(side.shown):

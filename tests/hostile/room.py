@@ -334,7 +334,7 @@ class Room:
         options = RunOptions("testnet", dashboard=False, quiet=True)
         bot = self.bot = Bot(config, options, venue, Journal(self.folder / "bot.db"))
         count = bot.loop.activity = QueueCount()
-        bot.loop.hasty = False  # nothing may wait for the wall
+        bot.loop.realtime = False  # nothing may wait for the wall
         publish, run = bot.hub.publish, bot.loop.run
 
         def heard(*items: Any) -> None:

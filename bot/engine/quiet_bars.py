@@ -32,7 +32,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class QuietBars:
     """Quiet bars of all symbols, end to end and complete."""
 
     close_ms: Sequence[int]
@@ -59,21 +59,21 @@ def watch(engine: "Engine") -> Watch | None:
     )
 
 
-def pass_over(engine: "Engine", stretch: Stretch) -> list[Record]:
+def pass_over(engine: "Engine", quiet_bars: QuietBars) -> list[Record]:
     """Note a quiet stretch: the same state and the same samples as closing its bars one by one.
 
     The bars must keep what `watch` asked for; the newest rows and closes are the caller's to hand over (`known.series`).
     """
-    known, portfolio = engine.known, engine.portfolio
+    market_state, portfolio = engine.market_state, engine.portfolio
     out: list[Record] = []
     last = portfolio.account.last
-    for index, close_ms in enumerate(stretch.close_ms):
-        known.now = close_ms
-        for symbol, closes in stretch.closes.items():
+    for index, close_ms in enumerate(quiet_bars.close_ms):
+        market_state.now = close_ms
+        for symbol, closes in quiet_bars.closes.items():
             last[symbol] = to_decimal(closes[index])
         portfolio.sample(out)
-    for symbol in stretch.closes:
-        known.take_price(symbol, last[symbol], known.now)
+    for symbol in quiet_bars.closes:
+        market_state.take_price(symbol, last[symbol], market_state.now)
     if engine.trade is not None:
-        engine.trade.note_extremes(to_decimal(stretch.highest), to_decimal(stretch.lowest))
+        engine.trade.note_extremes(to_decimal(quiet_bars.highest), to_decimal(quiet_bars.lowest))
     return out

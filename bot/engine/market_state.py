@@ -17,7 +17,7 @@ GUARD_DISTANCE: Final = Decimal("0.01")  # of the price, where no extreme is kno
 
 
 @dataclass(slots=True)
-class Known:
+class MarketState:
     """The newest of everything that is not ours. Times in exchange ms."""
 
     config: Config
@@ -50,19 +50,19 @@ class Known:
 
     def take_price(self, symbol: str, price: Decimal, at_ms: int) -> None:
         """Take a price of any kind if it is not older than what is known."""
-        known = self.prices.get(symbol)
-        if known is None or at_ms >= known[1]:
+        last = self.prices.get(symbol)
+        if last is None or at_ms >= last[1]:
             self.prices[symbol] = (price, at_ms)
 
     def price(self, symbol: str) -> Decimal | None:
         """Return the price if it is fresh enough to judge a stop by."""
-        known = self.prices.get(symbol)
-        return known[0] if known and self.now - known[1] <= FRESH_MS else None
+        last = self.prices.get(symbol)
+        return last[0] if last and self.now - last[1] <= FRESH_MS else None
 
     def quote(self, symbol: str) -> Quote | None:
         """Return the best prices if they are not older than `entry.max_data_age_ms`."""
-        known = self.quotes.get(symbol)
-        return known[0] if known and self.now - known[1] <= self.config.entry.max_data_age_ms else None
+        last = self.quotes.get(symbol)
+        return last[0] if last and self.now - last[1] <= self.config.entry.max_data_age_ms else None
 
     def wanted_leverage(self, symbol: str, leverage: int) -> int:
         """Return the leverage in force, or the symbol's largest if that is less."""

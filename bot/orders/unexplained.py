@@ -21,7 +21,7 @@ BELIEVED_MS = 30_000
 
 
 @dataclass(slots=True)
-class Strays:
+class UnexplainedPositions:
     """Quantities per symbol that belong to no trade, and the orders that guard or close them."""
 
     ledger: Ledger

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.core.errors import DataError, DataMissing
-from bot.parity.words import EMPTY, MINUS, SPACES
+from bot.parity.i18n_terms import EMPTY, MINUS, SPACES
 
 LARGEST: Final = 200_000_000  # bytes; an export of 40,000 bars with 60 columns has 30 MB
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")

@@ -19,13 +19,13 @@ from bot.backtest.session import Outcome
 from bot.backtest.units import Units
 from bot.core.events import Command, Event, Funding, KlineClosed
 from bot.core.types import to_decimal
-from bot.engine.stretch import Stretch, pass_over
-from bot.engine.stretch import watch as watch_of
+from bot.engine.quiet_bars import QuietBars, pass_over
+from bot.engine.quiet_bars import watch as watch_of
 from bot.results.backtest import BacktestTrade, EntryTime
 from bot.strategy import rules
 
 
-class Pass(Units):
+class BacktestRun(Units):
     """A session over the whole range, from one bar that signals to the next."""
 
     def decide(self, index: int) -> None:
@@ -39,7 +39,7 @@ class Pass(Units):
         open_ms = alpha.times.item(index) if index < len(alpha.times) else alpha.base.end_ms
         length = self.config.hedge.length + 2
         for name, bars in self.bars.items():
-            series = self.engine.known.series[name]
+            series = self.engine.market_state.series[name]
             stop = index if name == self.alpha else int(np.searchsorted(bars.times, open_ms))
             part = slice(max(0, stop - length), stop)
             opens = bars.times[part].tolist()
@@ -56,21 +56,21 @@ class Pass(Units):
         alpha, stop = self.bars[self.alpha], index + count
         closes = {n: self.bars[n].base.close[i : i + count].tolist() for n, i in places.items()}
         opens = alpha.times[index:stop].tolist()
-        stretch = Stretch(
+        quiet_bars = QuietBars(
             [open_ms + BASE_MS for open_ms in opens],
             closes,
             max(alpha.base.high[index:stop].tolist()),
             min(alpha.base.low[index:stop].tolist()),
         )
-        self.take(pass_over(self.engine, stretch))
+        self.take(pass_over(self.engine, quiet_bars))
         for name, told in closes.items():
-            series = self.engine.known.series[name]
+            series = self.engine.market_state.series[name]
             # The last bar alone: more of them only a decision asks for, and `close` sees to that.
             series.closes, series.last_open_ms = {opens[-1]: told[-1]}, opens[-1]
             place = places[name] + count - 1
             series.row = self.prepared.columns.row(place) if name == self.alpha else self._leg_row(name, place)
             self.broker.here[name] = told[-1]
-        self.broker.now, self.funding_until = stretch.close_ms[-1], opens[-1]
+        self.broker.now, self.funding_until = quiet_bars.close_ms[-1], opens[-1]
         return stop
 
     def _quiet_from(self, index: int) -> tuple[dict[str, int], int]:
