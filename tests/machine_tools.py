@@ -31,6 +31,7 @@ from bot.core.klines import Klines, make_klines
 from bot.core.records import TradeRecord
 from bot.core.types import Kline, Quote, Side
 from bot.engine import Engine
+from bot.engine import view as engine_view
 from bot.execution import wire
 from bot.execution.client import LocalClient
 from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
@@ -805,6 +806,6 @@ def _without_timers(engine: Engine) -> str:
     """The state's digest; timers are set anew by a start, which is no event."""
     timers, engine.timers = engine.timers, {}
     try:
-        return engine.state_hash()
+        return engine_view.digest(engine)
     finally:
         engine.timers = timers

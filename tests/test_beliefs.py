@@ -8,6 +8,7 @@ import pytest
 from bot.core.events import AccountUpdate, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder
 from bot.core.types import OrderReport, OrderSide, OrderStatus, OrderType, PositionReport, Side
+from bot.engine import view as engine_view
 from bot.orders import beliefs
 from bot.orders.bracket import Bracket
 from tests.engine_harness import BTC, ETH, SOL, signal_row, started
@@ -40,7 +41,7 @@ def stops(h):
 def goes_on_to_its_end(h):
     """The truth again: the trade runs to its stop and is booked with what really happened."""
     h.run(10_000)
-    assert h.engine.snapshot()["contradictions"] == {}
+    assert engine_view.snapshot(h.engine)["contradictions"] == {}
     h.move(h.at(-106))
     h.run(2_000)
     assert h.record.exit_reason == "stop"
@@ -215,7 +216,7 @@ def test_a_fill_that_is_told_with_other_figures_is_set_right_by_the_list_of_trad
     assert not any(h.position.values())
     assert not any(o.live for o in h.orders.values())
     assert h.record.pnl == h.cash - h.wallet
-    assert h.engine.snapshot()["contradictions"] == {}
+    assert engine_view.snapshot(h.engine)["contradictions"] == {}
     assert any("corrected after the exchange's list" in a.text for a in h.of(Alert))
 
 

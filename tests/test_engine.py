@@ -28,6 +28,7 @@ from bot.core.intents import Alert, CancelOrder, PlaceOrder, RequestSnapshot, Se
 from bot.core.records import Decision, EquityPoint, TradeRecord
 from bot.core.types import OrderReport, OrderSide, OrderStatus, OrderType, PositionReport, Side
 from bot.engine import Engine
+from bot.engine import view as engine_view
 from bot.strategy.trade import Stage
 from tests.engine_harness import (
     BASE,
@@ -451,7 +452,7 @@ def test_a_replay_of_the_events_gives_the_same_outputs_and_the_same_state(side, 
     engine, batches = replayed(h)
 
     assert batches == h.batches
-    assert engine.state_hash() == h.engine.state_hash()
+    assert engine_view.digest(engine) == engine_view.digest(h.engine)
 
 
 # Crash, resume, reconciliation
@@ -466,10 +467,10 @@ def test_after_a_crash_the_replayed_engine_manages_the_trade(side, moment):
     if moment > 100:
         h.fill("en", D("0.4"))
         h.run(moment - 100)
-    before = h.engine.state_hash()
+    before = engine_view.digest(h.engine)
 
     engine, _ = replayed(h)
-    assert engine.state_hash() == before
+    assert engine_view.digest(engine) == before
     # The messages of the gap are gone, the clock went on, what was asked for just before the crash was never sent.
     h.engine = engine
     h.heap.clear()
@@ -564,7 +565,7 @@ def test_a_position_that_nobody_can_explain_is_guarded_and_entries_rest():
     h.foreign("web_1", OrderSide.SELL, D("0.5"), h.price[BTC])
     h.run(200)
     assert h.live("gd") == []
-    assert h.engine.snapshot()["unexplained"] == {}
+    assert engine_view.snapshot(h.engine)["unexplained"] == {}
 
 
 def test_flatten_closes_what_nobody_can_explain_too():
@@ -641,7 +642,7 @@ def test_a_position_read_alone_never_makes_a_position_smaller():
 
     assert h.engine.trade.bracket.held == D("0.714")
     assert [o.intent.qty for o in h.live("sl")] == [D("0.714")]
-    assert h.engine.snapshot()["suspects"] == {BTC: "-0.400"}
+    assert engine_view.snapshot(h.engine)["suspects"] == {BTC: "-0.400"}
     assert sum("contradicts itself" in a.text for a in h.of(Alert)) == 1
 
 
@@ -823,7 +824,7 @@ def test_the_snapshot_is_plain_json_at_every_moment_of_a_trade(side):
     seen = []
 
     def look() -> None:
-        seen.append(json.loads(json.dumps(h.engine.snapshot(), allow_nan=False)))
+        seen.append(json.loads(json.dumps(engine_view.snapshot(h.engine), allow_nan=False)))
 
     look()
     h.start()
@@ -890,7 +891,7 @@ def test_without_money_entries_rest_with_a_sentence_until_a_deposit():
     transfer(-h.cash, "WITHDRAW")
     h.signal()
     assert h.decision.code == "no_money"
-    assert h.engine.snapshot()["limits"]["no_money"] == h.decision.reason
+    assert engine_view.snapshot(h.engine)["limits"]["no_money"] == h.decision.reason
     assert h.decision.reason == "no USDT in the futures wallet: entries rest until there is some"
     assert h.placed("en") == []
     assert [a.text for a in h.of(Alert)].count(h.decision.reason) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bot.config import Hedge
 from bot.core.intents import PlaceOrder
 from bot.core.types import OrderType, Quote, Side
+from bot.engine import view as engine_view
 from bot.hedge import beta
 from bot.hedge.hedger import LegMarket, leg_stop
 from tests.engine_harness import BASE, BTC, ETH, INSTRUMENTS, SOL, started
@@ -183,7 +184,7 @@ def test_a_stopped_leg_is_not_reopened_and_btc_goes_on(side):
     assert h.position[SOL] != 0
     assert abs(h.position[BTC]) == D("0.714")
     assert len(h.placed("hx", ETH)) == 1
-    states = {leg["symbol"]: leg["state"] for leg in h.engine.snapshot()["trade"]["legs"]}
+    states = {leg["symbol"]: leg["state"] for leg in engine_view.snapshot(h.engine)["trade"]["legs"]}
     assert states == {ETH: "closed", SOL: "open"}
 
 
@@ -222,4 +223,4 @@ def test_without_hedge_only_btc_is_traded():
     h = started(Side.LONG, "hedge.enabled=false").enter()
 
     assert {o.symbol for o in h.of(PlaceOrder)} == {BTC}
-    assert h.engine.snapshot()["trade"]["legs"] == []
+    assert engine_view.snapshot(h.engine)["trade"]["legs"] == []

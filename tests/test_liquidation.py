@@ -13,6 +13,7 @@ from bot.core.events import AccountUpdate, LeverageSet, MarginCall, MarginTypeSe
 from bot.core.intents import Alert, PlaceOrder, RequestSnapshot, SetLeverage
 from bot.core.records import TradeRecord
 from bot.core.types import PositionReport, Side
+from bot.engine import view as engine_view
 from tests.engine_harness import BTC, ETH, Harness, started
 
 both = pytest.mark.parametrize("side", Side)
@@ -174,9 +175,9 @@ def test_a_margin_call_is_an_alarm_and_judges_what_it_names(side):
 
 def test_a_change_that_ends_with_the_trade_is_forgotten_and_state_survives_a_digest():
     h = started().enter()
-    digests = [h.engine.state_hash()]
+    digests = [engine_view.digest(h.engine)]
     h.send(LeverageSet(h.now, BTC, 150))
-    digests.append(h.engine.state_hash())
+    digests.append(engine_view.digest(h.engine))
     h.command("flatten")
     h.run(3_000)
 

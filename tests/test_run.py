@@ -24,6 +24,7 @@ from bot.config import Config, parse
 from bot.core.records import TradeRecord
 from bot.core.times import HOUR_MS
 from bot.engine import Engine
+from bot.engine import view as engine_view
 from bot.journal import Journal
 from bot.market.synthetic import write_market
 from bot.report.ledger import FOLDER, Book
@@ -58,7 +59,7 @@ async def play(config, options, path):
         code = await bot.run(stack)
         events = list(journal.events(bot.session.id))
         intents = list(journal.intents(bot.session.id))
-        return code, bot.report(), events, intents, bot.engine.state_hash(), bot.loop
+        return code, bot.report(), events, intents, engine_view.digest(bot.engine), bot.loop
 
 
 def options_for(market, **more):
@@ -128,7 +129,7 @@ def test_the_journal_replays_to_the_same_state_and_the_same_intents(session):
         if outputs:
             wanted[seq] = outputs
 
-    assert engine.state_hash() == state
+    assert engine_view.digest(engine) == state
     found = {}
     for seq, intent in intents:
         found.setdefault(seq, []).append(intent)

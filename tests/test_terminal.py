@@ -16,6 +16,7 @@ from bot.core.events import Command, FeedLost, Fill, OrderUpdate, TimerFired
 from bot.core.intents import Alert, SetTimer
 from bot.core.records import Decision
 from bot.core.types import OrderSide, OrderStatus, Side
+from bot.engine import view as engine_view
 from bot.report.hub import Hub
 from bot.report.status import status_rows
 from bot.report.terminal import Terminal, picture
@@ -177,7 +178,7 @@ def test_the_unit_of_the_day_is_named_and_nothing_is_minus_zero():
 def test_the_engines_own_snapshot_fills_every_place_of_the_picture(side):
     bot = started(side).enter()
 
-    seen = view(bot.engine.snapshot())
+    seen = view(engine_view.snapshot(bot.engine))
 
     name = side.name.lower()
     assert seen["sides"][name]["count"] == 6
@@ -191,17 +192,17 @@ def test_the_engines_own_snapshot_fills_every_place_of_the_picture(side):
     assert seen["price"]
     for key in ("wallet", "equity", "peak", "leverage", "risk_fraction"):
         assert seen["money"][key], key
-    assert f"Position {seen['trade']['id']}" in shown(bot.engine.snapshot())
+    assert f"Position {seen['trade']['id']}" in shown(engine_view.snapshot(bot.engine))
 
 
 def test_an_engine_that_has_seen_nothing_is_shown_too():
     bot = Harness()
 
-    seen = view(bot.engine.snapshot())
+    seen = view(engine_view.snapshot(bot.engine))
 
     assert [light["on"] for light in seen["sides"]["long"]["lights"]] == [None] * 6
     assert seen["trade"] is None
-    assert "no bar has been decided yet" in shown(bot.engine.snapshot())
+    assert "no bar has been decided yet" in shown(engine_view.snapshot(bot.engine))
 
 
 JUNK = st.recursive(

@@ -15,6 +15,7 @@ from bot.app.account_lock import account_lock
 from bot.app.connection import Addresses, connected
 from bot.app.doctor import DoctorFailed, examine
 from bot.app.options import RunOptions
+from bot.app.paper import paper_exchange
 from bot.app.run import Bot
 from bot.core.errors import BotError, ConfigError
 from bot.core.events import KlineClosed, SessionStarted
@@ -46,7 +47,7 @@ def options(venue: str, **more) -> RunOptions:
 async def paper_line(speed: float = 60.0):
     """Open a paper exchange on another embedded exchange in the place of the live one, and a line to it."""
     async with place(speed=speed) as live, AsyncExitStack() as stack:
-        exchange, keys = await venues.paper_exchange(live.config(), stack)
+        exchange, keys = await paper_exchange(live.config(), stack)
         at = Addresses(f"http://127.0.0.1:{exchange.port}", f"ws://127.0.0.1:{exchange.port}")
         line = await stack.enter_async_context(connected("paper", at, keys))
         await line.gateway.synchronise()

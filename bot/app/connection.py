@@ -4,18 +4,23 @@ The same client, gateway, request budget and sockets as the bot's own, on the sa
 and nothing is decided. `addresses` is the one place that knows which settings name which venue.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
+
 from bot.app.credentials import HMAC, Credentials, secrets_for
 from bot.config import Config, VenueLive, VenueTestnet
-from bot.core.addresses import require_encrypted
-from bot.core.errors import ConfigError
+from bot.core.addresses import is_loopback, require_encrypted
+from bot.core.errors import ConfigError, Unreachable, WireError
+from bot.core.times import DAY_MS
 from bot.execution.client import HardenedBSM, LocalClient
-from bot.execution.clock import WallClock
+from bot.execution.clock import WallClock, machine_ms
 from bot.execution.gateway import Gateway
 from bot.execution.limits import Limits
+from bot.execution.replies import server_time
 from bot.execution.tasks import Tasks
 
 
@@ -83,3 +88,27 @@ async def connected(venue: str, at: Addresses, keys: Credentials | None = None) 
         limits.close()
         await tasks.close()
         await client.close_connection()
+
+
+async def clock_speed(rest_url: str) -> float:
+    """Return how fast the exchange's clock runs if it replays history (a day or more away from ours), else 1.
+
+    Raises
+    ------
+    Unreachable
+        The exchange does not answer.
+    """
+    readings: list[tuple[float, int]] = []
+    try:
+        timeout, outside = aiohttp.ClientTimeout(total=10), not is_loopback(rest_url)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=outside) as session:
+            for pause in (0.0, 0.5):
+                await asyncio.sleep(pause)
+                async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time", allow_redirects=False) as reply:
+                    readings.append((machine_ms(), server_time(await reply.json())))
+    except (aiohttp.ClientError, TimeoutError, ValueError, WireError) as error:
+        raise Unreachable(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
+    (wall, exchange), (later_wall, later_exchange) = readings
+    if abs(exchange - wall) < DAY_MS:
+        return 1.0
+    return max(1.0, (later_exchange - exchange) / max(later_wall - wall, 1.0))

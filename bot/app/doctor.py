@@ -136,7 +136,7 @@ async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: boo
     if venue in REAL_VENUES:
         return await stack.enter_async_context(connected(venue, addresses(config, venue)))
     if venue == "paper":
-        from bot.app.venues import paper_exchange
+        from bot.app.paper import paper_exchange
 
         exchange, keys = await paper_exchange(config, stack)
         port = exchange.port

@@ -23,6 +23,7 @@ from bot.core.events import KlineClosed
 from bot.core.intents import Alert
 from bot.core.records import Decision, TradeRecord
 from bot.engine import Engine
+from bot.engine import view as engine_view
 from bot.execution.executor import Executor
 from bot.execution.limits import Limits
 from bot.execution.stamps import percentile
@@ -174,12 +175,12 @@ class Showing:
             "decision_ms_p99": percentile(decisions, 0.99) if decisions else None,
             "naked_ms_p50": percentile(naked, 0.5) if naked else None,
             "naked_ms_p99": percentile(naked, 0.99) if naked else None,
-            "slippage": self.engine.snapshot()["slippage"],
+            "slippage": engine_view.snapshot(self.engine)["slippage"],
         }
 
     def snapshot(self) -> dict[str, Any]:
         """Return the engine's state with what only this shell knows."""
-        state = self.engine.snapshot()
+        state = engine_view.snapshot(self.engine)
         if self.halt.reason:
             state["limits"]["entries_off"] = self.halt.reason
         return {

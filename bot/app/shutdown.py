@@ -9,15 +9,13 @@ rule and told. Without this a stop in the second of an entry left a position or 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bot.app.flatten import Standing
+from bot.app.running import Running
 from bot.core.errors import BotError
 from bot.core.intents import Alert
 from bot.report.progress import say
-
-if TYPE_CHECKING:
-    from bot.app.run import Bot
 
 PATIENCE_S: Final = 12.0
 CLOSING_S: Final = 24.0
@@ -25,7 +23,7 @@ LOOK_S: Final = 0.05
 
 
 async def shelter(
-    bot: "Bot",
+    bot: Running,
     pump: "asyncio.Task[None]",
     *,
     close: Callable[[], Awaitable[Standing]],

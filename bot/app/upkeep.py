@@ -8,12 +8,13 @@ as a command.
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from bot.app.connection import Addresses, Connection
 from bot.app.logfile import forget_old_logs
+from bot.app.running import Running
 from bot.app.sentinel import Sentinel, State
 from bot.core.intents import Alert
 from bot.core.redact import redact
@@ -23,9 +24,6 @@ from bot.jobs import Timetable
 from bot.market.paths import data_folder
 from bot.report.notify import Notifier, addresses
 from bot.search.runs import Research
-
-if TYPE_CHECKING:
-    from bot.app.run import Bot
 
 log = structlog.get_logger("bot")
 REPLAYS: Final = ("sim",)
@@ -48,7 +46,7 @@ class Upkeep:
     """
 
     def __init__(
-        self, bot: "Bot", *, alert: Callable[[Alert], None], command: Callable[[str, dict[str, Any]], None]
+        self, bot: Running, *, alert: Callable[[Alert], None], command: Callable[[str, dict[str, Any]], None]
     ) -> None:
         self.bot, self._alert, self._command = bot, alert, command
         config, venue = bot.config, bot.venue
@@ -157,6 +155,6 @@ class Upkeep:
         self._alert(Alert("warning" if high or lost else "info", text))
 
 
-def upkeep_of(bot: "Bot", **doors: Any) -> Upkeep | None:
+def upkeep_of(bot: Running, **doors: Any) -> Upkeep | None:
     """Return the upkeep of a bot on a real market's time, None in a replay."""
     return None if bot.venue.name in REPLAYS else Upkeep(bot, **doors)

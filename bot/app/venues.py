@@ -1,32 +1,26 @@
 """The venues that `run` knows: where orders go, whose clock counts, and how a replay begins and ends."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import aiohttp
 import structlog
 
 from bot.app.account_lock import account_lock
+from bot.app.connection import clock_speed
 from bot.app.credentials import Credentials, secrets_for
 from bot.app.options import RunOptions
 from bot.config import Config, VenueLive, VenuePaper, VenueTestnet
 from bot.core.activity import Activity
-from bot.core.addresses import is_loopback, require_encrypted
+from bot.core.addresses import require_encrypted
 from bot.core.clock import Clock
-from bot.core.errors import ConfigError, Unreachable, WireError
-from bot.core.times import DAY_MS
+from bot.core.errors import ConfigError
 from bot.core.types import REAL_VENUES
-from bot.execution.clock import WallClock, machine_ms
-from bot.execution.replies import server_time
+from bot.execution.clock import WallClock
 from bot.execution.streams import StreamSettings
 from bot.report.progress import say
-
-if TYPE_CHECKING:
-    from bot.sim.paper import PaperExchange
 
 log = structlog.get_logger("bot")
 REPLAY_SILENCE_MS: Final = 600_000  # replayed markets move in steps of up to a base bar, and recordings have holes
@@ -136,7 +130,7 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
     keys = secrets_for(options.venue)
     place = config.venue.testnet
     stack.enter_context(account_lock(keys.api_key, place.rest_url))
-    speed = await _speed(place.rest_url)
+    speed = await clock_speed(place.rest_url)
     if speed > 1.0:
         say(f"the exchange replays history at about {speed:.0f}x", quiet=options.quiet or options.json)
     return _apart("testnet", place, keys, speed=speed)
@@ -156,30 +150,6 @@ def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, spe
         meta={"source": place.rest_url},
         speed=speed,
     )
-
-
-async def _speed(rest_url: str) -> float:
-    """Return how fast the exchange's clock runs if it replays history (a day or more away from ours), else 1.
-
-    Raises
-    ------
-    Unreachable
-        The exchange does not answer.
-    """
-    readings: list[tuple[float, int]] = []
-    try:
-        timeout, outside = aiohttp.ClientTimeout(total=10), not is_loopback(rest_url)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=outside) as session:
-            for pause in (0.0, 0.5):
-                await asyncio.sleep(pause)
-                async with session.get(f"{rest_url.rstrip('/')}/fapi/v1/time", allow_redirects=False) as reply:
-                    readings.append((machine_ms(), server_time(await reply.json())))
-    except (aiohttp.ClientError, TimeoutError, ValueError, WireError) as error:
-        raise Unreachable(f"no exchange answers at {rest_url}: {error or type(error).__name__}") from None
-    (wall, exchange), (later_wall, later_exchange) = readings
-    if abs(exchange - wall) < DAY_MS:
-        return 1.0
-    return max(1.0, (later_exchange - exchange) / max(later_wall - wall, 1.0))
 
 
 def preflight(config: Config, venue: str) -> None:
@@ -207,40 +177,10 @@ def _require_encrypted(place: VenueTestnet | VenueLive | VenuePaper, venue: str)
     require_encrypted(place.stream_url, f"venue.{venue}.stream_url")
 
 
-async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple["PaperExchange", Credentials]:
-    """Start an embedded exchange that follows the live market; return it, running, and its keys."""
-    from bot.sim.paper import PaperExchange
-    from bot.sim.upstream import look_up
-
-    place = config.venue.paper
-    speed = await _speed(place.rest_url)
-    # Loopback is asked without a proxy, a live exchange through the machine's if it has one.
-    session = aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=15, sock_connect=5), trust_env=not is_loopback(place.rest_url)
-    )
-    stack.push_async_callback(session.close)
-    upstream = await look_up(session, place.rest_url, place.stream_url, config.data.symbols, speed=min(speed, 60.0))
-    keys = Credentials(secrets.token_hex(16), secrets.token_hex(16))
-    exchange = PaperExchange(
-        session,
-        upstream,
-        wallet=place.wallet,
-        maker_fee=config.venue.sim.maker_fee,
-        taker_fee=config.venue.sim.taker_fee,
-        order_latency_ms=config.sim.order_latency_ms,
-        push_latency_ms=config.sim.push_latency_ms,
-        seed=config.sim.seed,
-        api_key=keys.api_key,
-        api_secret=keys.secret,
-    )
-    stack.push_async_callback(exchange.close)
-    await exchange.listen("127.0.0.1", 0)
-    exchange.start()
-    return exchange, keys
-
-
 async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
     """Trade simulated money on the live market: its data as they are, orders on the embedded exchange."""
+    from bot.app.paper import paper_exchange  # the exchange is loaded only for paper
+
     exchange, keys = await paper_exchange(config, stack)
     place, quiet = config.venue.paper, options.quiet or options.json
     say(f"paper: the market of {place.rest_url}, {place.wallet:g} USDT of simulated money", quiet=quiet)
@@ -280,7 +220,7 @@ async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ve
         if check.status != "ok":
             log.warning("doctor", check=check.name, status=check.status, finding=check.text, way_out=check.hint)
     must_pass(report)
-    speed = await _speed(place.rest_url)
+    speed = await clock_speed(place.rest_url)
     for line in intention(config, keys.api_key):
         say(line, quiet=quiet)
     return _apart("live", place, keys, speed=speed)

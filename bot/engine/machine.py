@@ -35,7 +35,6 @@ from bot.core.events import (
 from bot.core.intents import Alert, CancelTimer, Intent, RequestSnapshot, SetLeverage, SetTimer
 from bot.core.records import Decision, Record
 from bot.core.types import REAL_VENUES, Denied, Kline, OrderStatus, to_decimal
-from bot.engine import view
 from bot.engine.decision import Desk
 from bot.engine.early import Early, EarlyBar, marked
 from bot.engine.liquidation import LiquidationWatch
@@ -491,11 +490,3 @@ class Engine:
     def memory(self) -> dict[str, Any]:
         """Return what has to survive into the next session, as plain JSON."""
         return {**self.limits.memory(), "entries_off": self.entries_off}
-
-    def state_hash(self) -> str:
-        """Return a digest of everything that the engine remembers (the features' kernels apart)."""
-        return view.digest(self)
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as plain JSON, for terminal and dashboard."""
-        return view.snapshot(self)

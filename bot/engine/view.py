@@ -30,7 +30,7 @@ _NOT_STATE: Final = frozenset(
         "ledger",
         "ids",
         "row",
-        "known",
+        "market_state",
         "limits",
         "kept",
         "kept_rest",
@@ -46,7 +46,7 @@ def digest(engine: "Engine") -> str:
     # A compiled class (`make fast`) has no dictionary, it lists its attributes.
     names = getattr(type(engine), "__mypyc_attrs__", None) or vars(engine)
     parts = {name: plain(getattr(engine, name)) for name in names if name not in _NOT_STATE}
-    shared = (("known", engine.market_state), ("limits", engine.limits), ("ledger", engine.portfolio.ledger))
+    shared = (("market_state", engine.market_state), ("limits", engine.limits), ("ledger", engine.portfolio.ledger))
     parts |= {name: plain(value) for name, value in shared}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

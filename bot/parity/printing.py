@@ -3,9 +3,9 @@
 from typing import Any
 
 from bot.market.store import format_time
+from bot.parity.stream_printing import print_stretches
 from bot.report.compared import percent
-
-PIPED_WIDTH = 160
+from bot.report.consoles import wide_console
 
 
 def _percent(value: float | None) -> str:
@@ -29,14 +29,6 @@ def _told(score: dict[str, Any] | None) -> str:
             return f"{_percent(score['agree'])} %, ours only {score['only_ours']}, theirs only {score['only_theirs']}"
     pairs = (f"{_percent(score[f'precision_{n}'])}/{_percent(score[f'recall_{n}'])}" for n in (0, 1))
     return f"{score['theirs']} theirs, {score['ours']} ours; precision/recall {' (±1: '.join(pairs)})"
-
-
-def wide_console() -> Any:
-    """Return a console that is wide enough for tables when nobody looks at it."""
-    from bot.report.consoles import console
-
-    wide = console()
-    return wide if wide.is_terminal else console(width=PIPED_WIDTH)
 
 
 def print_comparison(report: dict[str, Any]) -> None:
@@ -82,8 +74,6 @@ def print_comparison(report: dict[str, Any]) -> None:
     if "bind_remembered" in report:
         console.print(f"the bind file is remembered as {escape(report['bind_remembered'])}", highlight=False)
     if report.get("stretches"):
-        from bot.parity.stream_printing import print_stretches
-
         print_stretches(report, console)
     if "page" in report:
         console.print(f"both charts: {escape(report['page'])}", highlight=False)

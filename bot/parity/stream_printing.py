@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bot.parity.printing import wide_console
+from bot.report.consoles import wide_console
 
 
 def _figure(value: float | None, digits: int = 2) -> str:

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from bot.core.printable import visible
 
+PIPED_WIDTH = 160
+
 
 class SafeConsole(Console):
     """A console that shows control characters of the text as escapes; its own colours and movements are not text."""
@@ -27,3 +29,9 @@ class SafeConsole(Console):
 def console(**settings: Any) -> Console:
     """Return a console with rich's settings."""
     return SafeConsole(**settings)
+
+
+def wide_console() -> Console:
+    """Return a console that is wide enough for tables when its output is piped."""
+    wide = console()
+    return wide if wide.is_terminal else console(width=PIPED_WIDTH)

@@ -42,7 +42,7 @@ def figure(value: Any) -> float | None:
 
 
 def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the watcher's view of an `engine.snapshot()`, which the app enriches with `venue`, `clock_ms`, `lag_ms`, ..."""
+    """Return the watcher's view of `engine.view.snapshot`, which the app enriches with `venue`, `clock_ms`, `lag_ms`, ..."""
     decision = _mapping(snapshot.get("decision"))
     limits = _mapping(snapshot.get("limits"))
     trade = _mapping(snapshot.get("trade"))

@@ -1,0 +1,49 @@
+"""The running bot as its helpers see it: what keeps it in order and what ends it needs no more than this."""
+
+from typing import Any, Protocol
+
+from bot.app.halt import Halt
+from bot.app.loop import Loop
+from bot.app.options import RunOptions
+from bot.app.supervision import Supervision
+from bot.app.venues import Venue
+from bot.config import Config
+from bot.engine import Engine
+from bot.execution.client import HardenedBSM, LocalClient
+from bot.execution.executor import Executor
+from bot.execution.gateway import Gateway
+from bot.execution.limits import Limits
+from bot.execution.streams import Streams
+from bot.execution.tasks import Tasks
+from bot.journal import Journal, Session
+from bot.report.hub import Hub
+
+
+class Running(Protocol):
+    """A bot that has started."""
+
+    config: Config
+    options: RunOptions
+    venue: Venue
+    journal: Journal
+    session: Session | None
+    engine: Engine
+    loop: Loop
+    hub: Hub
+    halt: Halt
+    quiet: bool
+    failure: BaseException | None
+    supervision: Supervision
+    tasks: Tasks
+    limits: Limits
+    client: LocalClient
+    sockets: HardenedBSM
+    gateway: Gateway
+    executor: Executor | None
+    streams: Streams | None
+
+    def ending(self) -> str:
+        """Return why the bot stops, and what the exchange held then."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the engine's state with what only the shell knows."""
