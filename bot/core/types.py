@@ -44,7 +44,7 @@ class OrderSide(StrEnum):
 
 
 class OrderType(StrEnum):
-    """Order types the bot uses; STOP_MARKET goes to the algo service (`spec` of the venue, 2.1)."""
+    """Order types the bot uses; STOP_MARKET goes to the algo service (venue notes 2.1)."""
 
     LIMIT = "LIMIT"
     MARKET = "MARKET"

@@ -3,7 +3,7 @@
 The cycle is measured by Ehlers' homodyne discriminator (Rocket Science for Traders, 2001): the mean price is
 smoothed, split into an in-phase and a quadrature part by a Hilbert transformer, and the angle between successive bars
 gives the period, held between 6 and 50 bars. Short, mid and long term take half of it, all of it and twice as much as
-sensitivity. Off by default (premium features 4.3).
+sensitivity. Off by default (premium indicators 4.3).
 """
 
 import math

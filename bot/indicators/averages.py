@@ -4,7 +4,7 @@ Each `x_step` advances its record by one value and returns the average; NaN whil
 (`np.zeros`), so a freshly zeroed record is a fresh average. Windows live in rings of fixed capacity `CAPACITY`; lengths
 beyond it are refused by the configuration.
 
-Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`), the indicator specs, section 0, and for the super
+Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`), premium indicators 0, and for the super
 smoother J. F. Ehlers, Cycle Analytics for Traders (2013), chapter 3.
 """
 
@@ -53,7 +53,7 @@ def sma_step(sma, x: float, length: int) -> float:
 def ema_step(ema, x: float, length: int, mean_seed: bool) -> float:
     """Return the exponential average with alpha = 2/(length+1).
 
-    `mean_seed` false: seeded with the first value (premium features). True: NaN until `length` values, then their mean
+    `mean_seed` false: seeded with the first value (premium indicators). True: NaN until `length` values, then their mean
     (SuperTrend AI).
 
     >>> from bot.core.jit import record; ema = record(EMA)

@@ -5,7 +5,7 @@ sums; the order of the call before is kept, so sorting costs little. Where a val
 the tie rule could decide, the plain steps are taken instead (`cluster_plain`): both give the same members. Starting from
 the last centres would be faster still, and wrong: it ends in other clusters.
 
-Source: `open-indicators` 2.3; TradingView compares with a tolerance of 1e-10, and of equally near centres takes the first.
+Source: open indicators 2.3; TradingView compares with a tolerance of 1e-10, and of equally near centres takes the first.
 """
 
 import math

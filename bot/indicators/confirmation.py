@@ -4,7 +4,7 @@ Five shadow SuperTrends run at factors a quarter of the base factor apart (the b
 sensitivity). Each is scored by the moves it was on the right side of; the factor in force walks slowly towards the best
 of them. A flip of the SuperTrend with that factor is a signal: strong when price stands on the same side of a long
 average, and a normal one may turn strong later. Each signal is rated 1 to 4 (`rating.py`). Exits are momentum entering
-or leaving an extreme on a winning signal; the strategy ignores them (premium features 4.1).
+or leaving an extreme on a winning signal; the strategy ignores them (premium indicators 4.1).
 
 The least factor, the pace of the walk, the average, the rule of exits and whether a signal that turns strong is signalled
 again are settings, because real alerts contradict the first choice of them (`docs/indicators.md`).

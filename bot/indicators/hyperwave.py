@@ -7,7 +7,7 @@ A cross beyond the big-dot level (20 and 80, a setting) is a big dot. Divergence
 that just ended with that of an earlier, prominent one: price went further, the wave did not; they are known at the
 cross and never drawn back. Minor reversals are turns of the wave outside its bands, major ones a cross that follows a
 minor while money flow is spent or, in another reading, a burst of volume that ends while the wave is extreme.
-Confluence counts how many of wave and flow point up or down (premium features 3.4 to 3.7). Everything that exists on
+Confluence counts how many of wave and flow point up or down (premium indicators 3.4 to 3.7). Everything that exists on
 both sides is written once and fed with mirrored signs.
 """
 

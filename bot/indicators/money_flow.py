@@ -4,7 +4,7 @@ The line lives on 0 to 100 around 50: part Money Flow Index (volume of rising ag
 Chaikin's money flow (where in its range the bar closed, weighted by volume), smoothed. The thresholds are the mean
 excursions above and below 50. An overflow is flow beyond its threshold, still growing, on volume above its own mean:
 the late chasers. Its meaning is ours, stricter than the threshold on purpose, because the strategy asks for strong
-flow and for no overflow at the same time (premium features 3.1 to 3.3). A twin of the line reads true taker volume
+flow and for no overflow at the same time (premium indicators 3.1 to 3.3). A twin of the line reads true taker volume
 instead of the place of the close.
 """
 

@@ -2,7 +2,7 @@
 
 This is the family that gives the trigger its `hw_cross` and its `no_overflow`; the other columns are context, logged
 and charted. Values are NaN and flags 0 while they warm up. On a bar that was only put in for a missing one the
-averages move on, but no event is flagged; overflow is a condition, not an event, and stays visible (premium features
+averages move on, but no event is flagged; overflow is a condition, not an event, and stays visible (premium indicators
 3).
 """
 

@@ -2,7 +2,7 @@
 
 This is the family behind the strategy's `conf` (the last signal is a state, and its rating a gate) and `trail`; the
 trends are optional gates. Values are NaN, flags and directions 0 while they warm up. On a bar that was only put in
-for a missing one the state moves on, but no event is flagged (premium features 4).
+for a missing one the state moves on, but no event is flagged (premium indicators 4).
 """
 
 import math

@@ -1,7 +1,7 @@
 """How a confirmation signal is rated 1 to 4: by rule, or by a learned model.
 
 The rule looks at one thing: the signed distance of the close from its 200-bar average, in units that adapt to past
-signals; 3 and 4 go with the main trend, 1 and 2 against it (premium features 4.2). The learned rater reads ten features of
+signals; 3 and 4 go with the main trend, 1 and 2 against it (premium indicators 4.2). The learned rater reads ten features of
 the moment, each known when the bar closes and free of the price's scale, and turns them with a logistic regression
 into a probability: that price goes one R with the signal before one R against it. The quarter of the training
 probabilities in which it falls is the rating. The model is a handful of numbers, trained by `bot/search/classifier.py`

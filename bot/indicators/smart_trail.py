@@ -3,7 +3,7 @@
 Price closing beyond the line turns the trend; until then the line only moves with it. The distance is a factor of a
 Wilder average of modified true ranges (a bar counts at most one and a half mean ranges, gaps count half). Line and
 extremity are smoothed over eight bars, so that the strategy's "trail" asks for both: the direction of the machine and
-the close on the right side of the line (premium features 4.4).
+the close on the right side of the line (premium indicators 4.4).
 """
 
 import math

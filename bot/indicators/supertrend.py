@@ -4,7 +4,7 @@ Every ATR factor has its own SuperTrend and a performance, an average of what fo
 performances are split into three clusters (`clustering`). The mean factor of the chosen cluster drives the final trail;
 its mean performance says how well trends are being followed (0 to about 1).
 
-Source: `open-indicators` 2. TradingView compares with a tolerance of 1e-10 (0 there), so does this module.
+Source: open indicators 2. TradingView compares with a tolerance of 1e-10 (0 there), so does this module.
 """
 
 import math

@@ -3,7 +3,7 @@
 The Tracer is a range filter: it moves only when price leaves a band of its own typical step. The Catcher is Kaufman's
 adaptive average, fast in a clean move and slow in noise, with a dead band around its slope; its pace is squared, as
 Kaufman has it, or not. The Neo Cloud lies between two midlines of SuperTrends of different length, which may be stretched.
-Trend strength maps Wilder's ADX to 0..100, where an ADX of 25 is 50 (premium features 4.5 to 4.8; Kaufman, Smarter
+Trend strength maps Wilder's ADX to 0..100, where an ADX of 25 is 50 (premium indicators 4.5 to 4.8; Kaufman, Smarter
 Trading, 1995; Wilder, New Concepts, 1978). A direction is a slope with memory: it stays until the line moves the other way.
 """
 

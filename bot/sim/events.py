@@ -1,6 +1,6 @@
 """What the user stream says: orders, fills, wallet, positions, settings, conditional orders and warnings, as plain dicts.
 
-Field names and shapes are those of the venue notes, section 3: prices and quantities are strings, times are int ms.
+Field names and shapes are those of venue notes 3: prices and quantities are strings, times are int ms.
 """
 
 from decimal import Decimal

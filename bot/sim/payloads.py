@@ -1,6 +1,6 @@
 """The exchange's JSON of orders, conditional orders and fills by REST, as plain dicts.
 
-Field names and shapes are those of the venue notes, section 3: prices and quantities are strings, times are int ms.
+Field names and shapes are those of venue notes 3: prices and quantities are strings, times are int ms.
 """
 
 from typing import TYPE_CHECKING

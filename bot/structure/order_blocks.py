@@ -6,7 +6,7 @@ move began. A bullish block lives until price falls below its bottom, a bearish 
 `SOURCE` follows the extreme bar since a pivot while the pivot is unbroken. `BLOCKS` is a list of price ranges, oldest
 first in a ring; fair value gaps use the same list, because they are removed by the same walk. A walk goes from the newest
 to the oldest and, after a removal, passes over the range right behind it: that one is looked at again on the next bar
-(`open-indicators` 1.8). `floor` and `ceiling` bound all living ranges, so a bar that reaches none costs two comparisons.
+(open indicators 1.8). `floor` and `ceiling` bound all living ranges, so a bar that reaches none costs two comparisons.
 """
 
 import math

@@ -4,7 +4,7 @@ Two layers of structure, internal (pivots of 5 bars) and swing (50), each with i
 a break of structure (BOS) along the trend or a change of character (CHoCH) against it, and leaves an order block. Besides:
 equal highs and lows, the trading range with its premium and discount zones, and fair value gaps.
 
-`smc_step` does the work of one closed bar in the order of `open-indicators` 1.2, which matters. On a filler bar the state
+`smc_step` does the work of one closed bar in the order of open indicators 1.2, which matters. On a filler bar the state
 moves on, but the event columns stay silent.
 """
 

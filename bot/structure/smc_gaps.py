@@ -1,7 +1,7 @@
 """Fair value gaps of Smart Money Concepts: three bars that move so fast that the first and the third do not overlap.
 
 The empty range between them is the gap. A bullish gap is removed when price falls through all of it; a bearish one, as in
-the original, already when price touches its *lower* edge (the two rules are not mirrored, see `open-indicators` 1.10).
+the original, already when price touches its *lower* edge (the two rules are not mirrored, see open indicators 1.10).
 Of a bearish gap `top` is the lower edge and `bottom` the upper one: the original's field names.
 
 The original keeps every gap for ever; here the newest 256 live (`GAP_LIMIT`): an older one goes silently and is not

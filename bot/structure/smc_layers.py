@@ -4,7 +4,7 @@ Smart Money Concepts runs this twice, internal and swing. A close through the la
 along the trend or a change of character (CHoCH) against it; a pivot breaks once, and a crossing that was not allowed is
 lost. The bar a block will come from is followed from pivot to break, so that a break costs nothing to look up.
 
-Source: `open-indicators` 1.4 to 1.8.
+Source: open indicators 1.4 to 1.8.
 """
 
 import math

@@ -6,7 +6,7 @@ when the leg turns, so highs and lows alternate strictly, and the first pivot of
 `LEG` is one detector with its own ring of bars. A family that runs several sizes over the same bars keeps one `RING` and
 asks `leg_turn` once per size. Look-backs are at most `CAPACITY - 1` bars.
 
-Source: `open-indicators` 1.4; Price Action Concepts uses the same legs.
+Source: open indicators 1.4; Price Action Concepts uses the same legs.
 """
 
 import numpy as np

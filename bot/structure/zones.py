@@ -3,7 +3,7 @@
 The range runs between the trailing extremes: the last swing high and low, widened by every bar that goes beyond. The high
 is *strong* while the swing trend is down (price failed there and fell), else weak; the low mirrored.
 
-Source: `open-indicators` 1.9.
+Source: open indicators 1.9.
 """
 
 import math
