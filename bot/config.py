@@ -144,7 +144,7 @@ class SupertrendAi(Section):
 
 
 class Gates(Section):
-    """Optional gates: each is always computed and counted; true makes it a condition."""
+    """Optional gates: each is always computed; true makes it a condition, and the funnel counts it."""
 
     discount: bool = False
     money_flow_context: bool = False
