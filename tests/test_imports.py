@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tools.rooms import PAGE, drawn
 
 # Circles that are left, by a module of each: the exchange's parts and the exchange know each other.
 LEFT = {"bot.sim.venue", "bot.sim.server"}
@@ -50,3 +51,9 @@ def test_no_module_imports_itself_through_others():
 
     assert [sorted(circle) for circle in circles if not circle & LEFT] == []
     assert sum(map(len, circles)) <= 20, "the circles that are left have grown"
+
+
+def test_the_picture_of_the_rooms_is_as_they_are():
+    text = PAGE.read_text(encoding="utf-8")
+
+    assert text == drawn(text), "draw it anew: python -m tools.rooms"

@@ -16,7 +16,11 @@ SPEC = ROOT / "docs" / "spec"
 PAGES = {"strategy": "strategy.md", "indicators": "indicators.md", "venue notes": "venue.md"}
 CODE = sorted(path for room in ("bot", "tests", "tools", "bench") for path in (ROOT / room).rglob("*.py"))
 DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-MAPS = [*sorted(SPEC.glob("*.md")), ROOT / "docs" / "glossary.md", ROOT / "CONTRIBUTING.md"]  # they name code
+MAPS = [
+    *sorted(SPEC.glob("*.md")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("glossary", "architecture")),
+    ROOT / "CONTRIBUTING.md",
+]  # they name code
 
 # "strategy 2 to 4, 7 and 8", "premium indicators 2.2", "venue notes 2.12". A bare "indicators 7" may be a count.
 NUMBER = r"\d{1,2}(?:\.\d{1,2})?(?![\d.]*\d)"

@@ -1,1 +1,1 @@
-"""The composition root: the one place where strangers meet."""
+"""Puts the rooms together for a venue, starts the bot and ends it."""

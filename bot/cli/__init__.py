@@ -1,4 +1,4 @@
-"""The operator's commands: one module a subject, the work itself stands in the rooms below."""
+"""The commands, one module a subject; the work is done in the rooms beneath."""
 
 from bot.cli.base import cli
 from bot.cli.main import main

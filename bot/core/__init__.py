@@ -1,1 +1,1 @@
-"""The words everyone shares; imports nothing of ours."""
+"""What every room shares; imports nothing of ours but itself."""

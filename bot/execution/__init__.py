@@ -1,1 +1,1 @@
-"""The asynchronous shell towards Binance."""
+"""The asynchronous client of Binance: requests, streams, orders of unknown outcome."""

@@ -1,1 +1,1 @@
-"""Numba kernels: numpy in, numpy out."""
+"""Numba kernels of the oscillator, the overlays and SuperTrend AI."""

@@ -1,1 +1,1 @@
-"""Klines at rest: Parquet files and the synthetic market."""
+"""Klines, funding and events on disk, their download, and the synthetic market."""

@@ -1,1 +1,1 @@
-"""Pure order machines: what an order can become, the entry, the bracket, reconciliation."""
+"""What an order can become, the entry, the bracket, what may be believed, reconciliation."""

@@ -1,1 +1,1 @@
-"""The parity lab: exports of a TradingView chart read, aligned with klines, scored against our values, and fitted."""
+"""Exports and alert streams of TradingView: read, aligned with klines, scored against our values, fitted."""

@@ -1,1 +1,1 @@
-"""What a person looks at: tables and pages."""
+"""What a person looks at: pages, terminal, notifications."""

@@ -1,1 +1,1 @@
-"""How much, and whether at all."""
+"""How much is risked, and what forbids an entry."""

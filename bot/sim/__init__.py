@@ -1,1 +1,1 @@
-"""The embedded exchange: Binance's protocol on loopback."""
+"""The embedded exchange: Binance's protocol on loopback, with faults."""

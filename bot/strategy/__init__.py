@@ -1,1 +1,1 @@
-"""Features, conditions, plan and the life of a trade."""
+"""Rules, features, plan and the life of a trade."""

@@ -1,1 +1,1 @@
-"""Market structure kernels: Smart Money Concepts and Price Action Concepts."""
+"""Numba kernels of market structure: Smart Money Concepts and Price Action Concepts."""
