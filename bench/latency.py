@@ -36,7 +36,7 @@ from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
 from bot.app.setup import configure_logging
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config, parse
 from bot.core.activity import Activity
 from bot.core.events import KlineClosed
@@ -45,7 +45,7 @@ from bot.execution.clock import WallClock
 from bot.execution.stamps import now_ns, percentile
 from bot.journal import Journal
 from bot.strategy.early import EarlyFeatures
-from bot.strategy.features import Row
+from bot.strategy.features import FeatureRow
 from tools import fast
 
 HISTORY_BARS = 800
@@ -58,7 +58,7 @@ SPIN = "while True: pass"
 class SignalRow:
     """A bar's real values with the verdict of a long signal on a block around the price."""
 
-    def __init__(self, row: Row, close: float) -> None:
+    def __init__(self, row: FeatureRow, close: float) -> None:
         self._row = row
         atr = close * 1e-3
         names = ("htf", "ob", "hw_cross", "no_overflow", "conf", "trail", "signal")
@@ -130,7 +130,7 @@ async def decide(port: int, count: int, folder: Path) -> tuple[list[float], list
     rest, overrides = f"http://127.0.0.1:{port}", (f"data.history_bars={HISTORY_BARS}", "risk.soft_stop_r=1000")
     config = parse("", overrides=overrides)
     keys = Credentials("sim-key", "sim-secret")
-    venue = Venue("testnet", rest, f"ws://127.0.0.1:{port}", keys, rest, WallClock(), Activity(), resume=False)
+    venue = TradingVenue("testnet", rest, f"ws://127.0.0.1:{port}", keys, rest, WallClock(), Activity(), resume=False)
     with Journal(folder / "bot.db") as journal:
         bot = BenchBot(count, config, RunOptions("testnet", dashboard=False, quiet=True), venue, journal)
         try:

@@ -177,7 +177,7 @@ class Strategy(Section):
     gates: Gates = Gates()
 
 
-class Entry(Section):
+class EntrySettings(Section):
     """From plan to position."""
 
     maker_timeout_ms: int = Field(700, ge=50, le=60_000, description="life of the post-only attempt, ms")
@@ -189,7 +189,7 @@ class Entry(Section):
     leg_wait_ms: int = Field(3_000, ge=0, le=60_000, description="wait for the legs' bars after BTC's, ms")
 
 
-class Trade(Section):
+class TradeSettings(Section):
     """Life of a trade."""
 
     stop_atr_small: float = Field(0.6, gt=0, le=10, description="ATR 14 below a block lower than stop_height_atr")
@@ -210,7 +210,7 @@ class Trade(Section):
     naked_limit_ms: int = Field(1_500, ge=100, le=60_000, description="position without accepted stop, ms")
 
     @model_validator(mode="after")
-    def _targets(self) -> "Trade":
+    def _targets(self) -> "TradeSettings":
         if self.tp1_fraction + self.tp2_fraction > 1:
             raise ValueError("tp1_fraction and tp2_fraction must sum to at most 1 (100 %)")
         if self.tp2_r <= self.tp1_r:
@@ -308,7 +308,7 @@ class VenueLive(Section):
     armed: bool = Field(False, description="must be true before `run --venue live` starts")
 
 
-class Venue(Section):
+class VenueSettings(Section):
     """Where the bot trades."""
 
     sim: VenueSim = VenueSim()
@@ -347,7 +347,7 @@ class Sim(Section):
     lead_minutes: float = Field(30.0, ge=0, description="start this long before the first signal")
 
 
-class Journal(Section):
+class JournalSettings(Section):
     """What survives a crash."""
 
     sync: Literal["normal", "full"] = Field(
@@ -355,7 +355,7 @@ class Journal(Section):
     )
 
 
-class Dashboard(Section):
+class DashboardSettings(Section):
     """The page."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -421,16 +421,16 @@ class Config(Section):
     overlays: Overlays = Overlays()
     supertrend_ai: SupertrendAi = SupertrendAi()
     strategy: Strategy = Strategy()
-    entry: Entry = Entry()
-    trade: Trade = Trade()
+    entry: EntrySettings = EntrySettings()
+    trade: TradeSettings = TradeSettings()
     hedge: Hedge = Hedge()
     risk: Risk = Risk()
     events: Events = Events()
-    venue: Venue = Venue()
+    venue: VenueSettings = VenueSettings()
     backtest: Backtest = Backtest()
     sim: Sim = Sim()
-    journal: Journal = Journal()
-    dashboard: Dashboard = Dashboard()
+    journal: JournalSettings = JournalSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     notify: Notify = Notify()
     jobs: Jobs = Jobs()
     data: Data = Data()

@@ -19,7 +19,7 @@ from aiohttp import WSCloseCode, web
 from bot.core.activity import Activity
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.tasks import Tasks
 
 START_MS = 1_789_478_280_000
@@ -230,7 +230,7 @@ class Bench:
     activity: Activity
     clock: Any
     tasks: Tasks
-    limits: Limits
+    limits: RequestLimits
     client: LocalClient
     gateway: Gateway
     venue: Venue
@@ -245,7 +245,7 @@ async def bench(*, clock=None, stepped: bool = True):
     clock = clock if clock is not None else ManualClock(activity)
     errors: list[BaseException] = []
     tasks = Tasks(clock, activity=activity, on_error=lambda name, error: errors.append(error))
-    limits = Limits(tasks)
+    limits = RequestLimits(tasks)
     venue = Venue(activity, clock if isinstance(clock, ManualClock) else None)
     await venue.listen()
     client = LocalClient(

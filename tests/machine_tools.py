@@ -36,7 +36,7 @@ from bot.execution import wire
 from bot.execution.client import LocalClient
 from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.sockets import HardenedSocket
 from bot.execution.streams import USER, Streams
 from bot.execution.tasks import Tasks
@@ -123,7 +123,7 @@ class Reply:
 class Session:
     """In the place of aiohttp's session: hands requests to the exchange, and knows which are under way."""
 
-    def __init__(self, exchange: Exchange, limits: Limits, liar: Liar) -> None:
+    def __init__(self, exchange: Exchange, limits: RequestLimits, liar: Liar) -> None:
         self.exchange, self.limits, self.liar = exchange, limits, liar
         self.under_way: set[Call] = set()
         self.closed = True
@@ -171,7 +171,7 @@ class Asked:
 class Client(LocalClient):
     """python-binance's client without connections."""
 
-    def __init__(self, exchange: Exchange, tasks: Tasks, limits: Limits, liar: Liar) -> None:
+    def __init__(self, exchange: Exchange, tasks: Tasks, limits: RequestLimits, liar: Liar) -> None:
         self._line = Session(exchange, limits, liar)
         super().__init__(
             KEY, SECRET, rest_url="http://127.0.0.1", stream_url="ws://127.0.0.1", tasks=tasks, limits=limits
@@ -191,7 +191,7 @@ class Process:
 
     journal: Journal
     tasks: Tasks
-    limits: Limits
+    limits: RequestLimits
     client: Client
     gateway: Gateway
     engine: Engine
@@ -253,7 +253,7 @@ class World:
         """Start a process: as `app.run` does, journal and replay first, then the account, then what waited."""
         journal = Journal(self.path)
         tasks = Tasks(self.clock, activity=self.activity, on_error=self._failed)
-        limits = Limits(tasks)
+        limits = RequestLimits(tasks)
         client = Client(self.exchange, tasks, limits, self.liar)
         gateway = Gateway(client, tasks, limits)
         now = self.clock.time_ms

@@ -9,14 +9,14 @@ from bot.core.klines import Klines
 from bot.market.store import format_time
 from bot.parity.alert_names import ALERTS
 from bot.parity.ours import changed
-from bot.parity.stream_bars import Bars, columns_on
+from bot.parity.stream_bars import StreamBars, columns_on
 from tests.parity_exports import CONFIG
 
 DOUBLE = frozenset({"Bullish S-CHOCH+", "Bearish S-CHOCH+"})  # read as their twin is
 
 
-def bars_of(klines: Klines) -> Bars:
-    return Bars(klines, np.zeros(len(klines), np.int64), "made", [], True)
+def bars_of(klines: Klines) -> StreamBars:
+    return StreamBars(klines, np.zeros(len(klines), np.int64), "made", [], True)
 
 
 def fired(klines: Klines, changes: dict | None = None, config: Config = CONFIG) -> dict[str, np.ndarray]:

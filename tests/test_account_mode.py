@@ -8,7 +8,7 @@ from bot.app import stream_checks
 from bot.app.connection import addresses, connected
 from bot.app.doctor import DoctorFailed, examine, must_pass
 from bot.core.errors import BotError
-from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, Reading, Refusal, judge
+from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, ModeReading, ModeRefusal, judge
 from tests.places import SYMBOLS, place, set_keys
 from tests.rewriting import rewriting
 
@@ -167,7 +167,7 @@ async def test_an_empty_wallet_is_a_warning_of_doctor_with_its_sentence():
     ],
 )
 def test_the_way_out_of_cross_margin_is_that_of_the_refusal(code, message, way_out):
-    reading = Reading(False, False, ("BTCUSDT",), refusals={"BTCUSDT": Refusal(code, message)})
+    reading = ModeReading(False, False, ("BTCUSDT",), refusals={"BTCUSDT": ModeRefusal(code, message)})
 
     (finding,) = judge(reading)
 
@@ -178,16 +178,16 @@ def test_the_way_out_of_cross_margin_is_that_of_the_refusal(code, message, way_o
 
 
 def test_credits_mode_without_any_balance_is_known_by_the_refusal():
-    region = Refusal(-4172, "Not allowed to change the asset mode in your region.")
+    region = ModeRefusal(-4172, "Not allowed to change the asset mode in your region.")
 
-    (finding,) = judge(Reading(False, True, ("BTCUSDT",), refusals={ASSET_MODE: region}))
+    (finding,) = judge(ModeReading(False, True, ("BTCUSDT",), refusals={ASSET_MODE: region}))
 
     assert CREDITS in finding.text
 
 
 def test_an_account_with_two_faults_tells_the_fundamental_one_first():
-    refusals = {POSITION_MODE: Refusal(-4067, "open orders"), ASSET_MODE: Refusal(-4170, "open orders")}
+    refusals = {POSITION_MODE: ModeRefusal(-4067, "open orders"), ASSET_MODE: ModeRefusal(-4170, "open orders")}
 
-    found = judge(Reading(True, True, ("BTCUSDT",), refusals=refusals))
+    found = judge(ModeReading(True, True, ("BTCUSDT",), refusals=refusals))
 
     assert [finding.what for finding in found] == [ASSET_MODE, POSITION_MODE]

@@ -16,7 +16,7 @@ from bot.core.klines import aggregate, fill_gaps
 from bot.core.types import Kline
 from bot.market.synthetic import synthetic_market, write_market
 from bot.report import charts
-from bot.report.chart_data import Tape, assembled
+from bot.report.chart_data import ChartTape, assembled
 from bot.report.findings import COVERED, MITIGATED, STATES
 from bot.report.live import Live
 from bot.strategy.features import INDEX, Features, batch
@@ -49,7 +49,7 @@ def klines_of(bars, first=0, last=None):
 def test_blocks_end_on_the_very_bars_on_which_the_kernel_counts_an_end(bars, overrides):
     config = parse("", overrides=overrides)
     rows = batch(bars, config)
-    tape = Tape(config, bars.symbol)
+    tape = ChartTape(config, bars.symbol)
 
     tape.extend(bars, rows)
 
@@ -139,7 +139,7 @@ def test_a_gap_is_filled_flat_and_a_long_one_ends_what_was_drawn(bars):
         event = KlineClosed(bar.close_ms, bar)
         live.take(event, features.step(event).values)
     rows = batch(filled, config, resets=resets_at(len(filled), resets))
-    history = Tape(config, bars.symbol)
+    history = ChartTape(config, bars.symbol)
     history.extend(filled, rows)
     ours, theirs = live.tapes["BTCUSDT"].payload(), history.payload()
 
@@ -152,7 +152,7 @@ def test_a_gap_is_filled_flat_and_a_long_one_ends_what_was_drawn(bars):
 def test_the_funnel_counts_bars_alone_and_in_sequence(bars):
     config = parse("")
     rows = batch(bars, config)
-    tape = Tape(config, bars.symbol)
+    tape = ChartTape(config, bars.symbol)
     tape.extend(bars, rows)
 
     told = tape.funnel(1000)

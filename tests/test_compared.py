@@ -12,7 +12,7 @@ from bot.report import operator
 from bot.report.compared import NOTHING, Compared, keep, percent, sentence, told
 from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
-from bot.report.ledger import FOLDER, Ledger, left
+from bot.report.ledger import FOLDER, RepaintLedger, left
 from bot.report.view import view
 from tests.parity_exports import OSCILLATOR, OVERLAYS, chart, market
 
@@ -148,7 +148,7 @@ def test_after_the_session_status_still_tells_its_ledger_and_the_comparison(data
         session = journal.open_session("sim", "sim", resume=False, at_ms=1).id
     operator.print_status(CONFIG, as_json=False)
     crashed = " ".join(capsys.readouterr().out.split())
-    with Ledger(CONFIG, folder=data / FOLDER, session=session):
+    with RepaintLedger(CONFIG, folder=data / FOLDER, session=session):
         pass
     keep(data, report(), at_ms=1_700_000_000_000)
 

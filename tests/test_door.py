@@ -20,8 +20,8 @@ from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import OrderSide, OrderType, TimeInForce
 from bot.execution import wire
 from bot.execution.client import MOST_BODY, HardenedBSM, LocalClient
-from bot.execution.clock import AHEAD_MS, FASTEST_REPLAY, Reading, Verdict, WallClock, latest_ms, machine_ms
-from bot.execution.limits import Limits
+from bot.execution.clock import AHEAD_MS, FASTEST_REPLAY, ClockReading, ClockVerdict, WallClock, latest_ms, machine_ms
+from bot.execution.limits import RequestLimits
 from bot.execution.outcomes import ReadFailed, Rejected, Unknown
 from bot.execution.streams import Streams, StreamSettings
 from bot.execution.tasks import Tasks
@@ -309,7 +309,7 @@ async def client_of(url, key="a-key-of-our-own"):
     activity = Activity()
     tasks = Tasks(ManualClock(activity), activity=activity)
     client = LocalClient(
-        key, "secret", rest_url=url, stream_url=url.replace("http", "ws", 1), tasks=tasks, limits=Limits(tasks)
+        key, "secret", rest_url=url, stream_url=url.replace("http", "ws", 1), tasks=tasks, limits=RequestLimits(tasks)
     )
     try:
         yield client
@@ -414,7 +414,7 @@ async def test_a_client_is_not_made_for_a_plain_address_elsewhere():
     tasks = Tasks(ManualClock(Activity()))
     for rest, stream in (("http://h.example", "wss://h.example"), ("https://h.example", "ws://h.example")):
         with pytest.raises(ConfigError, match="not encrypted"):
-            LocalClient("k", "s", rest_url=rest, stream_url=stream, tasks=tasks, limits=Limits(tasks))
+            LocalClient("k", "s", rest_url=rest, stream_url=stream, tasks=tasks, limits=RequestLimits(tasks))
 
 
 @pytest.mark.wire
@@ -823,37 +823,39 @@ def test_a_message_may_be_half_a_minute_ahead_and_half_an_hour_of_a_replay():
 
 def reading(offset_ms, at_ms=0.0):
     now = machine_ms() + at_ms
-    return Reading(now, now, round(now + offset_ms))
+    return ClockReading(now, now, round(now + offset_ms))
 
 
 def test_a_first_time_that_contradicts_the_machine_s_needs_a_second_one():
     clock = WallClock()
 
-    assert clock.judge(reading(20_000)) is Verdict.BELIEVED
-    assert clock.judge(reading(600_000)) is Verdict.CONFIRM
-    assert clock.judge(reading(900_000)) is Verdict.CONFIRM
-    assert clock.judge(reading(900_100, 1_000)) is Verdict.BELIEVED
-    assert clock.judge(reading(-500 * 86_400_000)) is Verdict.CONFIRM
-    assert clock.judge(reading(-500 * 86_400_000 + 59_000, 1_000)) is Verdict.BELIEVED  # a replay at 60 times the speed
+    assert clock.judge(reading(20_000)) is ClockVerdict.BELIEVED
+    assert clock.judge(reading(600_000)) is ClockVerdict.CONFIRM
+    assert clock.judge(reading(900_000)) is ClockVerdict.CONFIRM
+    assert clock.judge(reading(900_100, 1_000)) is ClockVerdict.BELIEVED
+    assert clock.judge(reading(-500 * 86_400_000)) is ClockVerdict.CONFIRM
+    assert (
+        clock.judge(reading(-500 * 86_400_000 + 59_000, 1_000)) is ClockVerdict.BELIEVED
+    )  # a replay at 60 times the speed
 
 
 def test_a_later_time_that_contradicts_our_clock_needs_one_that_agrees_half_a_minute_later():
     clock = WallClock()
     clock.synchronise(100)
 
-    assert clock.judge(reading(3_600_000)) is Verdict.REFUSED
-    assert clock.judge(reading(3_600_000, 10_000)) is Verdict.REFUSED
-    assert clock.judge(reading(3_600_000, 31_000)) is Verdict.BELIEVED
-    assert clock.judge(reading(3_600_000)) is Verdict.REFUSED
-    assert clock.judge(reading(120, 10_000)) is Verdict.BELIEVED  # the truth again: the lie is forgotten
-    assert clock.judge(reading(3_600_000, 31_000)) is Verdict.REFUSED
+    assert clock.judge(reading(3_600_000)) is ClockVerdict.REFUSED
+    assert clock.judge(reading(3_600_000, 10_000)) is ClockVerdict.REFUSED
+    assert clock.judge(reading(3_600_000, 31_000)) is ClockVerdict.BELIEVED
+    assert clock.judge(reading(3_600_000)) is ClockVerdict.REFUSED
+    assert clock.judge(reading(120, 10_000)) is ClockVerdict.BELIEVED  # the truth again: the lie is forgotten
+    assert clock.judge(reading(3_600_000, 31_000)) is ClockVerdict.REFUSED
 
 
 def test_an_exchange_that_was_live_does_not_become_a_replay():
     clock = WallClock()
     clock.synchronise(100)
 
-    assert [clock.judge(reading(5 * 86_400_000, at)) for at in (0, 31_000, 62_000)] == [Verdict.REFUSED] * 3
+    assert [clock.judge(reading(5 * 86_400_000, at)) for at in (0, 31_000, 62_000)] == [ClockVerdict.REFUSED] * 3
 
 
 def test_a_machine_that_slept_is_put_right_by_the_first_reading(monkeypatch):
@@ -865,7 +867,7 @@ def test_a_machine_that_slept_is_put_right_by_the_first_reading(monkeypatch):
     )  # it stood still meanwhile
 
     assert abs(clock.offset_ms + 3_600_000) < 1_000
-    assert clock.judge(reading(100)) is Verdict.BELIEVED
+    assert clock.judge(reading(100)) is ClockVerdict.BELIEVED
 
 
 @pytest.mark.wire

@@ -13,7 +13,7 @@ from bot.app.logfile import DailyFile
 from bot.core.files import private, private_folder, write_private
 from bot.core.klines import make_klines
 from bot.market import store
-from bot.report.ledger import Book
+from bot.report.ledger import LedgerBook
 from bot.report.operator import write_run_file
 from bot.search.storage import close_storage, default_storage, open_storage
 from tests.conftest import ROOT
@@ -83,7 +83,7 @@ def test_log_ledger_token_and_studies_are_private(tmp_path, monkeypatch, umask):
     log = DailyFile(data / "logs")
     log.write("a line\n")
     log.close()
-    book = Book(data / "ledger" / "1-BTCUSDT.rows")
+    book = LedgerBook(data / "ledger" / "1-BTCUSDT.rows")
     book.open()
     book.close()
     write_run_file(data, port=1, venue="sim", token="t")

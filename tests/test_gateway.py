@@ -12,8 +12,8 @@ from bot.core.errors import BotError
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.times import DAY_MS
 from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
-from bot.execution.clock import Reading, WallClock, machine_ms, middle_of
-from bot.execution.limits import WEIGHT_HEADER, Lane, Limits
+from bot.execution.clock import ClockReading, WallClock, machine_ms, middle_of
+from bot.execution.limits import WEIGHT_HEADER, Lane, RequestLimits
 from bot.execution.outcomes import Accepted, ReadFailed, Rejected, Unknown
 from bot.execution.tasks import Tasks
 from tests.loopback import START_MS, Answer, ManualClock, bench, error
@@ -517,7 +517,7 @@ async def test_too_many_orders_rest_entries_alone_until_the_window_rolls(window,
 
 async def test_a_longer_ban_replaces_a_pause_and_a_close_frees_the_waiting():
     clock = ManualClock(activity := Activity())
-    limits = Limits(tasks := Tasks(clock, activity=activity))
+    limits = RequestLimits(tasks := Tasks(clock, activity=activity))
     limits.observe_refusal(429, {"Retry-After": "x"}, "")
     limits.observe_refusal(418, {}, "")
     waiting = asyncio.create_task(limits.clearance(Lane.QUERY))
@@ -536,7 +536,7 @@ async def test_a_longer_ban_replaces_a_pause_and_a_close_frees_the_waiting():
 
 
 def test_the_offset_is_the_median_of_the_readings():
-    readings = [Reading(100, 120, 1_110), Reading(200, 300, 1_250), Reading(400, 404, 9_999)]
+    readings = [ClockReading(100, 120, 1_110), ClockReading(200, 300, 1_250), ClockReading(400, 404, 9_999)]
 
     assert middle_of(readings).offset_ms == 1_000
 

@@ -16,7 +16,7 @@ from bot.config import Config, Jobs
 from bot.core.intents import Alert
 from bot.jobs import Timetable
 from bot.search import runs
-from bot.search.runs import Research, Step, changes_of, settings_in, steps_of
+from bot.search.runs import Research, ResearchStep, changes_of, settings_in, steps_of
 from tests.places import place, set_keys
 
 HOUR = timedelta(hours=1)
@@ -79,7 +79,10 @@ async def test_research_runs_processes_without_keys_and_proposes_a_diff(tmp_path
     monkeypatch.setattr(
         runs,
         "steps_of",
-        lambda *a, **k: [Step("show", ("show-config", "--json")), Step("walk", ("show-config", "--json"))],
+        lambda *a, **k: [
+            ResearchStep("show", ("show-config", "--json")),
+            ResearchStep("walk", ("show-config", "--json")),
+        ],
     )
     told = []
     research = Research(Config(), folder=tmp_path, klines=tmp_path, today=lambda: "2026-01-05", tell=told.append)
@@ -98,7 +101,9 @@ async def test_research_runs_processes_without_keys_and_proposes_a_diff(tmp_path
 
 
 async def test_a_research_step_that_fails_ends_the_run_and_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "steps_of", lambda *a, **k: [Step("wrong", ("no-such-command",)), Step("x", ("y",))])
+    monkeypatch.setattr(
+        runs, "steps_of", lambda *a, **k: [ResearchStep("wrong", ("no-such-command",)), ResearchStep("x", ("y",))]
+    )
     told = []
 
     await Research(Config(), folder=tmp_path, klines=tmp_path, today=lambda: "2026-01-05", tell=told.append).run(

@@ -12,7 +12,7 @@ from bot.core.events import KlineClosed
 from bot.core.klines import aggregate
 from bot.core.types import Kline
 from bot.market.synthetic import synthetic_market
-from bot.report.ledger import Ledger, Miss, forget, left
+from bot.report.ledger import Miss, RepaintLedger, forget, left
 from bot.strategy.features import INDEX, Features
 
 HISTORY, COUNT = 300, 420
@@ -46,7 +46,7 @@ def feed(ledger, decided, change=None):
 
 def test_bars_that_stay_as_they_were_are_counted_and_none_is_rewritten(decided, tmp_path):
     config, bars = decided
-    with Ledger(config, folder=tmp_path, session=7) as ledger:
+    with RepaintLedger(config, folder=tmp_path, session=7) as ledger:
         misses = feed(ledger, bars)
         last = ledger.finish()
 
@@ -69,7 +69,7 @@ def test_one_value_that_was_another_is_found_and_named(decided):
             values[INDEX["om_hyperwave"]] += 1e-9
         return values
 
-    ledger = Ledger(config)
+    ledger = RepaintLedger(config)
     misses = feed(ledger, bars, change)
 
     assert len(misses) == 1
@@ -85,7 +85,7 @@ def test_a_bar_that_was_different_when_decided_is_a_rewrite(decided):
     other = event.kline._replace(close=event.kline.low)
     changed = [*bars[: 3 * 400 + 2], (KlineClosed(event.at_ms, other), values), *bars[3 * 400 + 3 :]]
 
-    ledger = Ledger(config)
+    ledger = RepaintLedger(config)
     feed(ledger, changed)
     ledger.finish()
 
@@ -103,7 +103,7 @@ def test_a_value_that_stops_being_ready_is_a_rewrite_and_one_that_never_was_is_n
             values[INDEX["so_trail"]] = np.nan
         return values
 
-    ledger = Ledger(config)
+    ledger = RepaintLedger(config)
     feed(ledger, bars, change)
     ledger.finish()
 
@@ -114,13 +114,13 @@ def test_a_value_that_stops_being_ready_is_a_rewrite_and_one_that_never_was_is_n
 def test_after_a_restart_the_rows_of_the_process_before_are_what_is_judged(decided, tmp_path):
     config, bars = decided
     half = 3 * 360
-    with Ledger(config, folder=tmp_path, session=1) as before:
+    with RepaintLedger(config, folder=tmp_path, session=1) as before:
         feed(before, bars[:half])
     path = tmp_path / "1-BTCUSDT.rows"
     held = path.read_bytes()
     path.write_bytes(held + b"half a record")
 
-    with Ledger(config, folder=tmp_path, session=1) as after:
+    with RepaintLedger(config, folder=tmp_path, session=1) as after:
         feed(after, bars)
         after.finish()
 
@@ -133,7 +133,7 @@ def test_after_a_restart_the_rows_of_the_process_before_are_what_is_judged(decid
     at = len(held) - 5 * record + 8 * (1 + INDEX["so_trail"])
     damaged[at : at + 8] = np.float64(1.0).tobytes()
     path.write_bytes(damaged)
-    with Ledger(config, folder=tmp_path, session=1) as again:
+    with RepaintLedger(config, folder=tmp_path, session=1) as again:
         feed(again, bars)
         again.finish()
     assert (again.rewritten, again.first.column, again.first.stored) == (1, "so_trail", 1.0)
@@ -142,7 +142,7 @@ def test_after_a_restart_the_rows_of_the_process_before_are_what_is_judged(decid
 def test_early_refused_and_repeated_bars_are_passed_over(decided):
     config, bars = decided
     event, values = bars[-1]
-    ledger = Ledger(config)
+    ledger = RepaintLedger(config)
     feed(ledger, bars)
 
     ledger.take(event, values)
@@ -158,12 +158,12 @@ def test_a_book_of_other_columns_is_refused_with_one_sentence(decided, tmp_path)
     (tmp_path / "1-BTCUSDT.rows").write_bytes(b'{"version":0,"columns":[]}\n')
 
     with pytest.raises(DataError, match="another version: move it away"):
-        Ledger(decided[0], folder=tmp_path, session=1)
+        RepaintLedger(decided[0], folder=tmp_path, session=1)
 
 
 def test_books_of_forgotten_sessions_are_removed(decided, tmp_path):
     for session in (1, 2, 12):
-        with Ledger(decided[0], folder=tmp_path, session=session):
+        with RepaintLedger(decided[0], folder=tmp_path, session=session):
             pass
 
     assert forget(tmp_path, [1, 12]) == 8  # three books and the figures, of two sessions

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core.errors import Contradiction, InvariantError
+from bot.core.errors import ContradictingMessage, InvariantError
 from bot.core.events import Fill, OrderUpdate
 from bot.core.intents import CancelOrder, PlaceOrder
 from bot.core.types import OrderSide, OrderStatus, OrderType, Quote, Side, TimeInForce
@@ -176,7 +176,7 @@ def test_what_contradicts_the_order_raises_and_changes_nothing(wrong):
     before = deepcopy(ledger)
     event = wrong(i)
 
-    with pytest.raises(Contradiction):
+    with pytest.raises(ContradictingMessage):
         ledger.fill(event) if isinstance(event, Fill) else ledger.update(event)
 
     assert ledger == before

@@ -21,7 +21,7 @@ from bot.core.errors import ConfigError
 from bot.report import dashboard as module
 from bot.report import doors
 from bot.report.dashboard import Dashboard
-from bot.report.doors import Gate, Ration, Refusal, exposure, names_of
+from bot.report.doors import DoorGate, DoorRefusal, Ration, exposure, names_of
 from tests.conftest import ROOT
 from tests.test_dashboard import TOKEN, Bot, close_bars
 
@@ -389,7 +389,7 @@ async def test_the_ration_gives_a_share_of_the_time_and_a_burst():
 
     assert 0.55 < perf_counter() - began < 1.5  # 0.5 s of work, 0.1 at once, the last one's share not waited for
     ration.spend(5)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(DoorRefusal) as refused:
         await ration.turn()
     assert refused.value.status == 429
 
@@ -457,7 +457,7 @@ async def test_a_chart_made_in_parts_is_the_same_and_is_made_once_for_all(bot, c
 
 
 def test_the_gate_is_the_protocol_of_a_connection_until_there_is_a_handler():
-    assert issubclass(Gate, asyncio.Protocol)
+    assert issubclass(DoorGate, asyncio.Protocol)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from bot.app.credentials import Credentials
 from bot.app.measures import Measures
 from bot.app.recovery import Recovery
 from bot.app.sessions import engine_settings, replay, same_settings, settings_text
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config
 from bot.core.errors import InvariantError
 from bot.core.events import AccountUpdate, KlineClosed, SessionStarted
@@ -23,7 +23,7 @@ from tests.engine_harness import BTC, Harness, started
 
 
 def venue(speed=1.0):
-    return Venue("testnet", "", "", Credentials(""), "a", clock=None, activity=None, resume=True, speed=speed)
+    return TradingVenue("testnet", "", "", Credentials(""), "a", clock=None, activity=None, resume=True, speed=speed)
 
 
 def written(path, harness):

@@ -18,7 +18,7 @@ from bot.risk.account import Account
 from bot.risk.cost import expected_cost
 from bot.risk.limits import Limits
 from bot.risk.sizing import NO_MONEY, Size, liquidation_price, size, throttle
-from bot.risk.vetoes import CalendarEvent
+from bot.risk.vetoes import VetoEvent
 from tests.engine_harness import BTC, ETH, INSTRUMENTS, START
 
 INSTRUMENT = INSTRUMENTS[BTC]
@@ -138,7 +138,7 @@ def test_funding_vetoes_the_side_that_pays_normalised_to_eight_hours(side, rate,
 
 
 def test_the_blackout_covers_a_quarter_of_an_hour_on_either_side_of_what_counts():
-    calendar = (CalendarEvent(START, "rate decision", "high"), CalendarEvent(START, "survey", "low"))
+    calendar = (VetoEvent(START, "rate decision", "high"), VetoEvent(START, "survey", "low"))
 
     def at(minutes: float) -> Denied | None:
         return vetoes.blackout(START + int(minutes * 60_000), calendar, minutes=15, impacts=("high",))

@@ -27,7 +27,7 @@ from bot.engine import Engine
 from bot.engine import view as engine_view
 from bot.journal import Journal
 from bot.market.synthetic import write_market
-from bot.report.ledger import FOLDER, Book
+from bot.report.ledger import FOLDER, LedgerBook
 from bot.strategy.features import Features
 from bot.strategy.kernel import COLUMNS
 from tests.conftest import ROOT
@@ -93,7 +93,7 @@ def test_a_replay_trades_the_signal_that_it_was_started_for(session, market):
 
 def test_a_new_session_does_not_judge_by_the_book_of_a_journal_that_is_gone(market, tmp_path, monkeypatch):
     monkeypatch.setenv("BOT_DATA", str(tmp_path))
-    start, book = market[1], Book(tmp_path / FOLDER / "1-BTCUSDT.rows")
+    start, book = market[1], LedgerBook(tmp_path / FOLDER / "1-BTCUSDT.rows")
     book.open()
     for open_ms in range(start.from_ms, start.signal_ms, 180_000):
         book.add(open_ms, np.zeros(len(COLUMNS)))
@@ -160,7 +160,9 @@ def test_no_position_was_without_a_stop_for_longer_than_the_limit(session):
 
 
 def test_limits_on_our_own_latency_are_wall_time_against_a_faster_replay():
-    venue = venues.Venue("testnet", "", "", Credentials(""), "", clock=None, activity=None, resume=True, speed=60.0)
+    venue = venues.TradingVenue(
+        "testnet", "", "", Credentials(""), "", clock=None, activity=None, resume=True, speed=60.0
+    )
 
     scaled = venue.in_wall_time(Config())
 

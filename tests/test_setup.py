@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.config import Trade
+from bot.config import TradeSettings
 from bot.core.types import Denied, Side
 from bot.strategy import evidence, setup
 from tests.engine_harness import BTC, INSTRUMENTS, quiet_row, signal_row
@@ -16,7 +16,13 @@ INSTRUMENT = INSTRUMENTS[BTC]
 
 
 def plan_of(row: dict[str, float], side: Side, **more):
-    given_ = {"signal_ms": 180_000, "sequence": 1, "instrument": INSTRUMENT, "config": Trade(), "refined": False}
+    given_ = {
+        "signal_ms": 180_000,
+        "sequence": 1,
+        "instrument": INSTRUMENT,
+        "config": TradeSettings(),
+        "refined": False,
+    }
     return setup.plan(row, side, **(given_ | more))
 
 

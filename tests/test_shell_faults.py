@@ -14,7 +14,7 @@ from bot.core.errors import BotError
 from bot.core.events import AccountSnapshot, FeedLost, KlineClosed, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, LookUp
 from bot.core.types import OrderSide, OrderStatus, PositionReport
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.models_push import AggTradePush
 from bot.execution.stamps import Decisions, Lag
 from bot.execution.tasks import Tasks
@@ -82,7 +82,7 @@ async def test_an_order_withdrawn_during_a_ban_is_never_sent():
 
 async def test_a_pause_is_told_once_at_its_begin_and_at_its_end():
     clock = ManualClock(activity := Activity())
-    limits = Limits(Tasks(clock, activity=activity))
+    limits = RequestLimits(Tasks(clock, activity=activity))
     told = []
     limits.on_pause = told.append
 

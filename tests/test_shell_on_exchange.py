@@ -26,7 +26,7 @@ from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
 from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.streams import Streams, StreamSettings
 from bot.execution.tasks import Tasks
 from bot.sim.faults import Fault
@@ -134,7 +134,7 @@ async def session(exchange: Exchange, activity: Activity, clock, *, stepped: boo
     port = await exchange.listen("127.0.0.1", 0)
     trader, errors = Trader(activity), []
     tasks = Tasks(clock, activity=activity, on_error=lambda name, error: errors.append(error))
-    limits = Limits(tasks)
+    limits = RequestLimits(tasks)
     client = LocalClient(
         KEY, SECRET, rest_url=f"http://127.0.0.1:{port}", stream_url=f"ws://127.0.0.1:{port}", tasks=tasks, limits=limits,
         headers={"X-Stepped": "1"} if stepped else None,
@@ -305,7 +305,7 @@ async def test_too_many_orders_rest_entries_and_neither_reads_nor_exits():
     )
     port = await exchange.listen("127.0.0.1", 0)
     tasks = Tasks(WallClock())
-    limits = Limits(tasks)
+    limits = RequestLimits(tasks)
     address = f"127.0.0.1:{port}"
     client = LocalClient(
         KEY, SECRET, rest_url=f"http://{address}", stream_url=f"ws://{address}", tasks=tasks, limits=limits

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.sim.account import Account, Position
+from bot.sim.account import VenueAccount, VenuePosition
 from bot.sim.errors import Refused
 from bot.sim.filters import DEFAULTS
 
 BTC = DEFAULTS["BTCUSDT"]
 
 
-def account(wallet: str = "1000", *, leverage: int = 20, isolated: bool = True) -> Account:
-    return Account(D(wallet), {"BTCUSDT": Position(BTC, leverage=leverage, isolated=isolated)})
+def account(wallet: str = "1000", *, leverage: int = 20, isolated: bool = True) -> VenueAccount:
+    return VenueAccount(D(wallet), {"BTCUSDT": VenuePosition(BTC, leverage=leverage, isolated=isolated)})
 
 
-def fill(a: Account, sign: int, qty: str, price: str, rate: str = "0.0004"):
+def fill(a: VenueAccount, sign: int, qty: str, price: str, rate: str = "0.0004"):
     return a.fill("BTCUSDT", sign, qty=D(qty), price=D(price), rate=D(rate), at_ms=1)
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.sim.errors import Refused
-from bot.sim.matching import UNBOUNDED, Book, Report
-from bot.sim.orders import Order, Tick
+from bot.sim.matching import UNBOUNDED, BookReport, OrderBook
+from bot.sim.orders import Tick, VenueOrder
 
 
 class Desk:
@@ -14,26 +14,26 @@ class Desk:
 
     def __init__(self, position: int = 0) -> None:
         self.position = position
-        self.reports: list[Report] = []
-        self.book = Book(self.room, self.report)
+        self.reports: list[BookReport] = []
+        self.book = OrderBook(self.room, self.report)
         self._next = 0
         self.book.quote(1000, 50, ask=1001, ask_lots=50)
         self.book.last = 1000
 
-    def room(self, order: Order) -> int:
+    def room(self, order: VenueOrder) -> int:
         if not order.reduce_only:
             return UNBOUNDED
         return abs(self.position) if self.position * order.sign < 0 else 0
 
-    def report(self, report: Report) -> None:
+    def report(self, report: BookReport) -> None:
         self.reports.append(report)
         if report.kind == "TRADE":
             self.position += report.order.sign * report.lots
 
-    def order(self, side: str, lots: int, price: int = 0, tif: str = "GTC", *, reduce: bool = False) -> Order:
+    def order(self, side: str, lots: int, price: int = 0, tif: str = "GTC", *, reduce: bool = False) -> VenueOrder:
         self._next += 1
         kind = "LIMIT" if price else "MARKET"
-        order = Order(self._next, f"c{self._next}", "X", side == "BUY", kind, tif, lots, price, reduce, 0)
+        order = VenueOrder(self._next, f"c{self._next}", "X", side == "BUY", kind, tif, lots, price, reduce, 0)
         self.book.submit(order)
         return order
 
@@ -151,7 +151,7 @@ def test_a_market_remainder_goes_on_with_the_next_books():
 
 def test_a_market_remainder_expires_beyond_its_bound():
     desk = Desk()
-    order = Order(9, "m", "X", True, "MARKET", "GTC", 120, 0, False, 0, bound=1010)
+    order = VenueOrder(9, "m", "X", True, "MARKET", "GTC", 120, 0, False, 0, bound=1010)
     desk.book.submit(order)
 
     desk.tick(1020)
@@ -230,12 +230,12 @@ actions = st.one_of(
 @given(st.lists(actions, max_size=60))
 def test_whatever_happens_positions_are_sums_of_fills_and_nobody_pays_more_than_his_price(script):
     desk = Desk()
-    orders: list[Order] = []
+    orders: list[VenueOrder] = []
     original = desk.report
     traded = 0
     refusals: set[int] = set()
 
-    def watch(report: Report) -> None:
+    def watch(report: BookReport) -> None:
         nonlocal traded
         order, before = report.order, desk.position
         if report.kind == "TRADE":

@@ -11,8 +11,8 @@ from bot.parity.alert_names import FEATURES
 from bot.parity.fitting import fit_exports
 from bot.parity.grids import GRIDS, Axis, Grid, present
 from bot.parity.ours import changed
-from bot.parity.stream_bars import Bars
-from bot.parity.stream_fit import Jury, Predictions, Rate, Segment, fit, fit_grid, without_overlaps
+from bot.parity.stream_bars import StreamBars
+from bot.parity.stream_fit import FitSegment, Jury, Predictions, Rate, fit, fit_grid, without_overlaps
 from tests.parity_exports import CONFIG, OSCILLATOR, chart, market, save
 from tests.parity_streams import bars_of, fired, rows_of, thinned, write_log
 from tests.test_indicators_doc import TEXT
@@ -55,7 +55,7 @@ def predictions():
     return Predictions(CONFIG)
 
 
-def segment(klines: Bars, places: dict[str, np.ndarray], *, first: int = 600) -> Segment:
+def segment(klines: StreamBars, places: dict[str, np.ndarray], *, first: int = 600) -> FitSegment:
     """A complete stretch from bar `first` on."""
     part = slice(first, len(klines.klines))
     wanted = {}
@@ -67,7 +67,7 @@ def segment(klines: Bars, places: dict[str, np.ndarray], *, first: int = 600) ->
         sides = [side[side >= first] - first for side in sides]
         if feature.computed and any(map(len, sides)):
             wanted[feature.key] = sides
-    return Segment(klines.klines.symbol, klines.klines.interval, klines, part, wanted, "made")
+    return FitSegment(klines.klines.symbol, klines.klines.interval, klines, part, wanted, "made")
 
 
 def random_times(klines, seed):
@@ -298,7 +298,8 @@ def test_absence_counts_only_for_what_a_file_has(predictions):
         segment(BTC_BARS, {name: at for name, at in places.items() if word in name}) for word in ("I-BOS", "I-CHOCH")
     ]
     only = [
-        Segment(s.symbol, s.interval, s.bars, s.part, {j: s.wanted[j]}, "") for s, j in zip(only, judges, strict=True)
+        FitSegment(s.symbol, s.interval, s.bars, s.part, {j: s.wanted[j]}, "")
+        for s, j in zip(only, judges, strict=True)
     ]
 
     assert Jury(only, judges, predictions).tally({}).f1 == 1.0

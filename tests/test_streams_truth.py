@@ -20,7 +20,7 @@ from bot.parity.ours import changed
 from bot.parity.reading import kind_of, read_export
 from bot.parity.stream_bars import BarSource
 from bot.parity.stream_compare import counts_of
-from bot.parity.streams import Fired, Stream, bar_of, complete_option, meant, of_log, stretches_of
+from bot.parity.streams import AlertStream, Fired, bar_of, complete_option, meant, of_log, stretches_of
 from tests.conftest import ROOT
 from tests.parity_exports import CONFIG, market, save
 from tests.parity_streams import fired, rows_of, thinned, write_log
@@ -589,7 +589,7 @@ def test_every_name_of_the_truth_is_known(truth):
 def test_the_truth_is_read_with_its_stretches_and_sums(truth):
     stream = read_export(truth)
 
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, AlertStream)
     assert (len(stream.alerts), len(stream.counts)) == (127, 175)
     assert not any(stretch.unassigned for stretch in stretches_of(stream))
     complete = [stretch.label for stretch in stretches_of(stream) if stretch.complete]

@@ -16,7 +16,7 @@ from bot.core.intents import CancelOrder, PlaceOrder, RequestSnapshot
 from bot.core.types import OrderSide, OrderStatus, OrderType
 from bot.execution.clock import WallClock
 from bot.execution.executor import Executor
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.outcomes import Accepted
 from bot.execution.tasks import Tasks
 from bot.jobs import Repeat
@@ -163,7 +163,7 @@ class Venue:
     """A gateway of which each part may be made to raise."""
 
     def __init__(self, tasks):
-        self.limits = Limits(tasks)
+        self.limits = RequestLimits(tasks)
         self.calls = []
 
     async def place(self, intent):

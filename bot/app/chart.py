@@ -13,7 +13,7 @@ from bot.core.klines import Klines, fill_gaps
 from bot.journal import Journal
 from bot.market.paths import data_folder
 from bot.market.store import format_time
-from bot.report.chart_data import Tape, trade_marks
+from bot.report.chart_data import ChartTape, trade_marks
 from bot.report.charts import page, write_page
 from bot.report.progress import progress
 from bot.results.trades import trade_row
@@ -22,11 +22,11 @@ from bot.strategy.features import batch
 MOST_BARS = 30_000  # of a symbol in one file: about 5 MB each
 
 
-def tape_of(config: Config, bars: Klines) -> Tape:
+def tape_of(config: Config, bars: Klines) -> ChartTape:
     """Return the tape of a symbol's whole history: all bars are stepped, the first ones warm the indicators up."""
     filled, resets = fill_gaps(bars, config.data.max_gap_bars)
     rows = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
-    tape = Tape(config, bars.symbol, interval_ms=bars.interval_ms)
+    tape = ChartTape(config, bars.symbol, interval_ms=bars.interval_ms)
     tape.extend(filled, rows)
     return tape
 

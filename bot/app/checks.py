@@ -16,7 +16,7 @@ from bot.core.files import private_folder
 from bot.core.held import lock_holder
 from bot.core.times import DAY_MS
 from bot.execution import replies
-from bot.execution.account_mode import Reading, judge, of_portfolio
+from bot.execution.account_mode import ModeReading, judge, of_portfolio
 from bot.execution.outcomes import NOT_PERMITTED, ReadFailed, Rejected, describe, translate
 from bot.journal import Journal
 from bot.market.events_calendar import load_calendar
@@ -68,7 +68,7 @@ class Bench:
     flat: bool | None = None
     replay: bool = False
     portfolio_key: bool = False  # the key may trade with portfolio margin
-    mode: Reading | None = None
+    mode: ModeReading | None = None
     leverages: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -190,7 +190,7 @@ async def keys(bench: Bench) -> Check:
         account = await bench.line.gateway.account_config()
     except ReadFailed as error:
         if of_portfolio(str(error)):
-            (finding,) = judge(Reading(hedge=False, multi_assets=False, portfolio_key=True))
+            (finding,) = judge(ModeReading(hedge=False, multi_assets=False, portfolio_key=True))
             return failed("keys", finding.text, finding.way_out)
         if error.code == BAD_SIGNATURE:
             hint = f"{_signer(kind)} does not belong to BINANCE_API_KEY, or key and secret are swapped"

@@ -19,7 +19,7 @@ from bot.core.times import DAY_MS
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock, machine_ms
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.replies import server_time
 from bot.execution.tasks import Tasks
 
@@ -41,7 +41,7 @@ class Connection:
     addresses: Addresses
     clock: WallClock
     tasks: Tasks
-    limits: Limits
+    limits: RequestLimits
     client: LocalClient
     gateway: Gateway
     sockets: HardenedBSM
@@ -71,7 +71,7 @@ async def connected(venue: str, at: Addresses, keys: Credentials | None = None) 
     keys = keys if keys is not None else secrets_for(venue)
     clock = WallClock()
     tasks = Tasks(clock)
-    limits = Limits(tasks)
+    limits = RequestLimits(tasks)
     client = LocalClient(
         keys.api_key,
         keys.secret,

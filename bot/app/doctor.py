@@ -31,7 +31,7 @@ BAR_TIMEOUT_S: Final = 75.0  # the next 1m bar closes within a minute
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Examination:
     """All checks of one examination."""
 
     venue: str
@@ -53,7 +53,7 @@ class Report:
 
 async def examine(
     config: Config, venue: str, *, quiet: bool = False, wait_for_bar: bool = True, held_here: bool = False
-) -> Report:
+) -> Examination:
     """Examine a venue from the settings to the streams.
 
     Parameters
@@ -69,11 +69,13 @@ async def examine(
         try:
             line = await _line(config, venue, stack, quiet=quiet)
         except ConfigError as error:
-            return Report(venue, (*found, failed("keys", str(error), "set both in the environment, or name files")))
+            return Examination(
+                venue, (*found, failed("keys", str(error), "set both in the environment, or name files"))
+            )
         except BotError as error:
-            return Report(venue, (*found, failed("exchange", str(error), "check the address and the network")))
+            return Examination(venue, (*found, failed("exchange", str(error), "check the address and the network")))
         found += await examine_line(config, line, quiet=quiet, wait_for_bar=wait_for_bar)
-    return Report(venue, tuple(found))
+    return Examination(venue, tuple(found))
 
 
 async def examine_line(config: Config, line: Connection, *, quiet: bool, wait_for_bar: bool) -> list[Check]:
@@ -157,7 +159,7 @@ async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: boo
     return await stack.enter_async_context(connected(venue, at, keys))
 
 
-def must_pass(report: Report) -> None:
+def must_pass(report: Examination) -> None:
     """Raise with the first failure's sentence: `run --venue live` does not start then."""
     if not report.ok:
         first = report.failures()[0]

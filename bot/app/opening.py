@@ -21,7 +21,7 @@ import structlog
 from bot.app.doctor import DoctorFailed
 from bot.app.options import RunOptions
 from bot.app.supervision import PAUSES_S
-from bot.app.venues import VENUES, Venue
+from bot.app.venues import VENUES, TradingVenue
 from bot.config import Config
 from bot.core.errors import Unreachable
 from bot.core.types import REAL_VENUES
@@ -66,7 +66,7 @@ async def when_free(act: Callable[[], T]) -> T:
         await asyncio.sleep(LOOK_S)
 
 
-async def reach(config: Config, options: RunOptions, journal: Journal, stack: AsyncExitStack) -> Venue:
+async def reach(config: Config, options: RunOptions, journal: Journal, stack: AsyncExitStack) -> TradingVenue:
     """Return the venue, open; patiently when something may be open there."""
     tries = 0
     patient = options.venue in REAL_VENUES and journal.left_open(options.venue)

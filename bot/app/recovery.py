@@ -15,7 +15,7 @@ from bot.app.loop import Loop
 from bot.app.measures import Measures
 from bot.app.sessions import LONG_SESSION, engine_settings, replay, same_settings, settings_text
 from bot.app.supervision import PAUSES_S
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.backtest.models import model_for
 from bot.config import Config
 from bot.core.errors import BotError
@@ -26,11 +26,11 @@ from bot.core.types import Instrument, Kline
 from bot.engine import Engine
 from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.tasks import Tasks
 from bot.journal import Aside, Damaged, Journal, Session, salvage
 from bot.market.paths import data_folder
-from bot.report.ledger import FOLDER, Ledger, forget
+from bot.report.ledger import FOLDER, RepaintLedger, forget
 from bot.report.progress import say
 from bot.strategy.early import EarlyFeatures
 
@@ -49,18 +49,18 @@ class Recovery:
     """The part of the bot that finds out where it stands."""
 
     config: Config
-    venue: Venue
+    venue: TradingVenue
     journal: Journal
     gateway: Gateway
     loop: Loop
     engine: Engine
     measures: Measures
-    ledger: Ledger | None
+    ledger: RepaintLedger | None
     session: Session | None
     symbols: tuple[str, ...]
     quiet: bool
     executor: Executor | None
-    limits: Limits
+    limits: RequestLimits
     tasks: Tasks
     instruments: dict[str, Instrument]  # as the journal knows them
     believed: bool  # whether the journal knows what is open
@@ -285,12 +285,12 @@ class Recovery:
         try:
             if not session.resumed:
                 forget(folder, (session.id,))  # of a journal that is gone: its numbers begin at 1 again
-            self.ledger = Ledger(self.config, folder=folder, session=session.id, model=model)
+            self.ledger = RepaintLedger(self.config, folder=folder, session=session.id, model=model)
         except (BotError, OSError) as error:  # a start with something open must not end here
             if not self.venue.resume:
                 raise
             self._own_alert(Alert("warning", f"the repaint ledger is kept in memory only: {error}"))
-            self.ledger = Ledger(self.config, model=model)
+            self.ledger = RepaintLedger(self.config, model=model)
 
     def _use(self, engine: Engine) -> None:
         """Let this engine be the bot's, with what the session before it left."""

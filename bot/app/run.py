@@ -32,7 +32,7 @@ from bot.app.showing import Showing
 from bot.app.shutdown import shelter
 from bot.app.supervision import Supervision
 from bot.app.upkeep import Upkeep, upkeep_of
-from bot.app.venues import Venue, preflight
+from bot.app.venues import TradingVenue, preflight
 from bot.config import Config
 from bot.core.errors import BotError, InvariantError, WireError
 from bot.core.events import AccountSnapshot, Command, FeedLost, FeedRestored
@@ -45,7 +45,7 @@ from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.clock import WallClock
 from bot.execution.executor import SNAPSHOT_OVERLAP_MS, Executor
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.stamps import Decisions
 from bot.execution.streams import Streams
 from bot.execution.tasks import Tasks
@@ -58,7 +58,7 @@ from bot.orders.ids import parse
 from bot.report.compared import Compared
 from bot.report.consoles import console
 from bot.report.hub import Hub
-from bot.report.ledger import FOLDER, Ledger, forget
+from bot.report.ledger import FOLDER, RepaintLedger, forget
 from bot.report.live import Live
 from bot.report.progress import say
 from bot.report.session import render
@@ -90,7 +90,7 @@ async def run_bot(config: Config, options: RunOptions) -> int:
 class Bot(Showing, Recovery):
     """Everything that runs, from `start` to the end of `run`."""
 
-    def __init__(self, config: Config, options: RunOptions, venue: Venue, journal: Journal) -> None:
+    def __init__(self, config: Config, options: RunOptions, venue: TradingVenue, journal: Journal) -> None:
         self.config = config
         self.options = options
         self.venue = venue
@@ -107,7 +107,7 @@ class Bot(Showing, Recovery):
             emit=lambda event: self.loop.emit(event), tell=self._own_alert, now_ms=venue.clock.now_ms
         )
         self.tasks = Tasks(venue.clock, activity=venue.activity, on_error=self.supervision.task_failed)
-        self.limits = Limits(self.tasks)
+        self.limits = RequestLimits(self.tasks)
         self.client = LocalClient(
             venue.credentials.api_key,
             venue.credentials.secret,
@@ -156,7 +156,7 @@ class Bot(Showing, Recovery):
         self.loop.on_spell = self.measures.take
         self.loop.realtime = isinstance(venue.clock, WallClock)
         self.live = Live(config, decision=self._decision_on)
-        self.ledger: Ledger | None = None
+        self.ledger: RepaintLedger | None = None
         self.compared = Compared(data_folder())
         self.loop.on_bar = self._bar
         self.terminal: Terminal | None = None

@@ -6,13 +6,13 @@ from bot.app.halt import Halt
 from bot.app.loop import Loop
 from bot.app.options import RunOptions
 from bot.app.supervision import Supervision
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config
 from bot.engine import Engine
 from bot.execution.client import HardenedBSM, LocalClient
 from bot.execution.executor import Executor
 from bot.execution.gateway import Gateway
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.streams import Streams
 from bot.execution.tasks import Tasks
 from bot.journal import Journal, Session
@@ -24,7 +24,7 @@ class Running(Protocol):
 
     config: Config
     options: RunOptions
-    venue: Venue
+    venue: TradingVenue
     journal: Journal
     session: Session | None
     engine: Engine
@@ -35,7 +35,7 @@ class Running(Protocol):
     failure: BaseException | None
     supervision: Supervision
     tasks: Tasks
-    limits: Limits
+    limits: RequestLimits
     client: LocalClient
     sockets: HardenedBSM
     gateway: Gateway

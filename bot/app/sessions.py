@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 from pydantic import ValidationError
 
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config
 from bot.core.errors import InvariantError
 from bot.core.events import KlineClosed
@@ -27,7 +27,7 @@ LONG_SESSION: Final = 400_000  # events after which a flat session is not replay
 
 
 @dataclass(slots=True)
-class Replayed:
+class ReplayedSession:
     """What a replay ended with."""
 
     last_open: dict[str, int] = field(default_factory=dict)  # open time of each symbol's newest bar
@@ -36,12 +36,12 @@ class Replayed:
     damaged: bool = False  # whether it is because the journal cannot be read
 
 
-def settings_text(config: Config, venue: Venue) -> str:
+def settings_text(config: Config, venue: TradingVenue) -> str:
     """Return the settings of a session as text, and the speed of the venue, which stretches some of them."""
     return orjson.dumps({"config": config.model_dump(mode="json"), "speed": venue.speed}).decode()
 
 
-def engine_settings(session: Session, config: Config, venue: Venue) -> Config:
+def engine_settings(session: Session, config: Config, venue: TradingVenue) -> Config:
     """Return the settings that a session's engine was begun with; those of today if they are not on record.
 
     Raises
@@ -69,9 +69,11 @@ def same_settings(session: Session, config: Config) -> bool:
         return False
 
 
-def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callable[[KlineClosed], None]) -> Replayed:
+def replay(
+    journal: Journal, session: Session, engine: Engine, *, on_bar: Callable[[KlineClosed], None]
+) -> ReplayedSession:
     """Let a fresh engine handle what the journal holds of a session, and compare its orders with those on record."""
-    result = Replayed()
+    result = ReplayedSession()
     try:
         _compare(journal, session, engine, result, on_bar=on_bar)
     except Damaged as error:
@@ -80,7 +82,12 @@ def replay(journal: Journal, session: Session, engine: Engine, *, on_bar: Callab
 
 
 def _compare(
-    journal: Journal, session: Session, engine: Engine, result: Replayed, *, on_bar: Callable[[KlineClosed], None]
+    journal: Journal,
+    session: Session,
+    engine: Engine,
+    result: ReplayedSession,
+    *,
+    on_bar: Callable[[KlineClosed], None],
 ) -> None:
     sent = {i.client_id: i for _, i in journal.intents(session.id) if isinstance(i, PlaceOrder)}
     for seq, event in journal.events(session.id):

@@ -16,7 +16,7 @@ from bot.app.measures import Measures
 from bot.app.options import RunOptions
 from bot.app.supervision import Supervision
 from bot.app.upkeep import Upkeep
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config
 from bot.core.errors import BotError
 from bot.core.events import KlineClosed
@@ -25,7 +25,7 @@ from bot.core.records import Decision, TradeRecord
 from bot.engine import Engine
 from bot.engine import view as engine_view
 from bot.execution.executor import Executor
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.stamps import percentile
 from bot.execution.streams import Streams
 from bot.journal import Journal, Session
@@ -34,7 +34,7 @@ from bot.report.compared import Compared
 from bot.report.dashboard import Dashboard
 from bot.report.doors import exposure, netloc
 from bot.report.hub import Hub
-from bot.report.ledger import Ledger, Miss
+from bot.report.ledger import Miss, RepaintLedger
 from bot.report.live import Live
 from bot.report.operator import remove_run_file, write_run_file
 from bot.report.progress import say
@@ -47,21 +47,21 @@ class Showing:
 
     config: Config
     options: RunOptions
-    venue: Venue
+    venue: TradingVenue
     journal: Journal
     engine: Engine
     loop: Loop
     hub: Hub
     live: Live
     halt: Halt
-    limits: Limits
+    limits: RequestLimits
     measures: Measures
     supervision: Supervision
     compared: Compared
     executor: Executor | None
     streams: Streams | None
     upkeep: Upkeep | None
-    ledger: Ledger | None
+    ledger: RepaintLedger | None
     session: Session | None
     symbols: tuple[str, ...]
     quiet: bool

@@ -27,7 +27,7 @@ REPLAY_SILENCE_MS: Final = 600_000  # replayed markets move in steps of up to a 
 
 
 @dataclass
-class Venue:
+class TradingVenue:
     """An exchange to trade on. `account` names whose journal session it is and holds no secret."""
 
     name: str
@@ -70,7 +70,7 @@ class Venue:
         )
 
 
-async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
     """Start the embedded exchange in this process, stepped by what the bot has taken."""
     from bot.app.serve import embedded_exchange
     from bot.backtest.market import find_start, load_market
@@ -103,7 +103,7 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
     )
     stack.push_async_callback(exchange.close)
     port = await exchange.listen("127.0.0.1", 0)
-    return Venue(
+    return TradingVenue(
         name="sim",
         rest_url=f"http://127.0.0.1:{port}",
         stream_url=f"ws://127.0.0.1:{port}",
@@ -125,7 +125,7 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Ven
     )
 
 
-async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
     """Point the bot at the test network, or at whatever the configuration names in its place."""
     keys = secrets_for(options.venue)
     place = config.venue.testnet
@@ -136,9 +136,9 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
     return _apart("testnet", place, keys, speed=speed)
 
 
-def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, speed: float) -> Venue:
+def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, speed: float) -> TradingVenue:
     """Return a venue that is not ours: its account outlives the process and is taken up again."""
-    return Venue(
+    return TradingVenue(
         name=name,
         rest_url=place.rest_url,
         stream_url=place.stream_url,
@@ -177,14 +177,14 @@ def _require_encrypted(place: VenueTestnet | VenueLive | VenuePaper, venue: str)
     require_encrypted(place.stream_url, f"venue.{venue}.stream_url")
 
 
-async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
     """Trade simulated money on the live market: its data as they are, orders on the embedded exchange."""
     from bot.app.paper import paper_exchange  # the exchange is loaded only for paper
 
     exchange, keys = await paper_exchange(config, stack)
     place, quiet = config.venue.paper, options.quiet or options.json
     say(f"paper: the market of {place.rest_url}, {place.wallet:g} USDT of simulated money", quiet=quiet)
-    return Venue(
+    return TradingVenue(
         name="paper",
         rest_url=f"http://127.0.0.1:{exchange.port}",
         stream_url=f"ws://127.0.0.1:{exchange.port}",
@@ -198,7 +198,7 @@ async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> V
     )
 
 
-async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
     """Trade real money: only when armed, with keys, after a passing `doctor`, and after saying what is about to happen.
 
     Raises
@@ -241,7 +241,7 @@ def intention(config: Config, key: str) -> list[str]:
     ]
 
 
-VENUES: Final[dict[str, Callable[[Config, RunOptions, AsyncExitStack], Awaitable[Venue]]]] = {
+VENUES: Final[dict[str, Callable[[Config, RunOptions, AsyncExitStack], Awaitable[TradingVenue]]]] = {
     "sim": sim,
     "paper": paper,
     "testnet": testnet,

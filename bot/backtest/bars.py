@@ -59,7 +59,7 @@ class Rows:
         return self.next[event.kline.symbol]
 
 
-class Bars:
+class BacktestBars:
     """One symbol's bars for stepping: arrays for the search, plain numbers on request."""
 
     __slots__ = ("base", "columns", "first_ms", "funding", "index", "minutes", "name", "paid_ms", "times", "whole")

@@ -28,7 +28,7 @@ import heapq
 from typing import Any, Final
 
 from bot.backtest.broker_bars import BarBook
-from bot.backtest.broker_book import EPSILON, ZERO, Holding, Resting, S
+from bot.backtest.broker_book import EPSILON, ZERO, BrokerHolding, Resting, S
 from bot.core.events import Event, LeverageSet, TimerFired
 from bot.core.intents import CancelOrder, CancelTimer, PlaceOrder, SetLeverage, SetTimer
 from bot.core.types import OrderSide, OrderType, TimeInForce
@@ -151,7 +151,7 @@ class Broker(BarBook):
         if intent.time_in_force is TimeInForce.GTX:
             self._rest_as_maker(resting, holding, events)
 
-    def _rest_as_maker(self, resting: Resting, holding: Holding, events: list[Event]) -> None:
+    def _rest_as_maker(self, resting: Resting, holding: BrokerHolding, events: list[Event]) -> None:
         """Let the post-only entry meet the first minute."""
         if self.minute is None:
             return

@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from bot.backtest.broker_book import ZERO, Book, Holding, Resting
+from bot.backtest.broker_book import ZERO, BrokerBook, BrokerHolding, Resting
 from bot.core.events import Event, Fill
 from bot.core.intents import PlaceOrder
 from bot.core.types import OrderSide, OrderType, Round, TimeInForce, to_decimal
-from bot.sim.account import Position, booked
+from bot.sim.account import VenuePosition, booked
 
 LIQUIDATION_WATCH: Final = 0.5  # share of the isolated margin whose loss makes the exact formula worth asking
 
 
-class BarBook(Book):
+class BarBook(BrokerBook):
     """A book that bars pass over, one unit after the other."""
 
     def gap(self, symbol: str, price: float, events: list[Event]) -> None:
@@ -128,7 +128,7 @@ class BarBook(Book):
             found.sort(key=lambda o: o.sign * o.level if stops else -o.sign * o.level)
         return found
 
-    def _stopped(self, order: Resting, holding: Holding, price: float, events: list[Event]) -> None:
+    def _stopped(self, order: Resting, holding: BrokerHolding, price: float, events: list[Event]) -> None:
         """Fill a triggered stop at `price` less slippage."""
         intent, held = order.intent, abs(holding.qty)
         qty = held if intent.close_position else min(order.left, held)
@@ -136,7 +136,7 @@ class BarBook(Book):
         self.paid[intent.symbol].slippage += order.sign * float(qty) * (float(at) - price)
         self._fill(intent, holding, qty, at, events, maker=False, resting=order)
 
-    def _reached(self, order: Resting, holding: Holding, events: list[Event]) -> None:
+    def _reached(self, order: Resting, holding: BrokerHolding, events: list[Event]) -> None:
         intent = order.intent
         assert intent.price is not None
         self._fill(intent, holding, min(order.left, abs(holding.qty)), intent.price, events, maker=True, resting=order)
@@ -144,16 +144,16 @@ class BarBook(Book):
     # Margin
 
     def _liquidated(
-        self, symbol: str, holding: Holding, worst: float, events: list[Event], *, opened: float | None = None
+        self, symbol: str, holding: BrokerHolding, worst: float, events: list[Event], *, opened: float | None = None
     ) -> bool:
         """Close what the isolated margin no longer carries at `worst`: at the liquidation price, or where a gap `opened`."""
         size, sign = abs(holding.qty), 1 if holding.qty > 0 else -1
         if sign * (float(holding.cost) - float(size) * worst) < LIQUIDATION_WATCH * float(holding.margin):
             return False
         leverage, reached = self.leverage.get(symbol, 20), to_decimal(worst)
-        level = Position(holding.rules, holding.qty, holding.cost, holding.margin, leverage, isolated=True).liquidation(
-            reached
-        )
+        level = VenuePosition(
+            holding.rules, holding.qty, holding.cost, holding.margin, leverage, isolated=True
+        ).liquidation(reached)
         if sign * (reached - level) > 0:
             return False
         at = level if opened is None else sign * min(sign * level, sign * to_decimal(opened))

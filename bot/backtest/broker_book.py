@@ -38,7 +38,7 @@ class Resting:
 
 
 @dataclass(slots=True)
-class Holding:
+class BrokerHolding:
     """One symbol's position: what the exchange holds for us."""
 
     instrument: Instrument
@@ -57,7 +57,7 @@ class Paid:
     slippage: float = 0.0
 
 
-class Book:
+class BrokerBook:
     """Orders, positions and timers of one run.
 
     Parameters
@@ -77,7 +77,7 @@ class Book:
         self.here: dict[str, float] = {}  # price in force
         self.minute: tuple[float, float, float] | None = None  # low, high, volume of the first 1m bar after the close
         self.maker_unit = False  # a resting entry filled in this unit
-        self.holdings = {s: Holding(i, rules[s], float(i.tick)) for s, i in instruments.items()}
+        self.holdings = {s: BrokerHolding(i, rules[s], float(i.tick)) for s, i in instruments.items()}
         self.orders: dict[str, dict[str, Resting]] = {s: {} for s in instruments}
         self.leverage: dict[str, int] = {}
         self.timers: dict[str, int] = {}
@@ -88,17 +88,17 @@ class Book:
 
     # Prices
 
-    def _tick(self, holding: Holding, price: float, sign: int) -> Decimal:
+    def _tick(self, holding: BrokerHolding, price: float, sign: int) -> Decimal:
         """Round a price against us: up when buying, down when selling."""
         steps = price / holding.tick
         whole = math.ceil(steps - EPSILON) if sign > 0 else math.floor(steps + EPSILON)
         return holding.instrument.tick * whole
 
-    def _near(self, holding: Holding, sign: int, here: float) -> Decimal:
+    def _near(self, holding: BrokerHolding, sign: int, here: float) -> Decimal:
         """Return the price that a taker of `sign` sees: the ask, or the bid."""
         return self._tick(holding, here * (1.0 + sign * self.half_spread), sign)
 
-    def _taken_at(self, holding: Holding, sign: int, here: float) -> Decimal:
+    def _taken_at(self, holding: BrokerHolding, sign: int, here: float) -> Decimal:
         return self._tick(holding, here * (1.0 + sign * (self.half_spread + self.slippage)), sign)
 
     def quotes(self, symbols: tuple[str, ...]) -> Quotes:
@@ -117,7 +117,7 @@ class Book:
     def _take(
         self,
         intent: PlaceOrder,
-        holding: Holding,
+        holding: BrokerHolding,
         qty: Decimal,
         here: float,
         events: list[Event],
@@ -140,7 +140,7 @@ class Book:
     def _fill(
         self,
         intent: PlaceOrder,
-        holding: Holding,
+        holding: BrokerHolding,
         qty: Decimal,
         price: Decimal,
         events: list[Event],
@@ -166,7 +166,7 @@ class Book:
         if not holding.qty:
             self._knock_out(intent.symbol, events)
 
-    def _hold(self, holding: Holding, signed: Decimal, price: Decimal) -> None:
+    def _hold(self, holding: BrokerHolding, signed: Decimal, price: Decimal) -> None:
         held = holding.qty
         if held * signed < 0:
             left = held + signed

@@ -39,7 +39,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Replayed:
+class ReplayedJournal:
     """What was compared, and what differs."""
 
     session: int
@@ -107,7 +107,7 @@ def choose_session(journal: Journal, wanted: int | None) -> dict[str, Any]:
     raise DataMissing(f"{journal.path} holds no events of {named} (its sessions: {known}): nothing can be replayed")
 
 
-def replay_journal(config: Config, path: Path, *, session: int | None = None) -> Replayed:
+def replay_journal(config: Config, path: Path, *, session: int | None = None) -> ReplayedJournal:
     """Replay a session of the journal at `path` and compare everything that came of it.
 
     The settings are those that the session was begun with, where the journal holds them, else `config`.
@@ -120,7 +120,7 @@ def replay_journal(config: Config, path: Path, *, session: int | None = None) ->
     with Journal(path, read_only=True) as journal:
         row = choose_session(journal, session)
         number, venue = int(row["id"]), str(row["venue"])
-        report = Replayed(number, venue)
+        report = ReplayedJournal(number, venue)
         stored = row.get("config")
         if stored:
             config = _begun_with(stored, number)
@@ -203,7 +203,7 @@ def _money(point: EquityPoint) -> tuple[int, str, str, str]:
     return point.at_ms, str(point.wallet), str(point.equity), str(point.peak)
 
 
-def _forgive_unwritten(report: Replayed, ours: _Said, theirs: _Said, *, ended: bool) -> None:
+def _forgive_unwritten(report: ReplayedJournal, ours: _Said, theirs: _Said, *, ended: bool) -> None:
     """Take out what the bot could not write any more when it was stopped in the middle, and say so in one line.
 
     Orders are on record before they are sent; what is only told (decision, trade, equity) follows some milliseconds later. A bot

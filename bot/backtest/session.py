@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bot.backtest.bars import Bars, Rows, instruments_of
+from bot.backtest.bars import BacktestBars, Rows, instruments_of
 from bot.backtest.broker import Broker
 from bot.backtest.broker_book import Paid
 from bot.backtest.data import Prepared
@@ -36,7 +36,7 @@ class Outcome:
     equity: list[EquityPoint] = field(default_factory=list)
 
 
-class Session:
+class BacktestSession:
     """A fresh engine and broker over prepared data, and what they leave behind.
 
     Parameters
@@ -61,7 +61,7 @@ class Session:
         self.instruments, self.rules = instruments_of(config, prepared)
         self.symbols = tuple(prepared.symbols)
         self.alpha, self.legs = self.symbols[0], self.symbols[1:]
-        self.bars = {name: Bars(name, symbol) for name, symbol in prepared.symbols.items()}
+        self.bars = {name: BacktestBars(name, symbol) for name, symbol in prepared.symbols.items()}
         self.outcome = Outcome()
         self.entries: dict[int, EntryTime] = {}
         self.decided: dict[int, Decision] = {}

@@ -5,7 +5,7 @@ from typing import Final
 
 from bot.backtest.bars import Prices
 from bot.backtest.data import BASE_MS
-from bot.backtest.session import Session
+from bot.backtest.session import BacktestSession
 from bot.core.events import AccountUpdate, Event, Fill
 from bot.core.times import MINUTE_MS
 from bot.core.types import to_decimal
@@ -15,7 +15,7 @@ TOLD_MS: Final = 2_000  # before the end of a unit: what happened inside it is t
 ENDED_MS: Final = 1_000  # before its end: its close is known
 
 
-class Units(Session):
+class Units(BacktestSession):
     """A session that lives through base bars, in minutes where there are any and something could happen."""
 
     def live_through(self, index: int) -> None:

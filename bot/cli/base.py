@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass
-class Settings:
+class CommandSettings:
     """What the global options said, and the configuration read with them."""
 
     config: str | None = None
@@ -53,7 +53,7 @@ class Settings:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    settings = ctx.meta.setdefault("bot.settings", Settings())
+    settings = ctx.meta.setdefault("bot.settings", CommandSettings())
     name = str(param.name)
     if name == "overrides":
         settings.overrides += tuple(value)
@@ -89,8 +89,8 @@ def option_callback(option: Callable[..., Any]) -> Callable[..., Any]:
     return decorate
 
 
-def settings_of() -> Settings:
-    return click.get_current_context().meta.setdefault("bot.settings", Settings())
+def settings_of() -> CommandSettings:
+    return click.get_current_context().meta.setdefault("bot.settings", CommandSettings())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

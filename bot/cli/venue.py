@@ -89,9 +89,9 @@ def _show(report: object) -> None:
     """Print the checks as a table on a terminal, as plain lines when piped."""
     import sys
 
-    from bot.app.doctor import Report
+    from bot.app.doctor import Examination
 
-    assert isinstance(report, Report)
+    assert isinstance(report, Examination)
     marks = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
     if not sys.stdout.isatty():
         for check in report.checks:

@@ -27,7 +27,7 @@ class WireError(BotError):
     """The exchange said something that we cannot read: stop trading the symbol, keep its stops."""
 
 
-class Contradiction(WireError):
+class ContradictingMessage(WireError):
     """The exchange's message contradicts what was sent or what it said before: that message is not believed."""
 
 

@@ -19,7 +19,7 @@ from bot.risk.account import Account
 from bot.risk.cost import expected_cost
 from bot.risk.limits import Limits
 from bot.risk.sizing import Size, size
-from bot.risk.vetoes import CalendarEvent
+from bot.risk.vetoes import VetoEvent
 from bot.strategy import evidence, setup
 from bot.strategy.rules import Row, column
 from bot.strategy.setup import TradePlan
@@ -28,7 +28,7 @@ Values = dict[str, float | str]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EntryOrder:
     """A setup that may be entered."""
 
     plan: TradePlan
@@ -40,11 +40,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EntryVerdict:
     """What was decided, and the setup if it is to be entered."""
 
     decision: Decision
-    order: Order | None = None
+    order: EntryOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Desk:
     account: Account
     limits: Limits
     legs: tuple[str, ...]
-    calendar: tuple[CalendarEvent, ...]
+    calendar: tuple[VetoEvent, ...]
 
     @property
     def alpha(self) -> str:
         """The symbol that is traded; the others hedge it."""
         return self.market_state.config.data.symbols[0]
 
-    def decide(self, kline: Kline, row: Row | None, refusals: list[Denied]) -> Verdict:
+    def decide(self, kline: Kline, row: Row | None, refusals: list[Denied]) -> EntryVerdict:
         """Return the verdict on one closed BTC bar.
 
         Parameters
@@ -102,10 +102,10 @@ class Desk:
         signal: int,
         why: Denied,
         values: Values,
-        order: Order | None = None,
-    ) -> Verdict:
+        order: EntryOrder | None = None,
+    ) -> EntryVerdict:
         decision = Decision(self.market_state.now, kline.open_ms, long, short, signal, why.code, why.reason, values)
-        return Verdict(decision, order)
+        return EntryVerdict(decision, order)
 
     def _why_not(self, row: Row, long: evidence.Flags, short: evidence.Flags) -> Denied:
         if column(row, "ready") == 0.0:
@@ -162,7 +162,7 @@ class Desk:
 
     def _plan(
         self, row: Row, side: Side, kline: Kline, late: tuple[str, ...], values: Values, denied: list[Denied]
-    ) -> Order | None:
+    ) -> EntryOrder | None:
         """Plan and size the setup; refusals are appended, numbers noted."""
         market_state, config, instrument = (
             self.market_state,
@@ -231,7 +231,7 @@ class Desk:
         values |= {"risk_quote": float(sized.risk_quote), "hedge_ratio": hedge.ratio, "net_beta": hedge.net_beta}
         if sized.cut:
             values["cut"] = sized.cut
-        return Order(plan, sized, quote, hedge, cost, late)
+        return EntryOrder(plan, sized, quote, hedge, cost, late)
 
     def _hedge(self, kline: Kline, late: tuple[str, ...]) -> beta.HedgePlan:
         if not self.legs:

@@ -44,7 +44,7 @@ from bot.hedge.hedger import Hedger
 from bot.orders.ids import ENVIRONMENTS
 from bot.orders.maker_taker import Phase
 from bot.risk.limits import Limits
-from bot.risk.vetoes import CalendarEvent
+from bot.risk.vetoes import VetoEvent
 from bot.strategy import evidence
 from bot.strategy.rules import Row
 from bot.strategy.trade import Trade
@@ -115,7 +115,7 @@ class Engine:
         self.portfolio = Portfolio(
             self.market_state, self.limits, ENVIRONMENTS[venue], working, trusting=venue == "backtest"
         )
-        events = tuple(CalendarEvent(*event) for event in sorted(calendar))
+        events = tuple(VetoEvent(*event) for event in sorted(calendar))
         self.desk = Desk(self.market_state, self.portfolio.account, self.limits, self.legs, events)
         self.reconciled = venue not in REAL_VENUES  # no entry there before the account has been looked at
         self.entries_off = ""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from bot.core.errors import Contradiction, InvariantError
+from bot.core.errors import ContradictingMessage, InvariantError
 from bot.core.events import AccountUpdate, CancelRejected, Fill, OrderUpdate
 from bot.core.intents import Alert, CancelOrder, RequestSnapshot
 from bot.core.records import EquityPoint, TradeFill
 from bot.core.types import OrderStatus, Side
 from bot.engine.audit import Audit
-from bot.engine.decision import Order
+from bot.engine.decision import EntryOrder
 from bot.engine.market_state import MarketState
 from bot.hedge.hedger import Hedger
 from bot.orders import beliefs, reconcile
@@ -131,7 +131,7 @@ class Portfolio(Audit):
         """Merge an order's state."""
         try:
             order = self.ledger.update(event)
-        except Contradiction as error:
+        except ContradictingMessage as error:
             self._refuse_message(error, out)
             return
         live = not event.status.is_terminal
@@ -149,7 +149,7 @@ class Portfolio(Audit):
         if order is not None and order.live:
             out.append(RequestSnapshot(f"cancel of {event.client_id} refused: {event.code}"))
 
-    def _refuse_message(self, error: Contradiction, out: list[Any]) -> None:
+    def _refuse_message(self, error: ContradictingMessage, out: list[Any]) -> None:
         """Pass over a message that cannot be true, report the first of its kind, and ask how things stand."""
         self.count("contradicting_messages")
         if self.counters["contradicting_messages"] == 1:
@@ -180,7 +180,9 @@ class Portfolio(Audit):
         strange = beliefs.unlikely(event, self.market_state.price(event.symbol)) if ours and not self.trusting else ""
         if strange and key not in self.ledger.trades:
             # Its order's update protects what it changed; how it is booked the trades read tells.
-            self._refuse_message(Contradiction(f"trade {event.trade_id} of {event.client_id} has {strange}"), out)
+            self._refuse_message(
+                ContradictingMessage(f"trade {event.trade_id} of {event.client_id} has {strange}"), out
+            )
         elif ours or self.trusting:
             self.count_fill(event, out, heard=True)
         elif event.symbol in self.symbols and key not in self.ledger.trades and key not in self.claims:
@@ -210,7 +212,7 @@ class Portfolio(Audit):
         """
         try:
             counted = self.ledger.fill(event)
-        except Contradiction as error:
+        except ContradictingMessage as error:
             self._refuse_message(error, out)
             return
         key = (event.symbol, event.trade_id)
@@ -284,7 +286,7 @@ class Portfolio(Audit):
 
     # What is wanted
 
-    def enter(self, order: Order, row: Row, out: list[Any]) -> None:
+    def enter(self, order: EntryOrder, row: Row, out: list[Any]) -> None:
         """Begin a trade with its post-only order."""
         market_state, plan, sized = self.market_state, order.plan, order.size
         config, instrument = market_state.config, market_state.instruments[self.symbols[0]]

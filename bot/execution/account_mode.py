@@ -20,7 +20,7 @@ PLAIN: Final = "the bot needs a USDⓈ-M futures account in single-asset mode, w
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ModeRefusal:
     """Why something was not switched."""
 
     code: int
@@ -28,7 +28,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ModeReading:
     """What was read of an account.
 
     Parameters
@@ -48,11 +48,11 @@ class Reading:
     crossed: tuple[str, ...] = ()
     assets: frozenset[str] = frozenset()
     portfolio_key: bool = False
-    refusals: Mapping[str, Refusal] | None = None
+    refusals: Mapping[str, ModeRefusal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ModeFinding:
     """One way in which an account is not as it has to be; `fatal` if `run` cannot change that."""
 
     what: str
@@ -65,7 +65,7 @@ class Finding:
         return f"{self.text}: {self.way_out}"
 
 
-def judge(reading: Reading) -> list[Finding]:
+def judge(reading: ModeReading) -> list[ModeFinding]:
     """Return what stands in the bot's way on this account, the most fundamental first; nothing for one as it has to be.
 
     >>> judge(Reading(hedge=False, multi_assets=False))
@@ -75,12 +75,12 @@ def judge(reading: Reading) -> list[Finding]:
     """
     refusals = reading.refusals or {}
     if reading.portfolio_key or any(of_portfolio(refusal.message) for refusal in refusals.values()):
-        return [Finding(ASSET_MODE, "this is a portfolio margin account, which the bot does not support", PLAIN)]
+        return [ModeFinding(ASSET_MODE, "this is a portfolio margin account, which the bot does not support", PLAIN)]
     asset_refusal = refusals.get(ASSET_MODE)
     region = asset_refusal is not None and "region" in asset_refusal.message.lower()
     if reading.multi_assets and (CREDITS_ASSET in reading.assets or region):
         kind = "the account is in credits trading mode (multi-assets mode with margin in BNFCR)"
-        return [Finding(ASSET_MODE, f"{kind}, which the bot does not support", PLAIN)]
+        return [ModeFinding(ASSET_MODE, f"{kind}, which the bot does not support", PLAIN)]
     found = []
     if reading.multi_assets:
         found.append(_multi_assets(reading, asset_refusal))
@@ -96,29 +96,29 @@ def of_portfolio(message: str) -> bool:
     return "portfolio margin" in message.lower()
 
 
-def _multi_assets(reading: Reading, refusal: Refusal | None) -> Finding:
+def _multi_assets(reading: ModeReading, refusal: ModeRefusal | None) -> ModeFinding:
     text = "the account is in multi-assets mode"
     if reading.refusals is None:
         way_out = "`run` switches it at its start; where the exchange does not allow that, the account is not supported"
-        return Finding(ASSET_MODE, text, way_out, fatal=False)
-    return Finding(
+        return ModeFinding(ASSET_MODE, text, way_out, fatal=False)
+    return ModeFinding(
         ASSET_MODE,
         f"{text} and could not be switched{_why(refusal)}",
         "choose single-asset mode on the exchange's futures page; an account that does not offer it is not supported",
     )
 
 
-def _hedge(reading: Reading, refusal: Refusal | None) -> Finding:
+def _hedge(reading: ModeReading, refusal: ModeRefusal | None) -> ModeFinding:
     text = "the account is in hedge mode"
     if reading.refusals is None:
         way_out = "`run` switches it at its start; that needs the account flat, without orders"
-        return Finding(POSITION_MODE, text, way_out, fatal=False)
+        return ModeFinding(POSITION_MODE, text, way_out, fatal=False)
     busy = refusal is not None and refusal.code in BUSY_MODE
     way_out = "close its positions and orders first" if busy else "choose one-way mode on the exchange's futures page"
-    return Finding(POSITION_MODE, f"{text} and could not be switched{_why(refusal)}", way_out)
+    return ModeFinding(POSITION_MODE, f"{text} and could not be switched{_why(refusal)}", way_out)
 
 
-def _crossed(symbol: str, refusal: Refusal | None) -> Finding:
+def _crossed(symbol: str, refusal: ModeRefusal | None) -> ModeFinding:
     text = f"{symbol} is on cross margin and could not be switched{_why(refusal)}"
     match refusal.code if refusal is not None else 0:
         case code if code == POSITION_OPEN:
@@ -129,10 +129,10 @@ def _crossed(symbol: str, refusal: Refusal | None) -> Finding:
             way_out = "choose single-asset mode on the exchange's futures page"
         case _:
             way_out = "choose isolated margin on the exchange's futures page"
-    return Finding(symbol, text, way_out)
+    return ModeFinding(symbol, text, way_out)
 
 
-def _why(refusal: Refusal | None) -> str:
+def _why(refusal: ModeRefusal | None) -> str:
     if refusal is None:
         return ""
     code = f", {refusal.code}" if refusal.code else ""

@@ -24,7 +24,7 @@ RETRY_MS = 5_000
 LONGEST_WAIT_MS = 60_000
 
 
-class Bars:
+class LiveBars:
     """The order of closed bars of some symbols in one interval.
 
     Parameters

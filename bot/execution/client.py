@@ -25,7 +25,7 @@ from binance.exceptions import BinanceAPIException
 
 from bot.core.addresses import host_of, is_loopback, require_encrypted
 from bot.core.errors import WireError
-from bot.execution.limits import Limits
+from bot.execution.limits import RequestLimits
 from bot.execution.outcomes import Redirected
 from bot.execution.sockets import HardenedSocket, HardenedUserSocket
 from bot.execution.stamps import SENDING, Decisions
@@ -78,7 +78,7 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
         rest_url: str,
         stream_url: str,
         tasks: Tasks,
-        limits: Limits,
+        limits: RequestLimits,
         headers: Mapping[str, str] | None = None,
         decisions: Decisions | None = None,
     ) -> None:

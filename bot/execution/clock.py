@@ -39,7 +39,7 @@ SURE_MS: Final = 30_000  # between two readings that agree with each other and c
 AGREE_MS: Final = 1_000
 
 
-class Reading:
+class ClockReading:
     """One reading of the exchange's time: machine time before and after the request, and what it said."""
 
     __slots__ = ("exchange_ms", "received_ms", "sent_ms")
@@ -60,7 +60,7 @@ def machine_ms() -> float:
     return time.time() * 1000
 
 
-def middle_of(readings: Sequence[Reading]) -> Reading:
+def middle_of(readings: Sequence[ClockReading]) -> ClockReading:
     """Return the reading with the median offset.
 
     >>> middle_of([Reading(100, 120, 1110), Reading(200, 300, 1251), Reading(300, 320, 9999)]).offset_ms
@@ -69,7 +69,7 @@ def middle_of(readings: Sequence[Reading]) -> Reading:
     return sorted(readings, key=lambda reading: reading.offset_ms)[len(readings) // 2]
 
 
-class Verdict(Enum):
+class ClockVerdict(Enum):
     """What becomes of a reading of the exchange's time."""
 
     BELIEVED = "believed"
@@ -77,7 +77,7 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
-def _agree(first: Reading, second: Reading) -> bool:
+def _agree(first: ClockReading, second: ClockReading) -> bool:
     """Whether two readings are of one clock; that of a replay may stand still or run fast."""
     wall, exchange = second.sent_ms - first.sent_ms, second.exchange_ms - first.exchange_ms
     if abs(second.offset_ms) > DAY_MS:
@@ -92,7 +92,7 @@ class WallClock:
         self._base_ms = machine_ms() - self._monotonic_ms()
         self._floor_ms = 0
         self._set_offset_ms: float | None = None  # of the last synchronisation, against the machine's clock
-        self._doubtful: Reading | None = None  # contradicts our clock and waits for another one that agrees
+        self._doubtful: ClockReading | None = None  # contradicts our clock and waits for another one that agrees
         self.replay = False
 
     @staticmethod
@@ -115,24 +115,24 @@ class WallClock:
         """Run `callback` in the event loop after `delay_ms` of wall time."""
         return asyncio.get_running_loop().call_later(max(delay_ms, 0.0) / 1000, callback)
 
-    def judge(self, reading: Reading) -> Verdict:
+    def judge(self, reading: ClockReading) -> ClockVerdict:
         """Return whether a reading may set the clock; one that may not yet is remembered."""
         known = self._set_offset_ms
         predicted = (0.0,) if known is None else (known, self.offset_ms)
         doubtful, self._doubtful = self._doubtful, None
         if any(abs(reading.offset_ms - offset) <= self.ahead_ms for offset in predicted):
-            return Verdict.BELIEVED
+            return ClockVerdict.BELIEVED
         running = known is not None and not self.replay
         if running and abs(reading.offset_ms) > DAY_MS:
-            return Verdict.REFUSED
+            return ClockVerdict.REFUSED
         self._doubtful = reading
         if doubtful is None or not _agree(doubtful, reading):
-            return Verdict.REFUSED if running else Verdict.CONFIRM
+            return ClockVerdict.REFUSED if running else ClockVerdict.CONFIRM
         if running and reading.sent_ms - doubtful.sent_ms < SURE_MS:
             self._doubtful = doubtful
-            return Verdict.REFUSED
+            return ClockVerdict.REFUSED
         self._doubtful = None
-        return Verdict.BELIEVED
+        return ClockVerdict.BELIEVED
 
     @property
     def ahead_ms(self) -> int:

@@ -12,10 +12,10 @@ from bot.core.klines import interval_ms
 from bot.core.times import DAY_MS
 from bot.core.types import Income, Kline, OrderReport, PositionReport, Quote
 from bot.execution import replies, wire
-from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, Reading, Refusal, judge, of_portfolio
+from bot.execution.account_mode import ASSET_MODE, POSITION_MODE, ModeReading, ModeRefusal, judge, of_portfolio
 from bot.execution.client import LocalClient
-from bot.execution.limits import Lane, Limits
-from bot.execution.models_rest import AccountConfig, Commission, OpenOrder, SymbolConfig, Trade
+from bot.execution.limits import Lane, RequestLimits
+from bot.execution.models_rest import AccountConfig, Commission, OpenOrder, SymbolConfig, TradeReply
 from bot.execution.outcomes import (
     NO_SUCH_ORDER,
     NOT_PERMITTED,
@@ -34,7 +34,7 @@ TRADES_WINDOW_MS = 7 * DAY_MS - 1  # the longest span that userTrades accepts
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedAccount:
     """How the account stands after `prepare`: leverage per symbol, and what could not be changed."""
 
     leverage: dict[str, int]
@@ -44,7 +44,7 @@ class Prepared:
 class Gateway(Rest):
     """Session, market, account and orders of one account; parameters as `Rest` takes them."""
 
-    def __init__(self, client: LocalClient, tasks: Tasks, limits: Limits) -> None:
+    def __init__(self, client: LocalClient, tasks: Tasks, limits: RequestLimits) -> None:
         super().__init__(client, tasks, limits)
         self.fee_rates: dict[str, tuple[Decimal, Decimal]] = {}
         self.funding_hours: dict[str, int] = {}
@@ -97,13 +97,13 @@ class Gateway(Rest):
         """Return the wallet balance in quote."""
         return await self._read("the balance", self.client.futures_account_balance, parse=replies.wallet_balance)
 
-    async def prepare(self, symbols: Iterable[str], leverage: int) -> Prepared:
+    async def prepare(self, symbols: Iterable[str], leverage: int) -> PreparedAccount:
         """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what holds.
 
         What the exchange refuses stays as it is and is reported as a warning; an account that is not as the bot needs it
         then (`account_mode`) ends the start, because the bot's orders and risk figures would be wrong.
         """
-        symbols, warnings, refusals = tuple(symbols), list[str](), dict[str, Refusal]()
+        symbols, warnings, refusals = tuple(symbols), list[str](), dict[str, ModeRefusal]()
         client = self.client
         mode, assets = client.futures_change_position_mode, client.futures_change_multi_assets_mode
         warnings += await self._set("one-way mode", -4059, POSITION_MODE, refusals, mode, dualSidePosition="false")
@@ -117,10 +117,10 @@ class Gateway(Rest):
         reading, found = await self.read_mode(symbols, refusals=refusals)
         for finding in judge(reading):
             raise BotError(str(finding))
-        return Prepared(found, tuple(warnings))
+        return PreparedAccount(found, tuple(warnings))
 
     async def _set(
-        self, what: str, fine: int, key: str, refusals: dict[str, Refusal], call: Call, **params: Any
+        self, what: str, fine: int, key: str, refusals: dict[str, ModeRefusal], call: Call, **params: Any
     ) -> list[str]:
         """Set one thing; return the warning if it was refused otherwise than with `fine`, and keep the refusal."""
         outcome = await self._write(Lane.READ, call, params)
@@ -129,16 +129,16 @@ class Gateway(Rest):
                 raise ReadFailed(
                     f"cannot set {what}: {outcome.message} ({outcome.code}); check the API key and its permissions"
                 )
-            refusals[key] = Refusal(outcome.code, outcome.message)
+            refusals[key] = ModeRefusal(outcome.code, outcome.message)
             return [f"{what} not set: {outcome.message} ({outcome.code})"]
         if isinstance(outcome, Unknown):
-            refusals[key] = Refusal(0, outcome.reason)
+            refusals[key] = ModeRefusal(0, outcome.reason)
             return [f"{what} perhaps not set: {outcome.reason}"]
         return []
 
     async def read_mode(
-        self, symbols: Sequence[str], *, refusals: Mapping[str, Refusal] | None = None, portfolio_key: bool = False
-    ) -> tuple[Reading, dict[str, int]]:
+        self, symbols: Sequence[str], *, refusals: Mapping[str, ModeRefusal] | None = None, portfolio_key: bool = False
+    ) -> tuple[ModeReading, dict[str, int]]:
         """Return what `account_mode` judges by, and the leverage of each symbol."""
         account = await self.account_config()
         assets = frozenset[str]()
@@ -151,7 +151,9 @@ class Gateway(Rest):
             if not config.is_isolated:
                 crossed.append(symbol)
             leverage[symbol] = config.leverage
-        reading = Reading(account.is_hedged, account.is_multi_assets, tuple(crossed), assets, portfolio_key, refusals)
+        reading = ModeReading(
+            account.is_hedged, account.is_multi_assets, tuple(crossed), assets, portfolio_key, refusals
+        )
         return reading, leverage
 
     async def account_config(self) -> AccountConfig:
@@ -268,13 +270,13 @@ class Gateway(Rest):
     async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
         """Return our trades of one symbol since a time, with the client ids of their orders."""
 
-        def parse(payload: Any) -> list[Trade]:
+        def parse(payload: Any) -> list[TradeReply]:
             found = replies.trades(payload, symbol)
             self._in_time(trade.at_ms for trade in found)
             return found
 
         now = self.tasks.clock.now_ms()
-        start, seen = min(since_ms, now), dict[int, Trade]()
+        start, seen = min(since_ms, now), dict[int, TradeReply]()
         while start <= now:
             end = start + TRADES_WINDOW_MS
             lines = await self._read(

@@ -36,7 +36,7 @@ class Lane(Enum):
     READ = "read"  # everything else
 
 
-class Limits:
+class RequestLimits:
     """Used weight and order counts, pauses and bans.
 
     Parameters

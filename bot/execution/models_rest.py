@@ -261,7 +261,7 @@ class Balance(Message):
     balance: Number
 
 
-class Position(Message):
+class PositionReply(Message):
     """`GET positionRisk` (v2 or v3), one position of it."""
 
     symbol: Name
@@ -273,7 +273,7 @@ class Position(Message):
     update_ms: StampOrZero = Field(default=0, alias="updateTime")
 
 
-class Order(Message):
+class OrderReply(Message):
     """A regular order: the reply to its placing, cancelling or query."""
 
     symbol: Name
@@ -291,7 +291,7 @@ class Order(Message):
     update_ms: Stamp = Field(alias="updateTime")
 
 
-class OpenOrder(Order):
+class OpenOrder(OrderReply):
     """A line of openOrders."""
 
     kind: Name = Field(alias="type")
@@ -334,7 +334,7 @@ class AlgoCanceled(Message):
     algo_id: OrderId = Field(alias="algoId")
 
 
-class Trade(Message):
+class TradeReply(Message):
     """A line of userTrades."""
 
     symbol: Name
@@ -362,8 +362,8 @@ class IncomeLine(Message):
     at_ms: Stamp = Field(alias="time")
 
 
-positions: Final = reader(Position, MOST_SYMBOLS)
+positions: Final = reader(PositionReply, MOST_SYMBOLS)
 orders: Final = reader(OpenOrder, MOST_ORDERS)
 algo_orders: Final = reader(OpenAlgoOrder, MOST_ORDERS)
-trades: Final = reader(Trade, MOST_ROWS)
+trades: Final = reader(TradeReply, MOST_ROWS)
 incomes: Final = reader(IncomeLine, MOST_ROWS)

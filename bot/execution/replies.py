@@ -30,10 +30,10 @@ from bot.execution.models_rest import (
     AlgoOrder,
     OpenAlgoOrder,
     OpenOrder,
-    Order,
+    OrderReply,
     Permissions,
     SymbolConfig,
-    Trade,
+    TradeReply,
 )
 from bot.execution.wire import (
     CONDITIONAL,
@@ -209,7 +209,7 @@ def quote(payload: Any, symbol: str) -> Quote:
 
 def order_update(payload: Any) -> OrderUpdate:
     """Return a regular order's state from the reply to its placing, cancelling or query."""
-    order = Order.of(payload)
+    order = OrderReply.of(payload)
     return OrderUpdate(
         at_ms=order.update_ms,
         client_id=order.client_id,
@@ -223,7 +223,7 @@ def order_update(payload: Any) -> OrderUpdate:
     )
 
 
-def _status(order: Order) -> OrderStatus:
+def _status(order: OrderReply) -> OrderStatus:
     status = ORDER_STATUS[order.state]
     return OrderStatus.TRIGGERED if status is OrderStatus.NEW and order.original_kind in CONDITIONAL else status
 
@@ -277,7 +277,7 @@ def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
 
 def client_id(payload: Any, symbol: str, order_id: str) -> str:
     """Return the client id of the order that was asked for by its number."""
-    order = Order.of(payload)
+    order = OrderReply.of(payload)
     about(symbol, order.symbol)
     if order.order_id != order_id:
         raise WireError(f"the exchange answered about order {order.order_id} when {order_id} was asked for")
@@ -354,7 +354,7 @@ def positions(payload: Any) -> list[PositionReport]:
     return found
 
 
-def position_report(line: models.Position) -> PositionReport:
+def position_report(line: models.PositionReply) -> PositionReport:
     """Return one position."""
     if line.position_side not in ("BOTH", ""):
         raise WireError("the account is in hedge mode: switch it to one-way mode while flat")
@@ -391,7 +391,7 @@ def incomes(payload: Any) -> tuple[int, list[Income]]:
     ]
 
 
-def trades(payload: Any, symbol: str) -> list[Trade]:
+def trades(payload: Any, symbol: str) -> list[TradeReply]:
     """Return the lines of `GET userTrades` of one symbol."""
     found = models.trades(payload)
     for trade in found:
@@ -399,7 +399,7 @@ def trades(payload: Any, symbol: str) -> list[Trade]:
     return found
 
 
-def fill(trade: Trade, client_id: str, *, rates: FeeRates | None = None) -> Fill:
+def fill(trade: TradeReply, client_id: str, *, rates: FeeRates | None = None) -> Fill:
     """Return a trade of ours; the order's client id is not always part of it and comes from elsewhere."""
     return Fill(
         at_ms=trade.at_ms,

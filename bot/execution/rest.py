@@ -17,8 +17,8 @@ from bot.core.errors import WireError
 from bot.core.redact import redact
 from bot.execution import replies, wire
 from bot.execution.client import LocalClient
-from bot.execution.clock import Reading, Verdict, WallClock, latest_ms, machine_ms, middle_of
-from bot.execution.limits import Lane, Limits
+from bot.execution.clock import ClockReading, ClockVerdict, WallClock, latest_ms, machine_ms, middle_of
+from bot.execution.limits import Lane, RequestLimits
 from bot.execution.models import Untimely
 from bot.execution.outcomes import (
     BANNED,
@@ -62,7 +62,7 @@ class Rest:
         The request budget.
     """
 
-    def __init__(self, client: LocalClient, tasks: Tasks, limits: Limits) -> None:
+    def __init__(self, client: LocalClient, tasks: Tasks, limits: RequestLimits) -> None:
         self.client = client
         self.tasks = tasks
         self.limits = limits
@@ -168,11 +168,11 @@ class Rest:
         reading = await self._exchange_time(samples)
         verdict = clock.judge(reading)
         for _ in range(CONFIRMATIONS):
-            if verdict is Verdict.CONFIRM:
+            if verdict is ClockVerdict.CONFIRM:
                 await self.tasks.sleep(CONFIRM_MS)
                 reading = await self._exchange_time(max(samples, 3))
                 verdict = clock.judge(reading)
-        if verdict is not Verdict.BELIEVED:
+        if verdict is not ClockVerdict.BELIEVED:
             jump = reading.exchange_ms - clock.now_ms()
             raise ReadFailed(
                 f"the exchange's time jumped by {jump} ms: not believed before another reading confirms it"
@@ -180,15 +180,15 @@ class Rest:
         self.client.timestamp_offset = round(clock.synchronise(reading.offset_ms))
         return reading.offset_ms
 
-    async def _exchange_time(self, samples: int) -> Reading:
+    async def _exchange_time(self, samples: int) -> ClockReading:
         """Return the middle one of some readings."""
-        readings, why = list[Reading](), "no answer"
+        readings, why = list[ClockReading](), "no answer"
         for _ in range(samples):
             sent = machine_ms()
             outcome = await self._send_once(self.client.futures_time, {}, PATIENCE_MS)
             if isinstance(outcome, Accepted):
                 try:
-                    readings.append(Reading(sent, machine_ms(), replies.server_time(outcome.payload)))
+                    readings.append(ClockReading(sent, machine_ms(), replies.server_time(outcome.payload)))
                     continue
                 except WireError as error:
                     outcome = self._unfit("time", error)

@@ -69,7 +69,7 @@ class Note(Frame):
     __slots__ = ()
 
 
-class Connection(ClientConnection):
+class SocketConnection(ClientConnection):
     """A connection that tells at once, when the bytes arrive, that it is open or that the other end closes it.
 
     The library's reader learns it some rounds of the event loop later; a stepped exchange must not move in between.
@@ -142,8 +142,8 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         self._loss.release()
         self._ws_kwargs["create_connection"] = self._make_connection
 
-    def _make_connection(self, *args: Any, **kwargs: Any) -> Connection:
-        return Connection(*args, opened=self._on_open, closed=self._on_close, **kwargs)
+    def _make_connection(self, *args: Any, **kwargs: Any) -> SocketConnection:
+        return SocketConnection(*args, opened=self._on_open, closed=self._on_close, **kwargs)
 
     def _on_open(self) -> None:
         if self._handshake is not None:

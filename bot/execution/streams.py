@@ -24,7 +24,7 @@ from bot.core.events import AccountSnapshot, Event, FeedLost, Fill, Funding, Kli
 from bot.core.times import HOUR_MS
 from bot.core.types import Kline
 from bot.execution import wire
-from bot.execution.bars import Bars
+from bot.execution.bars import LiveBars
 from bot.execution.client import HardenedBSM
 from bot.execution.clock import WallClock, latest_ms
 from bot.execution.feeds import MARKET, PUBLIC, USER, Feed, Feeds
@@ -132,7 +132,7 @@ class Streams(Feeds):
         self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their end
         self._forming: dict[str, Kline] = {}  # the unfinished bar of each symbol
         self._closed: dict[tuple[str, int], Kline] = {}  # the newest closed bar by symbol and interval
-        self.bars = Bars(
+        self.bars = LiveBars(
             symbols,
             settings.base_interval,
             tasks=tasks,

@@ -30,7 +30,7 @@ from bot.report.progress import progress
 from bot.sim.filters import rules_for
 from bot.strategy import kernel as k
 from bot.strategy import setup
-from bot.strategy.features import CHUNK, INDEX, Row, compile_steps, step_columns
+from bot.strategy.features import CHUNK, INDEX, FeatureRow, compile_steps, step_columns
 from bot.strategy.rules import CONDITIONS
 
 PIPED_WIDTH = 160  # columns of the table when nobody's terminal says
@@ -89,14 +89,14 @@ def see(config: Config, bars: Klines, at_ms: int, *, source: str = "the data") -
     # The bar itself is stepped alone, so that the row before it is at hand.
     for first, stop in [*((i, min(i + CHUNK, last)) for i in range(0, last, CHUNK)), (last, last + 1)]:
         if stop > last and last > 0 and not resets[last]:
-            previous = Row(rows[(last - 1) % CHUNK].copy())
+            previous = FeatureRow(rows[(last - 1) % CHUNK].copy())
         part = tuple(column[first:stop] for column in columns)
         stepper.run(0, part, resets[first:stop], rows[: stop - first])
         past[first:stop] = rows[: stop - first, taken]
     return Seen(
         config=config,
         bars=filled,
-        row=Row(rows[0].copy()),
+        row=FeatureRow(rows[0].copy()),
         previous=previous,
         state=stepper.states[0],
         clock=stepper.clocks[0],

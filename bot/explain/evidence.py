@@ -17,7 +17,7 @@ from bot.core.types import Side
 from bot.indicators.money_flow import FAST_VOLUME, VOLUME
 from bot.market.store import format_time
 from bot.strategy import rules
-from bot.strategy.features import Row
+from bot.strategy.features import FeatureRow
 from bot.strategy.rules import CONDITIONS, GATES, NAMES, gates_hold
 
 TREND = {1: "bullish", -1: "bearish", 0: "undecided"}
@@ -42,8 +42,8 @@ class Seen:
 
     config: Config
     bars: Klines  # gaps filled; the bar itself is the last
-    row: Row
-    previous: Row | None  # of the bar before; None at the start and after a reset
+    row: FeatureRow
+    previous: FeatureRow | None  # of the bar before; None at the start and after a reset
     state: Any  # the symbol's record, kernel SYMBOL
     clock: Any  # and CLOCK
     params: Any  # the record of settings, kernel PARAMS

@@ -24,7 +24,7 @@ LINES_PER_FILE: Final = 20  # findings of one file that the text shows; JSON has
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataFinding:
     """One thing that is wrong.
 
     Attributes
@@ -53,7 +53,7 @@ class FileReport:
     rows: int
     from_ms: int
     to_ms: int
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
 
     def count(self, kind: str) -> int:
         """Return how many findings of `kind` there are."""
@@ -61,7 +61,7 @@ class FileReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DataReport:
     """All files of a folder; `warnings` tells of files that were not looked at."""
 
     folder: str
@@ -97,7 +97,7 @@ class Report:
         return json.dumps(self.data(), indent=2)
 
 
-def check_klines(klines: Klines) -> list[Finding]:
+def check_klines(klines: Klines) -> list[DataFinding]:
     """Return everything that is wrong with a series, in the order of its rows; gaps between the sorted, distinct bars."""
     times = klines.open_ms
     found = []
@@ -118,7 +118,7 @@ def check_klines(klines: Klines) -> list[Finding]:
             continue
         first = int(distinct[index - 1]) + klines.interval_ms
         text = f"gap of {counted(missing, 'bar')} from {format_time(first)} to {format_time(int(distinct[index]))}"
-        found.append(Finding("gap", int(rows[index]) + 1, first, text))
+        found.append(DataFinding("gap", int(rows[index]) + 1, first, text))
     return sorted(found, key=lambda finding: (finding.row, finding.kind))
 
 
@@ -127,14 +127,14 @@ def _in_order(klines: Klines, rows: np.ndarray) -> Klines:
     return make_klines(klines.symbol, klines.interval_ms, columns=columns)
 
 
-def _finding(klines: Klines, kind: str, row: int, reason: str) -> Finding:
-    return Finding(kind, row + 1, int(klines.open_ms[row]), f"{kind}: {row_words(klines.open_ms, row)}: {reason}")
+def _finding(klines: Klines, kind: str, row: int, reason: str) -> DataFinding:
+    return DataFinding(kind, row + 1, int(klines.open_ms[row]), f"{kind}: {row_words(klines.open_ms, row)}: {reason}")
 
 
 def _check_file(path: Path) -> FileReport:
     klines = read_raw(path)
     if not len(klines):
-        return FileReport(path.name, 0, 0, 0, (Finding("empty", 0, 0, f"empty: {path.name} has no row"),))
+        return FileReport(path.name, 0, 0, 0, (DataFinding("empty", 0, 0, f"empty: {path.name} has no row"),))
     start, last = int(klines.open_ms.min()), int(klines.open_ms.max())
     return FileReport(path.name, len(klines), start, last + klines.interval_ms, tuple(check_klines(klines)))
 
@@ -145,7 +145,7 @@ def _check_joined(paths: Sequence[Path], parts: Sequence[FileReport]) -> FileRep
     try:
         klines = read_files(paths)
     except DataError as error:
-        return FileReport(name, 0, 0, 0, (Finding("contradiction", 0, 0, f"contradiction: {error}"),))
+        return FileReport(name, 0, 0, 0, (DataFinding("contradiction", 0, 0, f"contradiction: {error}"),))
     known = {finding.at_ms for part in parts for finding in part.findings}
     between = tuple(finding for finding in check_klines(klines) if finding.at_ms not in known)
     return FileReport(name, len(klines), int(klines.open_ms[0]), klines.end_ms, between)
@@ -157,11 +157,11 @@ def _check_funding(path: Path) -> FileReport:
     return FileReport(path.name, len(rates), *span, ())
 
 
-def check(source: Path | str) -> Report:
+def check(source: Path | str) -> DataReport:
     """Check every kline and funding file of a folder, or one file that is named itself."""
     source = Path(source)
     if source.is_file():
-        return Report(str(source.parent), (_guarded(source, _check_file),), ())
+        return DataReport(str(source.parent), (_guarded(source, _check_file),), ())
     found = scan(source)
     files: list[FileReport] = []
     for paths in found.klines.values():
@@ -170,17 +170,17 @@ def check(source: Path | str) -> Report:
         if len(paths) > 1 and all(part.count("gap") == len(part.findings) for part in parts):
             files.append(_check_joined(paths, parts))
     files += [_guarded(path, _check_funding) for paths in found.funding.values() for path in paths]
-    return Report(str(source), tuple(files), tuple(found.warnings()))
+    return DataReport(str(source), tuple(files), tuple(found.warnings()))
 
 
 def _guarded(path: Path, examine: Callable[[Path], FileReport]) -> FileReport:
     try:
         return examine(path)
     except DataError as error:
-        return FileReport(path.name, 0, 0, 0, (Finding("unreadable", 0, 0, f"unreadable: {error}"),))
+        return FileReport(path.name, 0, 0, 0, (DataFinding("unreadable", 0, 0, f"unreadable: {error}"),))
 
 
-def exit_code(report: Report) -> int:
+def exit_code(report: DataReport) -> int:
     """Return the exit code of a report: 1 with any finding, 3 without a kline row, else 0."""
     kinds = {finding.kind for file in report.files for finding in file.findings}
     if kinds - {"empty"}:
@@ -191,7 +191,7 @@ def exit_code(report: Report) -> int:
     return BotError.exit_code if kinds else 0
 
 
-def run_check(source: Path | str) -> tuple[Report, int]:
+def run_check(source: Path | str) -> tuple[DataReport, int]:
     """Check `source` and return the report and the command's exit code; a missing folder raises `DataMissing` (3)."""
     report = check(source)
     return report, exit_code(report)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from bot.config import Entry as EntryConfig
+from bot.config import EntrySettings as EntryConfig
 from bot.core.errors import InvariantError
 from bot.core.intents import Intent
 from bot.core.types import Instrument, OrderStatus, OrderType, Quote, Round, Side, TimeInForce, to_decimal

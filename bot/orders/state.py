@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from bot.core.errors import Contradiction, InvariantError
+from bot.core.errors import ContradictingMessage, InvariantError
 from bot.core.events import Fill, OrderUpdate
 from bot.core.intents import CancelOrder, Intent, LookUp, PlaceOrder
 from bot.core.types import OrderSide, OrderStatus, OrderType, TimeInForce
@@ -295,11 +295,11 @@ class Ledger:
         if order is None:
             return None
         if event.symbol != order.symbol or event.side is not order.side:
-            raise Contradiction(
+            raise ContradictingMessage(
                 f"{event.client_id} was sent as {order.side} {order.symbol}, told as {event.side} {event.symbol}"
             )
         if order.qty and event.filled_qty > order.qty:
-            raise Contradiction(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
+            raise ContradictingMessage(f"{event.client_id} filled {event.filled_qty} of {order.qty}")
         self._changed(order.symbol)
         if event.status is S.UNKNOWN:
             order.denied = order.denied or (order.unconfirmed and event.code == NOT_FOUND)
@@ -336,12 +336,12 @@ class Ledger:
             return False
         order = self.find(event.client_id)
         if event.qty <= 0:
-            raise Contradiction(f"fill {event.trade_id} of {event.client_id} has quantity {event.qty}")
+            raise ContradictingMessage(f"fill {event.trade_id} of {event.client_id} has quantity {event.qty}")
         if order is not None:
             if event.symbol != order.symbol or event.side is not order.side:
-                raise Contradiction(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
+                raise ContradictingMessage(f"fill {event.trade_id} contradicts {event.client_id}: {event.side}")
             if order.qty and order.known + event.qty > order.qty:
-                raise Contradiction(f"fills of {event.client_id} exceed its {order.qty}")
+                raise ContradictingMessage(f"fills of {event.client_id} exceed its {order.qty}")
             self._changed(order.symbol)
             order.known += event.qty
             order.notional += event.qty * event.price

@@ -22,7 +22,7 @@ Leaves = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class NameReading:
     """How an alert's bars are found in our columns: in words, the columns it needs, and their flags (bool a bar)."""
 
     words: str
@@ -36,22 +36,22 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
+class NamedAlert:
     """One any-alert condition: its toolkit, its name, its reading (None: not computed) and other wordings of it."""
 
     toolkit: str
     name: str
-    reading: Reading | None
+    reading: NameReading | None
     others: tuple[str, ...] = ()
 
     @property
-    def read(self) -> Reading | None:
+    def read(self) -> NameReading | None:
         """The reading, None where nothing of ours stands for it."""
         return self.reading if self.reading is not None and self.reading.known else None
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
+class AlertFeature:
     """Alerts that are judged as one thing: key, what it is called, and for each side the alerts that fire it."""
 
     key: str
@@ -90,7 +90,7 @@ class Feature:
 # ---- readings -------------------------------------------------------------------------------------------------------
 
 
-def _on(column: str, unless: str | None = None) -> Reading:
+def _on(column: str, unless: str | None = None) -> NameReading:
     """Read a column that counts: above 0, and not where another is."""
     words = f"`{column}` > 0" + (f", unless `{unless}`" if unless else "")
     columns = (column,) if unless is None else (column, unless)
@@ -99,16 +99,16 @@ def _on(column: str, unless: str | None = None) -> Reading:
         found = table[column] > 0.0
         return found if unless is None else found & ~(table[unless] > 0.0)
 
-    return Reading(words, columns, flags)
+    return NameReading(words, columns, flags)
 
 
-def _is(column: str, value: int) -> Reading:
-    return Reading(f"`{column}` = {value}", (column,), lambda table: table[column] == value)
+def _is(column: str, value: int) -> NameReading:
+    return NameReading(f"`{column}` = {value}", (column,), lambda table: table[column] == value)
 
 
-def _break(event: int, side: int) -> Reading:
+def _break(event: int, side: int) -> NameReading:
     words = f"`pac_event` = {event} and `pac_dir` = {side}"
-    return Reading(
+    return NameReading(
         words, ("pac_event", "pac_dir"), lambda table: (table["pac_event"] == event) & (table["pac_dir"] == side)
     )
 
@@ -120,130 +120,142 @@ def _begins(state: np.ndarray, known: np.ndarray) -> np.ndarray:
     return found
 
 
-def _turn(column: str, side: int) -> Reading:
+def _turn(column: str, side: int) -> NameReading:
     def flags(table: Table) -> np.ndarray:
         values = table[column]
         return _begins(values == side, np.isfinite(values) & (values != 0.0))
 
-    return Reading(f"`{column}` turns {side}", (column,), flags)
+    return NameReading(f"`{column}` turns {side}", (column,), flags)
 
 
-def _cloud(side: int) -> Reading:
+def _cloud(side: int) -> NameReading:
     def flags(table: Table) -> np.ndarray:
         apart = side * (table["so_neo_lead"] - table["so_neo_lag"])
         return _begins(apart > 0.0, np.isfinite(apart))
 
     word = "above" if side > 0 else "below"
-    return Reading(f"`so_neo_lead` comes to lie {word} `so_neo_lag`", ("so_neo_lead", "so_neo_lag"), flags)
+    return NameReading(f"`so_neo_lead` comes to lie {word} `so_neo_lag`", ("so_neo_lead", "so_neo_lag"), flags)
 
 
-def _either(column: str) -> Reading:
-    return Reading(f"`{column}` is not 0", (column,), lambda table: np.nan_to_num(table[column]) != 0.0)
+def _either(column: str) -> NameReading:
+    return NameReading(f"`{column}` is not 0", (column,), lambda table: np.nan_to_num(table[column]) != 0.0)
 
 
 _OM, _PAC, _SO = "Oscillator Matrix", "Price Action Concepts", "Signals & Overlays"
 
 ALERTS: Final = (
-    Alert(
+    NamedAlert(
         _OM,
         "HyperWave Signal Up",
         _on("om_cross_up", "om_big_up"),
         ("HWO Up", "HyperWave Up", "HyperWave Bullish", "HyperWave Cross Up"),
     ),
-    Alert(
+    NamedAlert(
         _OM,
         "HyperWave Signal Down",
         _on("om_cross_down", "om_big_down"),
         ("HWO Down", "HyperWave Down", "HyperWave Bearish", "HyperWave Cross Down"),
     ),
-    Alert(_OM, "HyperWave OS Signal Up", _on("om_big_up"), ("Oversold HWO Up", "Oversold HyperWave Signal")),
-    Alert(_OM, "HyperWave OB Signal Down", _on("om_big_down"), ("Overbought HWO Down", "Overbought HyperWave Signal")),
-    Alert(_OM, "Reversal Up", _on("om_reversal_minor_up"), ("Minor Reversal Up", "Bullish Reversal", "Reversal Up -")),
-    Alert(
+    NamedAlert(_OM, "HyperWave OS Signal Up", _on("om_big_up"), ("Oversold HWO Up", "Oversold HyperWave Signal")),
+    NamedAlert(
+        _OM, "HyperWave OB Signal Down", _on("om_big_down"), ("Overbought HWO Down", "Overbought HyperWave Signal")
+    ),
+    NamedAlert(
+        _OM, "Reversal Up", _on("om_reversal_minor_up"), ("Minor Reversal Up", "Bullish Reversal", "Reversal Up -")
+    ),
+    NamedAlert(
         _OM,
         "Reversal Down",
         _on("om_reversal_minor_down"),
         ("Minor Reversal Down", "Bearish Reversal", "Reversal Down -"),
     ),
-    Alert(
+    NamedAlert(
         _OM, "Reversal Up +", _on("om_reversal_major_up"), ("Major Reversal Up", "Bullish Reversal+", "Reversal+ Up")
     ),
-    Alert(
+    NamedAlert(
         _OM,
         "Reversal Down +",
         _on("om_reversal_major_down"),
         ("Major Reversal Down", "Bearish Reversal+", "Reversal+ Down"),
     ),
-    Alert(_OM, "Bullish Divergence", _on("om_divergence_bull"), ("Divergence Up", "Realtime Bullish Divergence")),
-    Alert(_OM, "Bearish Divergence", _on("om_divergence_bear"), ("Divergence Down", "Realtime Bearish Divergence")),
-    Alert(_PAC, "Bullish I-BOS", _break(1, 1), ("Bullish BOS",)),
-    Alert(_PAC, "Bearish I-BOS", _break(1, -1), ("Bearish BOS",)),
-    Alert(_PAC, "Bullish I-CHOCH", _break(2, 1), ("Bullish CHoCH",)),
-    Alert(_PAC, "Bearish I-CHOCH", _break(2, -1), ("Bearish CHoCH",)),
-    Alert(_PAC, "Bullish I-CHOCH+", _break(3, 1), ("Bullish CHoCH+",)),
-    Alert(_PAC, "Bearish I-CHOCH+", _break(3, -1), ("Bearish CHoCH+",)),
-    Alert(_PAC, "Bullish S-BOS", _on("smc_sw_bull_bos")),
-    Alert(_PAC, "Bearish S-BOS", _on("smc_sw_bear_bos")),
-    Alert(_PAC, "Bullish S-CHOCH", _on("smc_sw_bull_choch")),
-    Alert(_PAC, "Bearish S-CHOCH", _on("smc_sw_bear_choch")),
-    Alert(_PAC, "Bullish S-CHOCH+", _on("smc_sw_bull_choch")),
-    Alert(_PAC, "Bearish S-CHOCH+", _on("smc_sw_bear_choch")),
-    Alert(_PAC, "Bullish OB Created", _is("pac_ob_new", 1), ("New Bullish OB", "Bullish OB Formed")),
-    Alert(_PAC, "Bearish OB Created", _is("pac_ob_new", -1), ("New Bearish OB", "Bearish OB Formed")),
-    Alert(_PAC, "Bullish OB Entered", _on("pac_demand_entered"), ("Entered Bullish OB", "Price Entered Bullish OB")),
-    Alert(_PAC, "Bearish OB Entered", _on("pac_supply_entered"), ("Entered Bearish OB", "Price Entered Bearish OB")),
-    Alert(_PAC, "Within Bullish OB", _on("pac_demand_within"), ("Price Within Bullish OB", "Inside Bullish OB")),
-    Alert(_PAC, "Within Bearish OB", _on("pac_supply_within"), ("Price Within Bearish OB", "Inside Bearish OB")),
-    Alert(_PAC, "Bullish OB Mitigated", _on("pac_demand_mitigated"), ("Mitigated Bullish OB",)),
-    Alert(_PAC, "Bearish OB Mitigated", _on("pac_supply_mitigated"), ("Mitigated Bearish OB",)),
+    NamedAlert(_OM, "Bullish Divergence", _on("om_divergence_bull"), ("Divergence Up", "Realtime Bullish Divergence")),
+    NamedAlert(
+        _OM, "Bearish Divergence", _on("om_divergence_bear"), ("Divergence Down", "Realtime Bearish Divergence")
+    ),
+    NamedAlert(_PAC, "Bullish I-BOS", _break(1, 1), ("Bullish BOS",)),
+    NamedAlert(_PAC, "Bearish I-BOS", _break(1, -1), ("Bearish BOS",)),
+    NamedAlert(_PAC, "Bullish I-CHOCH", _break(2, 1), ("Bullish CHoCH",)),
+    NamedAlert(_PAC, "Bearish I-CHOCH", _break(2, -1), ("Bearish CHoCH",)),
+    NamedAlert(_PAC, "Bullish I-CHOCH+", _break(3, 1), ("Bullish CHoCH+",)),
+    NamedAlert(_PAC, "Bearish I-CHOCH+", _break(3, -1), ("Bearish CHoCH+",)),
+    NamedAlert(_PAC, "Bullish S-BOS", _on("smc_sw_bull_bos")),
+    NamedAlert(_PAC, "Bearish S-BOS", _on("smc_sw_bear_bos")),
+    NamedAlert(_PAC, "Bullish S-CHOCH", _on("smc_sw_bull_choch")),
+    NamedAlert(_PAC, "Bearish S-CHOCH", _on("smc_sw_bear_choch")),
+    NamedAlert(_PAC, "Bullish S-CHOCH+", _on("smc_sw_bull_choch")),
+    NamedAlert(_PAC, "Bearish S-CHOCH+", _on("smc_sw_bear_choch")),
+    NamedAlert(_PAC, "Bullish OB Created", _is("pac_ob_new", 1), ("New Bullish OB", "Bullish OB Formed")),
+    NamedAlert(_PAC, "Bearish OB Created", _is("pac_ob_new", -1), ("New Bearish OB", "Bearish OB Formed")),
+    NamedAlert(
+        _PAC, "Bullish OB Entered", _on("pac_demand_entered"), ("Entered Bullish OB", "Price Entered Bullish OB")
+    ),
+    NamedAlert(
+        _PAC, "Bearish OB Entered", _on("pac_supply_entered"), ("Entered Bearish OB", "Price Entered Bearish OB")
+    ),
+    NamedAlert(_PAC, "Within Bullish OB", _on("pac_demand_within"), ("Price Within Bullish OB", "Inside Bullish OB")),
+    NamedAlert(_PAC, "Within Bearish OB", _on("pac_supply_within"), ("Price Within Bearish OB", "Inside Bearish OB")),
+    NamedAlert(_PAC, "Bullish OB Mitigated", _on("pac_demand_mitigated"), ("Mitigated Bullish OB",)),
+    NamedAlert(_PAC, "Bearish OB Mitigated", _on("pac_supply_mitigated"), ("Mitigated Bearish OB",)),
     # The block keeps its name when it is broken; which side the maker means is not known, both counts are nearly equal.
-    Alert(_PAC, "Bullish Breaker", _on("pac_demand_broken"), ("Bullish Breaker Block", "Bullish OB Breaker")),
-    Alert(_PAC, "Bearish Breaker", _on("pac_supply_broken"), ("Bearish Breaker Block", "Bearish OB Breaker")),
-    Alert(_PAC, "Bullish Liquidity Grab", _on("pac_grab_bull"), ("Bullish Grab",)),
-    Alert(_PAC, "Bearish Liquidity Grab", _on("pac_grab_bear"), ("Bearish Grab",)),
-    Alert(_PAC, "Equal Highs", _on("pac_eqh"), ("EQH", "Equal High")),
-    Alert(_PAC, "Equal Lows", _on("pac_eql"), ("EQL", "Equal Low")),
-    Alert(_PAC, "Bullish New Imbalance", _on("pac_fvg_bull"), ("Bullish Imbalance", "Bullish Imbalance Created")),
-    Alert(_PAC, "Bearish New Imbalance", _on("pac_fvg_bear"), ("Bearish Imbalance", "Bearish Imbalance Created")),
-    Alert(_PAC, "Bullish Imbalance Mitigated", _on("pac_fvg_bull_mitigated"), ("Mitigated Bullish Imbalance",)),
-    Alert(_PAC, "Bearish Imbalance Mitigated", _on("pac_fvg_bear_mitigated"), ("Mitigated Bearish Imbalance",)),
-    Alert(_PAC, "Broken Downtrendline", _on("pac_line_bull"), ("Downtrendline Broken", "Bullish Trendline Break")),
-    Alert(_PAC, "Broken Uptrendline", _on("pac_line_bear"), ("Uptrendline Broken", "Bearish Trendline Break")),
-    Alert(_SO, "Bullish Confirmation", _is("so_signal", 1), ("Bullish", "Normal Bullish Confirmation")),
-    Alert(_SO, "Bearish Confirmation", _is("so_signal", -1), ("Bearish", "Normal Bearish Confirmation")),
-    Alert(
+    NamedAlert(_PAC, "Bullish Breaker", _on("pac_demand_broken"), ("Bullish Breaker Block", "Bullish OB Breaker")),
+    NamedAlert(_PAC, "Bearish Breaker", _on("pac_supply_broken"), ("Bearish Breaker Block", "Bearish OB Breaker")),
+    NamedAlert(_PAC, "Bullish Liquidity Grab", _on("pac_grab_bull"), ("Bullish Grab",)),
+    NamedAlert(_PAC, "Bearish Liquidity Grab", _on("pac_grab_bear"), ("Bearish Grab",)),
+    NamedAlert(_PAC, "Equal Highs", _on("pac_eqh"), ("EQH", "Equal High")),
+    NamedAlert(_PAC, "Equal Lows", _on("pac_eql"), ("EQL", "Equal Low")),
+    NamedAlert(_PAC, "Bullish New Imbalance", _on("pac_fvg_bull"), ("Bullish Imbalance", "Bullish Imbalance Created")),
+    NamedAlert(_PAC, "Bearish New Imbalance", _on("pac_fvg_bear"), ("Bearish Imbalance", "Bearish Imbalance Created")),
+    NamedAlert(_PAC, "Bullish Imbalance Mitigated", _on("pac_fvg_bull_mitigated"), ("Mitigated Bullish Imbalance",)),
+    NamedAlert(_PAC, "Bearish Imbalance Mitigated", _on("pac_fvg_bear_mitigated"), ("Mitigated Bearish Imbalance",)),
+    NamedAlert(_PAC, "Broken Downtrendline", _on("pac_line_bull"), ("Downtrendline Broken", "Bullish Trendline Break")),
+    NamedAlert(_PAC, "Broken Uptrendline", _on("pac_line_bear"), ("Uptrendline Broken", "Bearish Trendline Break")),
+    NamedAlert(_SO, "Bullish Confirmation", _is("so_signal", 1), ("Bullish", "Normal Bullish Confirmation")),
+    NamedAlert(_SO, "Bearish Confirmation", _is("so_signal", -1), ("Bearish", "Normal Bearish Confirmation")),
+    NamedAlert(
         _SO,
         "Bullish Confirmation+",
         _is("so_signal", 2),
         ("Bullish+", "Bullish+ Confirmation", "Strong Bullish Confirmation", "Confirmation Strong Bullish"),
     ),
-    Alert(
+    NamedAlert(
         _SO,
         "Bearish Confirmation+",
         _is("so_signal", -2),
         ("Bearish+", "Bearish+ Confirmation", "Strong Bearish Confirmation", "Confirmation Strong Bearish"),
     ),
-    Alert(_SO, "Exit Signal", _either("so_exit"), ("Exit", "Bullish Exit", "Bearish Exit", "Confirmation Exit")),
-    Alert(_SO, "Trend Catcher Up", _turn("so_catcher_dir", 1), ("Trend Catcher Bullish",)),
-    Alert(_SO, "Trend Catcher Down", _turn("so_catcher_dir", -1), ("Trend Catcher Bearish",)),
-    Alert(_SO, "Trend Tracer Up", _turn("so_tracer_dir", 1), ("Trend Tracer Bullish",)),
-    Alert(_SO, "Trend Tracer Down", _turn("so_tracer_dir", -1), ("Trend Tracer Bearish",)),
-    Alert(_SO, "Smart Trail Bullish", _is("so_trail_switch", 1), ("Smart Trail Switch Bullish", "Smart Trail Up")),
-    Alert(_SO, "Smart Trail Bearish", _is("so_trail_switch", -1), ("Smart Trail Switch Bearish", "Smart Trail Down")),
-    Alert(_SO, "Neo Cloud Bullish", _cloud(1), ("Neo Cloud Up",)),
-    Alert(_SO, "Neo Cloud Bearish", _cloud(-1), ("Neo Cloud Down",)),
+    NamedAlert(_SO, "Exit Signal", _either("so_exit"), ("Exit", "Bullish Exit", "Bearish Exit", "Confirmation Exit")),
+    NamedAlert(_SO, "Trend Catcher Up", _turn("so_catcher_dir", 1), ("Trend Catcher Bullish",)),
+    NamedAlert(_SO, "Trend Catcher Down", _turn("so_catcher_dir", -1), ("Trend Catcher Bearish",)),
+    NamedAlert(_SO, "Trend Tracer Up", _turn("so_tracer_dir", 1), ("Trend Tracer Bullish",)),
+    NamedAlert(_SO, "Trend Tracer Down", _turn("so_tracer_dir", -1), ("Trend Tracer Bearish",)),
+    NamedAlert(_SO, "Smart Trail Bullish", _is("so_trail_switch", 1), ("Smart Trail Switch Bullish", "Smart Trail Up")),
+    NamedAlert(
+        _SO, "Smart Trail Bearish", _is("so_trail_switch", -1), ("Smart Trail Switch Bearish", "Smart Trail Down")
+    ),
+    NamedAlert(_SO, "Neo Cloud Bullish", _cloud(1), ("Neo Cloud Up",)),
+    NamedAlert(_SO, "Neo Cloud Bearish", _cloud(-1), ("Neo Cloud Down",)),
 )
 BY_NAME: Final = {alert.name: alert for alert in ALERTS}
 
 
-def _pair(key: str, label: str, *names: str) -> Feature:
+def _pair(key: str, label: str, *names: str) -> AlertFeature:
     """Return a feature of two sides from names with {}: Bullish and Bearish, or Up and Down."""
     words = ("Bullish", "Bearish") if any(name.format("Bullish") in BY_NAME for name in names) else ("Up", "Down")
-    return Feature(key, label, tuple(frozenset(name.format(word) for name in names) for word in words))
+    return AlertFeature(key, label, tuple(frozenset(name.format(word) for name in names) for word in words))
 
 
-def _sides(key: str, label: str, *sides: tuple[str, ...]) -> Feature:
-    return Feature(key, label, tuple(frozenset(side) for side in sides))
+def _sides(key: str, label: str, *sides: tuple[str, ...]) -> AlertFeature:
+    return AlertFeature(key, label, tuple(frozenset(side) for side in sides))
 
 
 FEATURES: Final = (

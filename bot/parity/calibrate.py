@@ -46,7 +46,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Step:
+class FitStep:
     """One setting that was tried: what it was, what fits best, and the losses before and after."""
 
     family: str
@@ -165,9 +165,9 @@ def _present(config: Config, changes: Mapping[str, Any], name: str) -> Any:
 
 def fit_family(
     config: Config, judge: Judge, second: Judge | None, space: Space, changes: dict[str, Any], tick: Callable[[], None]
-) -> list[Step]:
+) -> list[FitStep]:
     """Fit one family's settings in turn; `changes` gets what is accepted."""
-    steps: list[Step] = []
+    steps: list[FitStep] = []
     for _ in range(ROUNDS):
         moved = False
         for setting in space.settings:
@@ -186,7 +186,7 @@ def fit_family(
                 other = sum(second.measure(changes)[:2]) / 2, sum(second.measure(tried)[:2]) / 2
                 agrees = agrees and _clearly_lower(other[1] or 0.0, other[0] or 0.0)
             accepted = _clearly_lower(*reversed(holdout)) and agrees
-            step = Step(space.family, setting.name, was, value, before, after, *holdout, *other, accepted)
+            step = FitStep(space.family, setting.name, was, value, before, after, *holdout, *other, accepted)
             if not any((s.setting, s.value, s.was) == (step.setting, step.value, step.was) for s in steps):
                 steps.append(step)
             if accepted:
@@ -289,7 +289,7 @@ def _family(
     judge: Judge,
     start: tuple[float, float, float],
     end: tuple[float, float, float],
-    steps: list[Step],
+    steps: list[FitStep],
     changes: Mapping[str, Any],
 ) -> dict[str, Any]:
     sample = judge.sample

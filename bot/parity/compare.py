@@ -23,9 +23,9 @@ from bot.parity.conditions import compare_conditions
 from bot.parity.exports import MISSING, ChartData, gap_note
 from bot.parity.ours import Ours, bars_of
 from bot.parity.reading import kind_of, read_export
-from bot.parity.score import Score, score
+from bot.parity.score import ParityScore, score
 from bot.parity.stream_compare import compare_stream
-from bot.parity.streams import Stream, of_log
+from bot.parity.streams import AlertStream, of_log
 from bot.parity.trades_compare import compare_trades
 from bot.parity.trades_list import TradesList
 from bot.parity.verdict import PERFECT, Diagnosis, borrowed_sentence, feed_sentence, sentence, signals_sentence
@@ -83,7 +83,7 @@ def compare(
     """
     export = read_export(path, interval)
     source = klines_source(klines)
-    if isinstance(export, Stream):
+    if isinstance(export, AlertStream):
         return Comparison(compare_stream(config, export, stream_places(export, klines), complete=complete))
     fingerprint = export.fingerprint if isinstance(export, ChartData) else f"{kind_of(export).replace(' ', '_')}"
     by_hand = load_bind(bind_file, fingerprint, export.header)
@@ -104,7 +104,7 @@ def compare(
     return found
 
 
-def stream_places(stream: Stream, klines: Path | None) -> list[Path]:
+def stream_places(stream: AlertStream, klines: Path | None) -> list[Path]:
     """Return where the klines of a stream may be: those named, those next to it, and the bot's own."""
     own = klines_source(None)
     return [place for place in (klines, stream.folder, own) if place is not None]
@@ -184,9 +184,9 @@ def kept_bars(data: ChartData, aligned: Alignment | None, warm_up: int | None) -
 @dataclass(slots=True, eq=False)
 class _Scored:
     binding: Binding
-    own: Score
+    own: ParityScore
     own_values: np.ndarray
-    klines: Score | None
+    klines: ParityScore | None
 
 
 def _scores(bound: Bound, own: Ours, other: Ours | None, keep: np.ndarray, has_volume: bool) -> list[_Scored]:
@@ -339,7 +339,7 @@ def _verdict(
     return said
 
 
-def _one_sided(result: Score) -> bool:
+def _one_sided(result: ParityScore) -> bool:
     """Tell whether a line has bars after the warm-up where only one side has a value."""
     return result.kind == "plot" and bool(result.figures["only_ours"] or result.figures["only_theirs"])
 

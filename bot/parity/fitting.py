@@ -16,7 +16,7 @@ from bot.parity.exports import ChartData
 from bot.parity.grids import GRIDS, Grid
 from bot.parity.reading import kind_of, read_export
 from bot.parity.stream_fit import calibrate_streams
-from bot.parity.streams import Stream, of_log
+from bot.parity.streams import AlertStream, of_log
 
 
 def fit_exports(
@@ -41,7 +41,7 @@ def fit_exports(
         An export is a list of trades, or an alerts log without an interval.
     """
     exports = [read_export(path, interval) for path in paths]
-    if len(exports) == 1 and not isinstance(exports[0], Stream | AlertsLog):
+    if len(exports) == 1 and not isinstance(exports[0], AlertStream | AlertsLog):
         return calibrate(
             config,
             paths[0],
@@ -54,7 +54,7 @@ def fit_exports(
         )
     if second is not None:
         exports.append(read_export(second, interval))
-    usable: list[Stream | ChartData] = []
+    usable: list[AlertStream | ChartData] = []
     for path, export in zip([*paths, *([second] if second is not None else [])], exports, strict=True):
         if isinstance(export, AlertsLog):
             if export.interval is None:
@@ -62,7 +62,7 @@ def fit_exports(
                     f"{path}: its tickers have no interval: export the alerts of a chart, such as BTCUSDT.P, 15m"
                 )
             export = of_log(export)
-        if not isinstance(export, Stream | ChartData):
+        if not isinstance(export, AlertStream | ChartData):
             raise DataError(f"{path} is a {kind_of(export)}: calibrate needs chart data or a stream of alerts")
         usable.append(export)
     return calibrate_streams(

@@ -22,7 +22,7 @@ from bot.strategy.features import batch
 BASE: Final = "3m"
 
 
-class Columns(Mapping[str, np.ndarray]):
+class OurColumns(Mapping[str, np.ndarray]):
     """Columns by name over chosen rows of a matrix; a column that the interval does not have is NaN."""
 
     def __init__(self, matrix: np.ndarray, names: tuple[str, ...], rows: np.ndarray) -> None:
@@ -70,20 +70,20 @@ class Ours:
         return np.where(filled.open_ms[place] == self.at_ms, place, -1)
 
     @cached_property
-    def table(self) -> Columns:
+    def table(self) -> OurColumns:
         """All columns at the export's bars with the configuration given."""
         return self.with_config(self.config)
 
-    def with_config(self, config: Config, wanted: frozenset[str] | None = None) -> Columns:
+    def with_config(self, config: Config, wanted: frozenset[str] | None = None) -> OurColumns:
         """Return our columns at the export's bars with another configuration; `wanted` keeps only those in memory."""
         filled, resets = self._filled
         suite_only = self.bars.interval != BASE
         matrix = batch(filled, config, resets=resets, suite_only=suite_only, model=model_for(config))
         names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
         if wanted is None:
-            return Columns(matrix, names, self.rows)
+            return OurColumns(matrix, names, self.rows)
         places = [i for i, name in enumerate(names) if name in wanted]
-        return Columns(matrix[:, places], tuple(names[i] for i in places), self.rows)
+        return OurColumns(matrix[:, places], tuple(names[i] for i in places), self.rows)
 
     def series(self, values: np.ndarray) -> np.ndarray:
         """Return a series over the filled bars at the export's bars."""

@@ -7,7 +7,7 @@ from bot.parity.alerts_log import AlertsLog, is_alerts, read_alerts
 from bot.parity.csv_values import read_text, rows_of
 from bot.parity.exports import ChartData, is_chart, read_chart, unknown
 from bot.parity.streams import (
-    Stream,
+    AlertStream,
     is_counts,
     is_json_lines,
     is_stream,
@@ -17,7 +17,7 @@ from bot.parity.streams import (
 )
 from bot.parity.trades_list import TradesList, is_trades, read_trades
 
-Export = ChartData | TradesList | AlertsLog | Stream
+Export = ChartData | TradesList | AlertsLog | AlertStream
 
 
 def read_export(path: Path, interval: str | None = None) -> Export:
@@ -46,7 +46,7 @@ def read_export(path: Path, interval: str | None = None) -> Export:
     if is_chart(header):
         return read_chart(path, rows)
     if is_counts(header):
-        stream = Stream(path, [], header)
+        stream = AlertStream(path, [], header)
         stream.counts = read_counts(path, rows, stream.notes, stream.unknown)
         return stream
     if is_stream(header):
@@ -65,5 +65,5 @@ def kind_of(export: Export) -> str:
             return "list of trades"
         case AlertsLog():
             return "alerts log"
-        case Stream():
+        case AlertStream():
             return "alert stream"

@@ -17,7 +17,7 @@ EXAMPLES: Final = 5  # bars that are named
 
 
 @dataclass(slots=True)
-class Score:
+class ParityScore:
     """One binding's figures.
 
     Attributes
@@ -93,7 +93,9 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def score_plot(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, kind: Kind = "plot") -> Score:
+def score_plot(
+    ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, kind: Kind = "plot"
+) -> ParityScore:
     """Compare a line: bars, largest and median error, bias, correlation, first bar that differs."""
     both = keep & np.isfinite(ours) & np.isfinite(theirs)
     distance = np.abs(ours[both] - theirs[both])
@@ -114,15 +116,15 @@ def score_plot(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np
     return _score(kind, bars, places, at_ms, figures)
 
 
-def _score(kind: Kind, bars: int, places: np.ndarray, at_ms: np.ndarray, figures: dict[str, Any]) -> Score:
+def _score(kind: Kind, bars: int, places: np.ndarray, at_ms: np.ndarray, figures: dict[str, Any]) -> ParityScore:
     first = int(at_ms[places[0]]) if len(places) else None
     agree = 1.0 - len(places) / bars if bars else 0.0
-    return Score(kind, bars, agree, first, len(places), figures, [int(at_ms[p]) for p in places[:EXAMPLES]])
+    return ParityScore(kind, bars, agree, first, len(places), figures, [int(at_ms[p]) for p in places[:EXAMPLES]])
 
 
 def score_event(
     ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, kind: Kind = "event"
-) -> Score:
+) -> ParityScore:
     """Compare marks: counts, precision and recall on the bar itself and within one bar."""
     mine, yours = flags_of(ours, kind) & keep, flags_of(theirs, kind) & keep
     a, b = np.flatnonzero(mine), np.flatnonzero(yours)
@@ -134,7 +136,7 @@ def score_event(
     return _score(kind, int(keep.sum()), np.flatnonzero(mine != yours), at_ms, figures)
 
 
-def score_wave(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> Score:
+def score_wave(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
     """Compare a wave: as marks, and its height where both have one."""
     known = keep & np.isfinite(ours) & np.isfinite(theirs)
     score = score_event(ours, theirs, at_ms, known, "wave")
@@ -144,7 +146,7 @@ def score_wave(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np
     return score
 
 
-def score_state(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> Score:
+def score_state(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
     """Compare a state: bars that agree, and for conditions on how many only one side holds."""
     both = keep & np.isfinite(ours) & np.isfinite(theirs)
     apart = both & (ours != theirs)
@@ -157,7 +159,7 @@ def score_state(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: n
     return _score("state", int(both.sum()), np.flatnonzero(apart), at_ms, figures)
 
 
-def score(kind: Kind, ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> Score:
+def score(kind: Kind, ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
     """Compare two series of a kind on the bars of `keep`."""
     match kind:
         case "plot":
@@ -170,7 +172,7 @@ def score(kind: Kind, ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, k
             return score_state(ours, theirs, at_ms, keep)
 
 
-def quality(result: Score) -> float:
+def quality(result: ParityScore) -> float:
     """Return one figure in 0 to 1 that a fit can raise: correlation less error for a line, F1 within a bar for marks."""
     figures = result.figures
     if result.kind == "plot":

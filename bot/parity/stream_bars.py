@@ -18,7 +18,7 @@ from bot.config import Config
 from bot.core.errors import DataError
 from bot.core.klines import INTERVALS, Klines, aggregate, fill_gaps, interval_ms, make_klines
 from bot.market import store
-from bot.parity.ours import Columns
+from bot.parity.ours import OurColumns
 from bot.strategy import kernel as k
 from bot.strategy.features import batch_chunks
 
@@ -26,7 +26,7 @@ WARM_UP: Final = 600  # bars before the first alert that are wanted; fewer are r
 
 
 @dataclass(slots=True, eq=False)
-class Bars:
+class StreamBars:
     """Klines with short gaps filled, where their memory resets, and what is to be reported of them."""
 
     klines: Klines
@@ -94,9 +94,9 @@ class BarSource:
         self.config = config
         self.places = [place for i, place in enumerate(places) if place not in places[:i]]
         self._files: dict[tuple[Path, int], tuple[Klines, bool]] = {}
-        self._ready: dict[tuple[Path, int], Bars] = {}
+        self._ready: dict[tuple[Path, int], StreamBars] = {}
 
-    def _series(self, path: Path, interval: str) -> Bars:
+    def _series(self, path: Path, interval: str) -> StreamBars:
         step = interval_ms(interval)
         if (path, step) not in self._ready:
             klines, has_volume = read_typed(path)
@@ -107,13 +107,13 @@ class BarSource:
             notes = [] if has_volume else [f"{path.name} {NO_VOLUMES}"]
             if finer != interval:
                 notes.append(f"{interval} bars are made of {path.name}")
-            self._ready[path, step] = Bars(filled, resets_at(len(filled), resets), str(path), notes, has_volume)
+            self._ready[path, step] = StreamBars(filled, resets_at(len(filled), resets), str(path), notes, has_volume)
         return self._ready[path, step]
 
-    def find(self, symbol: str, interval: str, opens: Iterable[int]) -> Bars | None:
+    def find(self, symbol: str, interval: str, opens: Iterable[int]) -> StreamBars | None:
         """Return the bars that hold most of the opens (with the longer history where several hold as many), None if none."""
         wanted = np.fromiter(opens, np.int64)
-        best: tuple[int, int, Bars] | None = None
+        best: tuple[int, int, StreamBars] | None = None
         for place in self.places:
             for path in files_for(place, symbol, interval):
                 bars = self._series(path, interval)
@@ -123,7 +123,7 @@ class BarSource:
                     best = held, min(before, WARM_UP), bars
         return best[2] if best is not None else None
 
-    def longest(self, symbol: str, interval: str) -> Bars | None:
+    def longest(self, symbol: str, interval: str) -> StreamBars | None:
         """Return the longest series there is, None if there is none."""
         found = [self._series(path, interval) for place in self.places for path in files_for(place, symbol, interval)]
         return max(found, key=lambda bars: len(bars.klines)) if found else None
@@ -138,7 +138,7 @@ class BarSource:
         return f"{found.source} holds {store.format_time(first)[:16]} to {store.format_time(end)[:16]}"
 
 
-def columns_on(bars: Bars, config: Config, wanted: Iterable[str]) -> Mapping[str, np.ndarray]:
+def columns_on(bars: StreamBars, config: Config, wanted: Iterable[str]) -> Mapping[str, np.ndarray]:
     """Return the wanted columns of the indicators on bars, with a configuration; one pass, only those are kept."""
     names = [name for name in k.SUITE_COLUMNS if name in set(wanted)]
     places = [k.SUITE_COLUMNS.index(name) for name in names]
@@ -146,7 +146,7 @@ def columns_on(bars: Bars, config: Config, wanted: Iterable[str]) -> Mapping[str
     chunks = batch_chunks(bars.klines, config, resets=bars.resets, suite_only=True, model=model_for(config))
     for first, rows in chunks:
         matrix[first : first + len(rows)] = rows[:, places]
-    return Columns(matrix, tuple(names), np.arange(len(matrix)))
+    return OurColumns(matrix, tuple(names), np.arange(len(matrix)))
 
 
 def tick_of(prices: np.ndarray) -> float:

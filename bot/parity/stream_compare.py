@@ -19,9 +19,9 @@ from bot.core.errors import ConfigError, DataMissing
 from bot.core.klines import interval_ms
 from bot.market.store import format_time, parse_time
 from bot.parity import chance
-from bot.parity.alert_names import ALERTS, BY_KEY, FEATURES, RATIOS, Feature, nearest
-from bot.parity.stream_bars import WARM_UP, Bars, BarSource, columns_on, tick_of
-from bot.parity.streams import EXAMPLES, Counted, Stream, Stretch, complete_option, stretches_of
+from bot.parity.alert_names import ALERTS, BY_KEY, FEATURES, RATIOS, AlertFeature, nearest
+from bot.parity.stream_bars import WARM_UP, BarSource, StreamBars, columns_on, tick_of
+from bot.parity.streams import EXAMPLES, AlertStream, Counted, Stretch, complete_option, stretches_of
 from bot.parity.verdict import bars_list
 
 FEW: Final = 5  # alerts: fewer judge nothing
@@ -39,16 +39,16 @@ class Tables:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._known: dict[int, tuple[Bars, Mapping[str, np.ndarray]]] = {}
+        self._known: dict[int, tuple[StreamBars, Mapping[str, np.ndarray]]] = {}
 
-    def of(self, bars: Bars) -> Mapping[str, np.ndarray]:
+    def of(self, bars: StreamBars) -> Mapping[str, np.ndarray]:
         """Return all columns that features read."""
         if id(bars) not in self._known:
             self._known[id(bars)] = bars, columns_on(bars, self.config, COLUMNS)
         return self._known[id(bars)][1]
 
 
-def wanted_marks(feature: Feature, stretch: Stretch, bars: Bars, part: slice) -> list[np.ndarray]:
+def wanted_marks(feature: AlertFeature, stretch: Stretch, bars: StreamBars, part: slice) -> list[np.ndarray]:
     """Return for each side the positions within a part of the bars on which alerts of a feature fired, rising int64."""
     opens = bars.klines.open_ms[part]
     found: list[list[int]] = [[] for _ in feature.sides]
@@ -71,7 +71,7 @@ def _chances(
 
 
 def _feature_row(
-    feature: Feature, stretch: Stretch, bars: Bars, part: slice, table: Mapping[str, np.ndarray]
+    feature: AlertFeature, stretch: Stretch, bars: StreamBars, part: slice, table: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     wanted = wanted_marks(feature, stretch, bars, part)
     found = [chance.positions(side[part]) for side in feature.marks(table)]
@@ -129,7 +129,7 @@ def _words(row: Mapping[str, Any], complete: bool) -> str:
     return words
 
 
-def _check_prices(stretch: Stretch, bars: Bars) -> dict[str, int] | None:
+def _check_prices(stretch: Stretch, bars: StreamBars) -> dict[str, int] | None:
     """Return how many prices that stand with alerts lie within a tick of their bar or the next one; None without prices."""
     klines = bars.klines
     priced = [(alert.price, bar) for alert, bar in stretch.alerts if math.isfinite(alert.price)]
@@ -255,7 +255,7 @@ def _span(row: Counted) -> tuple[int, int] | None:
         return None
 
 
-def _same_bars(row: Counted, source: BarSource) -> tuple[Bars, slice] | None:
+def _same_bars(row: Counted, source: BarSource) -> tuple[StreamBars, slice] | None:
     """Return the bars of a count's own span where nearly all of them are held."""
     span, step = _span(row), interval_ms(row.interval)
     if span is None or span[1] <= span[0]:
@@ -268,11 +268,11 @@ def _same_bars(row: Counted, source: BarSource) -> tuple[Bars, slice] | None:
     return (bars, part) if part.stop - part.start >= COVERED * len(opens) else None
 
 
-def _total(feature: Feature, table: Mapping[str, np.ndarray]) -> np.ndarray:
+def _total(feature: AlertFeature, table: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.sum([side.astype(np.int64) for side in feature.marks(table)], axis=0)
 
 
-def _rate_row(feature: Feature, count: int, row: Counted, source: BarSource, tables: Tables) -> dict[str, Any]:
+def _rate_row(feature: AlertFeature, count: int, row: Counted, source: BarSource, tables: Tables) -> dict[str, Any]:
     per = 1000.0 / row.bars
     low, high = chance.poisson_interval(count)
     found: dict[str, Any] = {
@@ -374,14 +374,14 @@ def compare_counts(
 # ---- the report -----------------------------------------------------------------------------------------------------
 
 
-def not_computed(stream: Stream) -> list[str]:
+def not_computed(stream: AlertStream) -> list[str]:
     """Return the alerts of a stream for which nothing of ours stands."""
     named = frozenset[str]().union(*(alert.leaves for alert in stream.alerts), *(row.leaves for row in stream.counts))
     return [alert.name for alert in ALERTS if alert.name in named and alert.read is None]
 
 
 def compare_stream(
-    config: Config, stream: Stream, places: Sequence[Path], *, complete: str | None = None
+    config: Config, stream: AlertStream, places: Sequence[Path], *, complete: str | None = None
 ) -> dict[str, Any]:
     """Return the report of a stream against our events.
 

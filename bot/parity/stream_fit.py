@@ -26,16 +26,16 @@ from bot.config import Config
 from bot.core.errors import BotError, DataError
 from bot.core.klines import fill_gaps
 from bot.parity import chance
-from bot.parity.alert_names import BY_KEY, FEATURES, Feature
+from bot.parity.alert_names import BY_KEY, FEATURES, AlertFeature
 from bot.parity.bind import Bound, bind, load_bind
 from bot.parity.calibrate import CLEAR, TRAIN, profile_text
 from bot.parity.compare import aligned_export, kept_bars, klines_source
 from bot.parity.exports import ChartData
 from bot.parity.grids import GRIDS, Grid, present
 from bot.parity.ours import bars_of, changed
-from bot.parity.stream_bars import WARM_UP, Bars, BarSource, columns_on
+from bot.parity.stream_bars import WARM_UP, BarSource, StreamBars, columns_on
 from bot.parity.stream_compare import longest_counts, no_close_words, not_computed, unknown_words, wanted_marks
-from bot.parity.streams import Counted, Stream, complete_option, stretches_of
+from bot.parity.streams import AlertStream, Counted, complete_option, stretches_of
 
 Positions = list[np.ndarray]  # for each side where it fires, rising int64
 FEWEST: Final = 10  # alerts of a feature in the part that chooses
@@ -48,12 +48,12 @@ SURE: Final = 1.645  # of a one-sided test at 5 %
 
 
 @dataclass(slots=True, eq=False)
-class Segment:
+class FitSegment:
     """Bars on which absence counts: a part of a series, and where the alerts of each feature lie in it."""
 
     symbol: str
     interval: str
-    bars: Bars
+    bars: StreamBars
     part: slice
     wanted: dict[str, Positions]
     origin: str
@@ -63,13 +63,13 @@ class Segment:
         """Bars in the part."""
         return self.part.stop - self.part.start
 
-    def cut(self, first: int, last: int) -> "Segment":
+    def cut(self, first: int, last: int) -> "FitSegment":
         """Return a part of it, in bars of the part."""
         wanted = {
             key: [side[(side >= first) & (side < last)] - first for side in sides] for key, sides in self.wanted.items()
         }
         part = slice(self.part.start + first, self.part.start + last)
-        return Segment(self.symbol, self.interval, self.bars, part, wanted, self.origin)
+        return FitSegment(self.symbol, self.interval, self.bars, part, wanted, self.origin)
 
 
 class Predictions:
@@ -78,9 +78,9 @@ class Predictions:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._known: dict[tuple[int, tuple[str, ...], tuple[tuple[str, Any], ...]], dict[str, Positions] | None] = {}
-        self._held: dict[int, Bars] = {}  # keeps the bars alive whose identity is a key
+        self._held: dict[int, StreamBars] = {}  # keeps the bars alive whose identity is a key
 
-    def of(self, bars: Bars, changes: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Positions] | None:
+    def of(self, bars: StreamBars, changes: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Positions] | None:
         """Return the positions of each judging feature, None for settings that exclude each other."""
         changes = {name: value for name, value in changes.items() if value != present(self.config, name)}
         key = id(bars), tuple(judges), tuple(sorted(changes.items()))
@@ -90,7 +90,7 @@ class Predictions:
         return self._known[key]
 
     def _computed(
-        self, bars: Bars, changes: Mapping[str, Any], features: Sequence[Feature]
+        self, bars: StreamBars, changes: Mapping[str, Any], features: Sequence[AlertFeature]
     ) -> dict[str, Positions] | None:
         try:
             config = changed(self.config, changes)
@@ -128,7 +128,7 @@ class Tally:
 class Jury:
     """Measures settings on segments by the alerts of some features, and on the same alerts shifted."""
 
-    def __init__(self, segments: Sequence[Segment], judges: Sequence[str], predictions: Predictions) -> None:
+    def __init__(self, segments: Sequence[FitSegment], judges: Sequence[str], predictions: Predictions) -> None:
         self.segments = [s for s in segments if s.length and any(judge in s.wanted for judge in judges)]
         self.judges = [judge for judge in judges if any(judge in segment.wanted for segment in self.segments)]
         self.predictions = predictions
@@ -148,11 +148,11 @@ class Jury:
         nearest = min(chance.NEAREST_SHIFT, length // 2)
         return np.clip(np.round(parts * length).astype(np.int64), nearest, length - max(1, nearest))
 
-    def _sides(self, segment: Segment, places: Mapping[str, Positions]) -> Positions:
+    def _sides(self, segment: FitSegment, places: Mapping[str, Positions]) -> Positions:
         """Return the sides of the judges that a segment has alerts of: absence counts for no other."""
         return [side for judge in self.judges if judge in segment.wanted for side in places[judge]]
 
-    def found(self, segment: Segment, changes: Mapping[str, Any]) -> Positions | None:
+    def found(self, segment: FitSegment, changes: Mapping[str, Any]) -> Positions | None:
         """Return where ours fire in a segment, by judge and side."""
         known = self.predictions.of(segment.bars, changes, self.judges)
         return None if known is None else _within(self._sides(segment, known), segment.part)
@@ -191,10 +191,10 @@ class Rate:
     feature: str
     count: int
     bars: int
-    on: Bars
+    on: StreamBars
 
 
-class Rates:
+class EventRates:
     """How far the rates of a grid's features are from those counted."""
 
     def __init__(self, rates: Sequence[Rate], predictions: Predictions, judges: Sequence[str]) -> None:
@@ -242,7 +242,7 @@ def _neighbours(grid: Grid, value: Mapping[str, Any]) -> list[dict[str, Any]]:
 def fit_grid(
     config: Config,
     grid: Grid,
-    segments: Sequence[Segment],
+    segments: Sequence[FitSegment],
     predictions: Predictions,
     changes: Mapping[str, Any],
     rates: Sequence[Rate] = (),
@@ -273,17 +273,19 @@ def fit_grid(
         enough = f"{FEWEST} in the first {TRAIN:.0%} and {FEW} in the rest are wanted"
         return row | {"reason": f"too few alerts ({train.theirs} and {later.theirs}; {enough})", "tried": False}
     return (
-        row | {"tried": True} | _tried(config, grid, (train, later, other), Rates(rates, predictions, judges), changes)
+        row
+        | {"tried": True}
+        | _tried(config, grid, (train, later, other), EventRates(rates, predictions, judges), changes)
     )
 
 
-def _count(segments: Iterable[Segment], judges: Sequence[str], symbol: str) -> int:
+def _count(segments: Iterable[FitSegment], judges: Sequence[str], symbol: str) -> int:
     own = (s for s in segments if s.symbol == symbol)
     return sum(len(side) for segment in own for judge in judges for side in segment.wanted.get(judge, []))
 
 
 def _tried(
-    config: Config, grid: Grid, juries: tuple[Jury, Jury, Jury], rates: Rates, changes: Mapping[str, Any]
+    config: Config, grid: Grid, juries: tuple[Jury, Jury, Jury], rates: EventRates, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
     train, later, other = juries
     now = {axis.setting: changes.get(axis.setting, present(config, axis.setting)) for axis in grid.axes}
@@ -361,8 +363,8 @@ def _refusal(row: Mapping[str, Any]) -> str | None:
 
 
 def segments_of(
-    stream: Stream, source: BarSource, complete: tuple[int, int] | str | None, notes: list[str]
-) -> list[Segment]:
+    stream: AlertStream, source: BarSource, complete: tuple[int, int] | str | None, notes: list[str]
+) -> list[FitSegment]:
     """Return the complete stretches of a stream that klines cover; what is left out is noted."""
     found = []
     for stretch in stretches_of(stream, complete):
@@ -396,16 +398,16 @@ def segments_of(
                 marks = wanted_marks(feature, stretch, bars, part)
                 if any(len(side) for side in marks):
                     wanted[feature.key] = marks
-        found.append(Segment(stretch.symbol, stretch.interval, bars, part, wanted, stream.path.name))
+        found.append(FitSegment(stretch.symbol, stretch.interval, bars, part, wanted, stream.path.name))
     return found
 
 
-def without_overlaps(segments: Sequence[Segment], notes: list[str]) -> list[Segment]:
+def without_overlaps(segments: Sequence[FitSegment], notes: list[str]) -> list[FitSegment]:
     """Return segments of which no two hold the same feature on the same bars: what an earlier one holds is taken from the later.
 
     Alerts that stand in two files would count twice, and what one judges would lie in the part of the other that chooses.
     """
-    found: list[Segment] = []
+    found: list[FitSegment] = []
     for segment in segments:
         parts = [segment]
         for earlier in tuple(found):
@@ -416,7 +418,7 @@ def without_overlaps(segments: Sequence[Segment], notes: list[str]) -> list[Segm
     return found
 
 
-def _without(segment: Segment, earlier: Segment) -> list[Segment]:
+def _without(segment: FitSegment, earlier: FitSegment) -> list[FitSegment]:
     """Return a segment's parts when the features that an earlier one has too are taken from the bars that both hold."""
     if (segment.symbol, segment.interval) != (earlier.symbol, earlier.interval):
         return [segment]
@@ -446,7 +448,7 @@ class _Theirs(Mapping[str, np.ndarray]):
         if exits:
             self._columns["so_exit"] = np.sum([self._columns[n] != 0.0 for n in exits], axis=0)
 
-    def has(self, feature: Feature) -> bool:
+    def has(self, feature: AlertFeature) -> bool:
         """Whether the chart shows the feature: all that it reads, but for the dots that stand for a cross in a zone."""
         return all(name in self._columns or name.startswith("om_big") for name in feature.columns) and any(
             name in self._columns for name in feature.columns
@@ -467,14 +469,14 @@ _SIGNALS: Final = {"so_bullish": 1.0, "so_bullish_strong": 2.0, "so_bearish": -1
 
 def segment_of_chart(
     config: Config, data: ChartData, klines: Path | None, bind_file: Path | None, warm_up: int | None
-) -> Segment:
+) -> FitSegment:
     """Return chart data as a complete stretch: its marks that are bound to features, on its own bars."""
     by_hand = load_bind(bind_file, data.fingerprint, data.header)
     ours, aligned = aligned_export(config, data, klines_source(klines), required=False)
     keep, _ = kept_bars(data, aligned, warm_up)
     theirs = _Theirs(bind(data, ours, by_hand), len(data.open_ms))
     filled, resets = fill_gaps(bars_of(data, ours.bars.symbol), config.data.max_gap_bars)
-    bars = Bars(filled, resets_at(len(filled), resets), str(data.path), [], data.volume is not None)
+    bars = StreamBars(filled, resets_at(len(filled), resets), str(data.path), [], data.volume is not None)
     kept = np.flatnonzero(keep)
     first, last = (int(np.searchsorted(filled.open_ms, data.open_ms[place])) for place in (kept[0], kept[-1]))
     opens = filled.open_ms[first : last + 1]
@@ -484,12 +486,12 @@ def segment_of_chart(
             marks = [chance.positions(np.isin(opens, data.open_ms[side & keep])) for side in feature.marks(theirs)]
             if any(len(side) for side in marks):
                 wanted[feature.key] = marks
-    return Segment(ours.bars.symbol, data.interval or "", bars, slice(first, last + 1), wanted, data.path.name)
+    return FitSegment(ours.bars.symbol, data.interval or "", bars, slice(first, last + 1), wanted, data.path.name)
 
 
 def rates_of(counts: Sequence[Counted], source: BarSource) -> list[Rate]:
     """Return the counts of features with bars on which ours can be counted: the longest span of each."""
-    newest: dict[tuple[str, str], Bars | None] = {}
+    newest: dict[tuple[str, str], StreamBars | None] = {}
     found = []
     for (symbol, interval, key), (count, row) in longest_counts(counts).items():
         if not BY_KEY[key].computed:
@@ -503,15 +505,15 @@ def rates_of(counts: Sequence[Counted], source: BarSource) -> list[Rate]:
     return found
 
 
-def _newest(bars: Bars) -> Bars:
+def _newest(bars: StreamBars) -> StreamBars:
     first = max(0, len(bars.klines) - RATE_BARS - WARM_UP)
     part = bars.klines.part(first, len(bars.klines))
-    return Bars(part, bars.resets[first:], bars.source, bars.notes, bars.has_volume)
+    return StreamBars(part, bars.resets[first:], bars.source, bars.notes, bars.has_volume)
 
 
 def fit(
     config: Config,
-    segments: Sequence[Segment],
+    segments: Sequence[FitSegment],
     predictions: Predictions,
     *,
     grids: Sequence[Grid] = GRIDS,
@@ -533,7 +535,7 @@ def fit(
 
 def calibrate_streams(
     config: Config,
-    exports: Sequence[Stream | ChartData],
+    exports: Sequence[AlertStream | ChartData],
     *,
     klines: Path | None = None,
     bind_file: Path | None = None,
@@ -551,16 +553,16 @@ def calibrate_streams(
         There is no complete stretch with klines to fit to.
     """
     notes: list[str] = []
-    segments: list[Segment] = []
+    segments: list[FitSegment] = []
     counts: list[Counted] = []
     left_out: list[str] = []
     span = complete_option(complete)
     own = klines_source(None)
     places = [] if klines is None else [klines]
-    places += [export.folder for export in exports if isinstance(export, Stream)]
+    places += [export.folder for export in exports if isinstance(export, AlertStream)]
     source = BarSource(config, [*places, *([own] if own is not None else [])])
     for export in exports:
-        if isinstance(export, Stream):
+        if isinstance(export, AlertStream):
             segments += segments_of(export, source, span, notes)
             counts += export.counts
             left_out += not_computed(export)

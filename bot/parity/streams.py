@@ -68,7 +68,7 @@ class Counted:
 
 
 @dataclass(slots=True)
-class Stream:
+class AlertStream:
     """What a file or folder of alerts has, and the folder with klines of its own if there is one."""
 
     path: Path
@@ -275,7 +275,7 @@ def _places(word: str) -> bool:
     return True
 
 
-def _understood(path: Path, raw: list[_Raw], stream: Stream, only_interval: str | None) -> None:
+def _understood(path: Path, raw: list[_Raw], stream: AlertStream, only_interval: str | None) -> None:
     """Turn rows of text into alerts of the stream."""
     intervals = {name for row in raw if (name := interval_of(row.interval)) is not None}
     if only_interval is not None:
@@ -327,7 +327,7 @@ def _ticker_interval(word: str) -> str | None:
     return word.split(",")[1] if "," in word else None
 
 
-def read_stream(path: Path, text: str | None = None, interval: str | None = None) -> Stream:
+def read_stream(path: Path, text: str | None = None, interval: str | None = None) -> AlertStream:
     """Read a webhook log or an events file.
 
     Parameters
@@ -350,7 +350,7 @@ def read_stream(path: Path, text: str | None = None, interval: str | None = None
     else:
         rows = rows_of(text, path)
         header, raw = rows[0], _from_csv(path, rows)
-    stream = Stream(path, [], header)
+    stream = AlertStream(path, [], header)
     _understood(path, raw, stream, interval)
     if not raw:
         raise DataMissing(f"{path} is a stream without an alert")
@@ -358,7 +358,7 @@ def read_stream(path: Path, text: str | None = None, interval: str | None = None
     return stream
 
 
-def _known_only(stream: Stream) -> None:
+def _known_only(stream: AlertStream) -> None:
     """Drop rows that stand twice, and refuse a stream without a known name."""
     once = {(a.at_ms, a.symbol, a.interval, a.name): a for a in stream.alerts}
     if len(once) < len(stream.alerts):
@@ -373,9 +373,9 @@ def _known_only(stream: Stream) -> None:
         )
 
 
-def of_log(log: AlertsLog) -> Stream:
+def of_log(log: AlertsLog) -> AlertStream:
     """Return TradingView's alerts log as a stream; alerts are known by their name or their message."""
-    stream = Stream(log.path, [], log.header, notes=list(log.notes))
+    stream = AlertStream(log.path, [], log.header, notes=list(log.notes))
     if log.interval is None:
         return stream
     for row, alert in enumerate(log.alerts, 2):
@@ -434,7 +434,7 @@ def read_counts(path: Path, rows: list[list[str]], notes: list[str], unknown: di
     return list(found.values())
 
 
-def read_folder(path: Path) -> Stream:
+def read_folder(path: Path) -> AlertStream:
     """Read a folder with events.csv and rates.csv, one of them at least.
 
     Raises
@@ -445,7 +445,7 @@ def read_folder(path: Path) -> Stream:
     events, rates = path / "events.csv", path / "rates.csv"
     if not events.is_file() and not rates.is_file():
         raise DataError(f"{path} is a folder without events.csv or rates.csv: name one exported file, or such a folder")
-    stream = read_stream(events) if events.is_file() else Stream(rates, [], [])
+    stream = read_stream(events) if events.is_file() else AlertStream(rates, [], [])
     stream.path = path
     if rates.is_file():
         rows = rows_of(read_text(rates), rates)
@@ -518,7 +518,7 @@ def complete_option(text: str | None) -> tuple[int, int] | str | None:
     return found
 
 
-def stretches_of(stream: Stream, complete: tuple[int, int] | str | None = None) -> list[Stretch]:
+def stretches_of(stream: AlertStream, complete: tuple[int, int] | str | None = None) -> list[Stretch]:
     """Return the stretches of a stream: for each symbol and interval the complete ones, and what is left as a sample."""
     found = []
     for (symbol, interval), alerts in stream.groups().items():

@@ -15,7 +15,7 @@ from bot.core.errors import BotError
 from bot.market.store import format_time
 from bot.parity.bind import Binding, columns_of, values_of
 from bot.parity.ours import Ours, changed
-from bot.parity.score import Score, quality, score
+from bot.parity.score import ParityScore, quality, score
 from bot.parity.spaces import space_of
 
 PERFECT: Final = 1.0 - 1e-12
@@ -44,7 +44,7 @@ def bars_list(times: list[int], count: int) -> str:
     return ", ".join(bar_word(at) for at in times[:5]) + more
 
 
-def loss(result: Score, ours: np.ndarray, theirs: np.ndarray, keep: np.ndarray) -> float:
+def loss(result: ParityScore, ours: np.ndarray, theirs: np.ndarray, keep: np.ndarray) -> float:
     """Return what a cause has to lower: for a line the median distance over its spread, else the share of misses."""
     if result.kind != "plot":
         return max(1.0 - quality(result), 1.0 - result.agree if result.kind == "state" else 0.0)
@@ -75,7 +75,7 @@ class Diagnosis:
         self._wanted = columns_of(bindings)
         self._tables: dict[tuple[str, Any], Any] = {}
 
-    def cause(self, binding: Binding, result: Score, values: np.ndarray) -> Cause | None:
+    def cause(self, binding: Binding, result: ParityScore, values: np.ndarray) -> Cause | None:
         """Return the likely cause of a column's distance, None if none of those tried explains it."""
         theirs = binding.column.values
         if result.bars < self.enough:
@@ -105,7 +105,7 @@ class Diagnosis:
                 return Cause("shift", f"it stands {abs(bars)} bar{'s' * (abs(bars) > 1)} {word} on the chart")
         return None
 
-    def causes(self, columns: Sequence[tuple[Binding, Score, np.ndarray]]) -> list[Cause | None]:
+    def causes(self, columns: Sequence[tuple[Binding, ParityScore, np.ndarray]]) -> list[Cause | None]:
         """Return the likely cause of each column; a setting found for one is tried on those that stay unexplained."""
         found = [self.cause(*column) for column in columns]
         known = dict.fromkeys(cause.setting for cause in found if cause is not None and cause.setting is not None)
@@ -170,7 +170,7 @@ class Diagnosis:
         )
 
 
-def sentence(binding: Binding, result: Score, cause: Cause | None) -> str:
+def sentence(binding: Binding, result: ParityScore, cause: Cause | None) -> str:
     """Return what is said about a column that does not agree everywhere."""
     name, feature = binding.column.label, binding.feature
     if result.bars == 0:
@@ -197,7 +197,7 @@ def sentence(binding: Binding, result: Score, cause: Cause | None) -> str:
     return f"{name} ({feature}): {told}, first on {where}{because}"
 
 
-def marks(result: Score) -> str:
+def marks(result: ParityScore) -> str:
     """Return which side lacks marks, for the sentence of a column that differs on few bars."""
     if result.kind == "plot":
         return ""

@@ -11,7 +11,7 @@ QUEUE: Final = 40  # frames that wait for a browser: ten seconds
 EQUITY_POINTS: Final = 2000
 
 
-class EquityLine:
+class EquitySeries:
     """Equity samples for a drawing: when full, every other one is dropped, so that the whole session stays in view."""
 
     def __init__(self, capacity: int = EQUITY_POINTS) -> None:

@@ -64,7 +64,7 @@ _GROW: Final = 4096
 Parts = Iterator[tuple[tuple[str, ...], Any]]  # a place, of one key or two, and what stands there
 
 
-class Tape:
+class ChartTape:
     """Closed bars of one symbol with the columns that a chart shows, oldest first.
 
     Parameters

@@ -29,10 +29,10 @@ from bot.core.errors import BotError
 from bot.core.printable import visible
 from bot.core.records import EquityPoint, TradeRecord
 from bot.report import doors
-from bot.report.browser import Browser, EquityLine
+from bot.report.browser import Browser, EquitySeries
 from bot.report.chart_door import ChartDoor
 from bot.report.charts import LIBRARY, library, modules
-from bot.report.doors import Refusal
+from bot.report.doors import DoorRefusal
 from bot.report.hub import Hub
 from bot.report.live import Live
 from bot.report.view import line, view, weight
@@ -118,7 +118,7 @@ class Dashboard:
         self._charts = ChartDoor(live, dumps=dumps) if live is not None else None
         self._names = doors.names_of(allowed_hosts)
         self._ration = doors.Ration()
-        self._gate: doors.Gate | None = None
+        self._gate: doors.DoorGate | None = None
         self._listener: asyncio.Server | None = None
         self._pass = secrets.token_urlsafe(24)  # shows that a stream is the operator's, without the token in an address
         self._failed: set[str] = set()  # routes whose failure the log holds already
@@ -126,7 +126,7 @@ class Dashboard:
         self._newest: dict[str, int] = {}
         self._hub, self._host, self._port, self._token = hub, host, port, token
         self._snapshot, self._trades, self._command = snapshot, trades, command
-        self._equity = EquityLine()
+        self._equity = EquitySeries()
         self._news: deque[dict[str, str]] = deque(maxlen=NEWS)
         self._runner: web.AppRunner | None = None
         self._registry: Any = None  # of the metrics, made when they are first asked for
@@ -169,7 +169,7 @@ class Dashboard:
         )
         await runner.setup()
         assert runner.server is not None
-        self._gate = doors.Gate(runner.server)
+        self._gate = doors.DoorGate(runner.server)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._gate, self._host, self._port, backlog=doors.MAX_CONNECTIONS
@@ -280,7 +280,7 @@ class Dashboard:
             doors.check_name(request, self._names, f"http://127.0.0.1:{self._port}")
             doors.check_site(request)
             return await handler(request)
-        except Refusal as refusal:
+        except DoorRefusal as refusal:
             response = _json({"error": refusal.sentence}, status=refusal.status)
             if refusal.retry_s is not None:
                 response.headers["Retry-After"] = str(refusal.retry_s)
@@ -349,7 +349,7 @@ class Dashboard:
     async def _chart(self, request: web.Request) -> web.Response:
         """Answer with a symbol's chart: its newest bars, or those after a bar that the page has."""
         if self._charts is None:
-            raise Refusal(404, "this bot keeps no chart")
+            raise DoorRefusal(404, "this bot keeps no chart")
         found = doors.parameters(request, "symbol", "last", "after")
         symbol = doors.symbol_of(found)
         last = doors.number(found, "last", default=CHART_BARS, least=1, meaning="so many of the newest bars")
@@ -358,7 +358,7 @@ class Dashboard:
         spend = (lambda seconds: None) if self._is_operators(request) else self._ration.spend
         body = await self._charts.chart(symbol, last=min(last, MOST_BARS), after_ms=after_ms, spend=spend)
         if body is None:
-            raise Refusal(404, f"there is no chart of {symbol}")
+            raise DoorRefusal(404, f"there is no chart of {symbol}")
         return web.Response(body=body, content_type="application/json")
 
     async def _bar(self, request: web.Request) -> web.Response:
@@ -366,10 +366,10 @@ class Dashboard:
         found = doors.parameters(request, "open_ms")
         open_ms = doors.number(found, "open_ms", default=None, least=0, meaning="epoch ms of the bar's open")
         if open_ms is None:
-            raise Refusal(400, "open_ms is missing: epoch ms of the bar's open")
+            raise DoorRefusal(400, "open_ms is missing: epoch ms of the bar's open")
         bar = self._live.bar(open_ms) if self._live is not None else None
         if bar is None:
-            raise Refusal(404, "nothing was decided on that bar in this session")
+            raise DoorRefusal(404, "nothing was decided on that bar in this session")
         seen = view(bar)
         return _json({"sides": seen["sides"], "verdict": seen["verdict"], "values": bar["decision"]["values"]})
 
@@ -389,18 +389,18 @@ class Dashboard:
 
     async def _do(self, request: web.Request) -> web.Response:
         if not self._is_operators(request):
-            raise Refusal(403, "commands need the token of this bot in the header X-Token")
+            raise DoorRefusal(403, "commands need the token of this bot in the header X-Token")
         doors.parameters(request)
         try:
             body = orjson.loads(await request.read())
         except orjson.JSONDecodeError:
-            raise Refusal(400, "the body is not JSON") from None
+            raise DoorRefusal(400, "the body is not JSON") from None
         name = body.get("name") if isinstance(body, dict) else None
         arguments = body.get("args", {}) if isinstance(body, dict) else {}
         if not isinstance(name, str) or name not in COMMANDS or not isinstance(arguments, dict):
-            raise Refusal(400, f"name must be one of {', '.join(sorted(COMMANDS))}; args an object")
+            raise DoorRefusal(400, f"name must be one of {', '.join(sorted(COMMANDS))}; args an object")
         if len(arguments) > 8 or not all(map(_is_plain, (*arguments, *arguments.values()))):
-            raise Refusal(400, f"args holds up to eight plain texts of up to {ARGUMENT} characters")
+            raise DoorRefusal(400, f"args holds up to eight plain texts of up to {ARGUMENT} characters")
         self._command(name, arguments)
         return _json({"accepted": name}, status=202)
 
@@ -408,7 +408,7 @@ class Dashboard:
         """Give the operator's page what its stream shows: an address is no place for the token."""
         doors.parameters(request)
         if not self._is_operators(request):
-            raise Refusal(403, "the pass needs the token of this bot in the header X-Token")
+            raise DoorRefusal(403, "the pass needs the token of this bot in the header X-Token")
         return _json({"pass": self._pass})
 
     def _make_room(self, *, operators: bool) -> None:
@@ -418,7 +418,7 @@ class Dashboard:
         guests = (browser for browser in self._browsers if not browser.operators)
         leaves = next(guests, next(iter(self._browsers)) if operators else None)
         if leaves is None:
-            raise Refusal(503, f"{MAX_BROWSERS} browsers of the operator are watching already", retry_s=10)
+            raise DoorRefusal(503, f"{MAX_BROWSERS} browsers of the operator are watching already", retry_s=10)
         del self._browsers[leaves]
         leaves.close()
 

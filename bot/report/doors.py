@@ -41,7 +41,7 @@ SERVER_LOG: Final = logging.getLogger("aiohttp.server.page")
 SERVER_LOG.addFilter(_NotOfGuests())
 
 
-class Refusal(Exception):
+class DoorRefusal(Exception):
     """A request that is turned away.
 
     Parameters
@@ -93,13 +93,13 @@ def check_name(request: web.Request, names: frozenset[str], ours: str) -> None:
     except ValueError:
         name = None
     if name is None or name.lower() not in names:
-        raise Refusal(421, f"ask for {ours} by this address, or list the name in dashboard.allowed_hosts")
+        raise DoorRefusal(421, f"ask for {ours} by this address, or list the name in dashboard.allowed_hosts")
 
 
 def check_site(request: web.Request) -> None:
     """Refuse what a page of another site asks for: browsers name the site, other programs send nothing of the kind."""
     if any(site not in ("same-origin", "none") for site in request.headers.getall("Sec-Fetch-Site", ())):
-        raise Refusal(403, "pages of other sites may ask for nothing here: type the address, or use a bookmark")
+        raise DoorRefusal(403, "pages of other sites may ask for nothing here: type the address, or use a bookmark")
     for origin in request.headers.getall("Origin", ()):
         try:
             place = urlsplit(origin)
@@ -107,7 +107,7 @@ def check_site(request: web.Request) -> None:
         except ValueError:
             ours = False
         if not ours:
-            raise Refusal(403, "pages of other sites may ask for nothing here: the Origin is not this page's own")
+            raise DoorRefusal(403, "pages of other sites may ask for nothing here: the Origin is not this page's own")
 
 
 def parameters(request: web.Request, *known: str) -> Mapping[str, str]:
@@ -115,9 +115,9 @@ def parameters(request: web.Request, *known: str) -> Mapping[str, str]:
     for name in request.query:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise Refusal(400, f"{request.path} has no parameter {name[:40]!r}; {takes}")
+            raise DoorRefusal(400, f"{request.path} has no parameter {name[:40]!r}; {takes}")
         if len(request.query.getall(name)) > 1:
-            raise Refusal(400, f"{name} is given more than once")
+            raise DoorRefusal(400, f"{name} is given more than once")
     return request.query
 
 
@@ -127,7 +127,7 @@ def number(found: Mapping[str, str], name: str, *, default: int | None, least: i
     if text is None:
         return default
     if not _NUMBER.fullmatch(text) or int(text) < least:
-        raise Refusal(400, f"{name} is a whole number from {least} on: {meaning}")
+        raise DoorRefusal(400, f"{name} is a whole number from {least} on: {meaning}")
     return int(text)
 
 
@@ -135,7 +135,7 @@ def symbol_of(found: Mapping[str, str]) -> str:
     """Return the parameter `symbol`."""
     symbol = found.get("symbol", "")
     if not _SYMBOL.fullmatch(symbol):
-        raise Refusal(400, "symbol is a contract such as BTCUSDT")
+        raise DoorRefusal(400, "symbol is a contract such as BTCUSDT")
     return symbol
 
 
@@ -169,7 +169,7 @@ class Ration:
         while (wait := self._wait_s()) > 0:
             if wait > patience:
                 seconds = math.ceil(wait)
-                raise Refusal(429, f"the page is busy: ask again in {seconds} s", retry_s=seconds)
+                raise DoorRefusal(429, f"the page is busy: ask again in {seconds} s", retry_s=seconds)
             patience -= wait
             await asyncio.sleep(wait)
         self.spend(OVERHEAD_S)
@@ -179,7 +179,7 @@ class Ration:
         self._left_s -= seconds
 
 
-class Gate(asyncio.Protocol):
+class DoorGate(asyncio.Protocol):
     """Gives each new connection its handler, as long as there is room; the protocol of a connection until then.
 
     aiohttp closes a connection that has sent no whole request for its keep-alive time, from the first moment on. When all

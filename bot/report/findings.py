@@ -56,7 +56,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class ChartSegment:
     """A level from the bar where it came about to the bar that broke or confirmed it."""
 
     start: int
@@ -101,7 +101,7 @@ class Findings:
         self._overlap, self._show, self._capped = pac.hide_overlap, pac.show, pac.zone_cap_atr200 > 0
         self._pivots = Pivots(pac.equal_length)
         self.boxes: list[Box] = []
-        self.segments: list[Segment] = []
+        self.segments: list[ChartSegment] = []
         self._active: dict[int, list[Box]] = {1: [], -1: []}
         self._trigger = {1: -math.inf, -1: -math.inf}
         self.high: list[float] = []
@@ -223,17 +223,19 @@ class Findings:
         event = row["pac_event"]
         if event:
             start = i - int(row["pac_break_index"] - row["pac_pivot_index"])
-            self.segments.append(Segment(start, i, row["pac_level"], int(row["pac_dir"]), BREAKS[int(event)], "pac"))
+            self.segments.append(
+                ChartSegment(start, i, row["pac_level"], int(row["pac_dir"]), BREAKS[int(event)], "pac")
+            )
         pivots = self._pivots
         for flag, name, side, turns in (("pac_eqh", "EQH", -1, pivots.highs), ("pac_eql", "EQL", 1, pivots.lows)):
             if row[flag] and len(turns) > 1:
-                self.segments.append(Segment(turns[-2], turns[-1], row[f"{flag}_level"], side, name, "equal"))
+                self.segments.append(ChartSegment(turns[-2], turns[-1], row[f"{flag}_level"], side, name, "equal"))
         for layer, up, down in (("int", "smc_ih_level", "smc_il_level"), ("sw", "smc_sh_level", "smc_sl_level")):
             for side, name, level in ((1, "bull", up), (-1, "bear", down)):
                 for event_name, label in (("bos", "BOS"), ("choch", "CHoCH")):
                     if row[f"smc_{layer}_{name}_{event_name}"]:
                         start = self._pivot(i, side, row[level])
-                        self.segments.append(Segment(start, i, row[level], side, label, layer))
+                        self.segments.append(ChartSegment(start, i, row[level], side, label, layer))
 
     def _pivot(self, i: int, side: int, price: float) -> int:
         values = self.high if side > 0 else self.low

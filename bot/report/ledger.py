@@ -53,7 +53,7 @@ class Miss:
         )
 
 
-class Book:
+class LedgerBook:
     """The stored rows of one symbol: a file that only grows, one record a bar (open time, then every column).
 
     A file of other columns is refused; a record that a crash cut short is cut off.
@@ -101,7 +101,7 @@ class Book:
             self._file = None
 
 
-class Ledger:
+class RepaintLedger:
     """Stores the rows of all symbols as they were decided, and judges them.
 
     Parameters
@@ -117,7 +117,7 @@ class Ledger:
         self._again = Features(config, model=model)
         self._waiting: dict[str, deque[tuple[KlineClosed, np.ndarray | None]]] = {s: deque() for s in symbols}
         self._last = dict.fromkeys(symbols, -1)
-        self._books = {s: Book(folder / f"{session}-{s}.rows" if folder else None) for s in symbols}
+        self._books = {s: LedgerBook(folder / f"{session}-{s}.rows" if folder else None) for s in symbols}
         self._told = folder / f"{session}-{SUMMARY}" if folder else None
         self._columns = np.array(COLUMNS)
         self.bars = 0  # closed bars stored

@@ -13,7 +13,7 @@ from bot.config import Config
 from bot.core.events import KlineClosed
 from bot.core.records import Decision
 from bot.core.times import DAY_MS
-from bot.report.chart_data import Parts, Tape
+from bot.report.chart_data import ChartTape, Parts
 from bot.strategy.rules import CONDITIONS
 
 STRIP_BARS: Final = 60
@@ -31,7 +31,7 @@ class Live:
 
     def __init__(self, config: Config, *, decision: Callable[[int], Decision | None] = lambda open_ms: None) -> None:
         self.config = config
-        self.tapes = {symbol: Tape(config, symbol) for symbol in config.data.symbols}
+        self.tapes = {symbol: ChartTape(config, symbol) for symbol in config.data.symbols}
         self.alpha = config.data.symbols[0]
         self.session_bars = 0  # bars of the alpha symbol before the first one that was decided
         self._decision = decision
@@ -72,7 +72,7 @@ class Live:
             )
         return self._told[1]
 
-    def _funnel(self, tape: Tape) -> dict[str, Any]:
+    def _funnel(self, tape: ChartTape) -> dict[str, Any]:
         live = tape.funnel(self.session_bars if self._began else len(tape))
         days = live["bars"] * tape.interval_ms / DAY_MS
         return {**live, "days": days, "conditions": list(CONDITIONS)}

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from bot.core.times import utc
-from bot.report.chart_data import Tape
+from bot.report.chart_data import ChartTape
 from bot.report.charts import STATIC
 from bot.report.findings import COVERED, MITIGATED, WAITING
 
@@ -84,7 +84,9 @@ def _calls(show: str, function: str, name: str, texts: list[str]) -> str:
     return "\n".join(lines)
 
 
-def pine(tape: Tape, interval: str, *, from_ms: int | None = None, up: str = "#0072b2", down: str = "#d55e00") -> Pine:
+def pine(
+    tape: ChartTape, interval: str, *, from_ms: int | None = None, up: str = "#0072b2", down: str = "#d55e00"
+) -> Pine:
     """Return the script that draws a tape's findings.
 
     Parameters

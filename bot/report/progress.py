@@ -29,7 +29,7 @@ def say(text: str, *, quiet: bool = False) -> None:
         print(visible(text), file=sys.stderr, flush=True)
 
 
-class Bar:
+class ProgressBar:
     """A bar whose total is told once it is known."""
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class Bar:
 
 
 @contextmanager
-def progress_of(label: str, *, quiet: bool = False) -> Iterator[Bar]:
+def progress_of(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
     """Show a bar while the block runs, for work that learns its length as it goes."""
-    bar = Bar()
+    bar = ProgressBar()
     if quiet or not sys.stderr.isatty():
         yield bar
         return

@@ -11,7 +11,7 @@ from bot.core.types import Denied, Instrument, Quote, Side
 from bot.risk.sizing import liquidation_price
 
 
-class CalendarEvent(NamedTuple):
+class VetoEvent(NamedTuple):
     """One entry of the calendar."""
 
     at_ms: int
@@ -30,9 +30,7 @@ def funding(side: Side, rate: float | None, *, interval_hours: int, limit: float
     return None
 
 
-def blackout(
-    now: int, calendar: tuple[CalendarEvent, ...], *, minutes: float, impacts: tuple[str, ...]
-) -> Denied | None:
+def blackout(now: int, calendar: tuple[VetoEvent, ...], *, minutes: float, impacts: tuple[str, ...]) -> Denied | None:
     """Refuse close to an event of the calendar."""
     for event in calendar:
         if event.impact in impacts and abs(now - event.at_ms) <= minutes * MINUTE_MS:

@@ -27,17 +27,17 @@ TIMEOUT_S: Final = 12 * 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ResearchStep:
     """One command of a research run: `python -m bot ...`."""
 
     name: str
     words: tuple[str, ...]
 
 
-def steps_of(kind: str, config: Config, *, klines: Path, out: Path) -> list[Step]:
+def steps_of(kind: str, config: Config, *, klines: Path, out: Path) -> list[ResearchStep]:
     """Return what a research run does: fresh klines first, then what strategy 12 asks for."""
     symbols = ",".join(config.data.symbols)
-    fetch = Step("download", ("download", "--symbols", symbols, "--intervals", "3m,15m", "--out", str(klines)))
+    fetch = ResearchStep("download", ("download", "--symbols", symbols, "--intervals", "3m,15m", "--out", str(klines)))
     folder = ("--klines", str(klines))
     match kind:
         case "weekly":
@@ -47,20 +47,22 @@ def steps_of(kind: str, config: Config, *, klines: Path, out: Path) -> list[Step
             )  # Smart Trail and the blocks of Price Action Concepts are among them
             return [
                 fetch,
-                Step("walkforward", ("walkforward", *folder, *space, "--out", str(out / "walkforward"), "--json")),
+                ResearchStep(
+                    "walkforward", ("walkforward", *folder, *space, "--out", str(out / "walkforward"), "--json")
+                ),
             ]
         case "monthly":
             trials = str(config.jobs.research_trials)
             walk = ("walkforward", *folder, "--slice", "60d", "--json")
             return [
                 fetch,
-                Step("walkforward", walk),
-                Step("optimise", ("optimise", *folder, "--trials", trials, "--json")),
+                ResearchStep("walkforward", walk),
+                ResearchStep("optimise", ("optimise", *folder, "--trials", trials, "--json")),
             ]
         case "quarterly":
             test = ("backtest", *folder, "--out", str(out / "backtest"), "--json")
             stress = ("montecarlo", str(out / "backtest" / "trades.parquet"), "--json")
-            return [fetch, Step("backtest", test), Step("montecarlo", stress)]
+            return [fetch, ResearchStep("backtest", test), ResearchStep("montecarlo", stress)]
     raise ValueError(f"there is no research run {kind!r}")
 
 
@@ -105,7 +107,7 @@ class Research:
             words = f"proposes {counted(count, 'change')}" if count else "proposes no change"
             self._tell(f"{kind} research is done and {words}; nothing was applied: {out}")
 
-    async def _step(self, step: Step, out: Path) -> int:
+    async def _step(self, step: ResearchStep, out: Path) -> int:
         nice = ("nice", "-n", "19") if shutil.which("nice") else ()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
         paths = (out / f"{step.name}.json", out / f"{step.name}.log")

@@ -148,7 +148,7 @@ def configured(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class TrialScore:
     """What a trial came to.
 
     Attributes
@@ -191,13 +191,13 @@ def factor_of(results: np.ndarray) -> float:
     return min(factor, FACTOR_CAP) if factor is not None else FACTOR_CAP * bool((results > 0).any())
 
 
-def score_of(result: Result) -> Score:
+def score_of(result: Result) -> TrialScore:
     """Return what a back-test came to, as the search sees it."""
     table = result.table()
     judged = table["judged"]
     net = table["net_r"][judged]
     days = metrics.daily(table["closed_ms"][judged], net, from_ms=result.from_ms, to_ms=result.to_ms)
-    return Score(
+    return TrialScore(
         profit_factor=factor_of(table["pnl"][judged]),
         max_drawdown=max_drawdown(np.concatenate(([result.initial_equity], result.equity.equity))),
         max_drawdown_r=max_drawdown_r(net),
@@ -240,6 +240,6 @@ class Trier:
             config, self.market, from_ms=self.from_ms, to_ms=self.to_ms, signals_cache=prepared, profile="trial"
         )
 
-    def score(self, values: Mapping[str, Any]) -> Score:
+    def score(self, values: Mapping[str, Any]) -> TrialScore:
         """Back-test one setting and return what it came to."""
         return score_of(self.run(values))

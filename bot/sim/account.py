@@ -24,7 +24,7 @@ def booked(amount: Decimal) -> Decimal:
 
 
 @dataclass(slots=True)
-class Position:
+class VenuePosition:
     """One symbol's position and settings; `qty` signed, `cost` what the open part was opened for."""
 
     rules: SymbolRules
@@ -85,11 +85,11 @@ class Booking:
 
 
 @dataclass(slots=True)
-class Account:
+class VenueAccount:
     """Wallet and positions of the one user."""
 
     wallet: Decimal
-    positions: dict[str, Position]
+    positions: dict[str, VenuePosition]
     deposits: Decimal = field(init=False)
     realized: Decimal = ZERO
     fees: Decimal = ZERO

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bot.sim import entry, events
 from bot.sim.errors import Refused
 from bot.sim.filters import number
-from bot.sim.matching import Report
+from bot.sim.matching import BookReport
 from bot.sim.orders import Algo
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class AlgoDesk:
             if refused.code == -4118 and venue.quirks.refused_trigger_expires:
                 algo.order, algo.status = order, "TRIGGERED"
                 self._tell(algo)
-                venue.report(Report("NEW", order))
+                venue.report(BookReport("NEW", order))
                 venue.books[order.symbol].expire(order, "4")
                 return
             algo.order = None

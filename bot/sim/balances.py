@@ -6,7 +6,7 @@ Version 3 leaves out what is flat and has no orders, and no longer tells leverag
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from bot.sim.account import ZERO, Position
+from bot.sim.account import ZERO, VenuePosition
 from bot.sim.events import Json, money
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def account_reply(venue: "Venue", *, version: int) -> Json:
     return reply
 
 
-def _account_position(venue: "Venue", symbol: str, p: Position, mark: Decimal, *, version: int) -> Json:
+def _account_position(venue: "Venue", symbol: str, p: VenuePosition, mark: Decimal, *, version: int) -> Json:
     margin, reserved = p.initial(mark), venue.order_margin(symbol)
     row: Json = {
         "symbol": symbol,

@@ -62,7 +62,7 @@ class Bar:
 
 
 @dataclass(slots=True)
-class Series:
+class CandleSeries:
     """One interval of a symbol: the closed bars, and the sum of the base bars done within the forming one."""
 
     name: str
@@ -83,7 +83,7 @@ class Candles:
     base: BaseBars = field(init=False)
     current: Bar | None = None  # of the ticks of the base bar under way
     current_end: int = 0
-    _series: dict[str, Series] = field(default_factory=dict)
+    _series: dict[str, CandleSeries] = field(default_factory=dict)
     _step: float = 0.0
     _tick: float = 0.0
 
@@ -92,7 +92,7 @@ class Candles:
         self.base = base_bars(self.source)
         self._step, self._tick = float(self.rules.step), float(self.rules.tick)
 
-    def series(self, name: str) -> Series:
+    def series(self, name: str) -> CandleSeries:
         """Return an interval's series; built on first use."""
         found = self._series.get(name)
         if found is None:
@@ -104,7 +104,7 @@ class Candles:
                 raise Refused(-1120)
             # The coarsest that divides it: what was recorded for this very interval comes first.
             closed = aggregate(max(finer, key=lambda k: k.interval_ms), length)
-            found = self._series[name] = Series(name, length, closed)
+            found = self._series[name] = CandleSeries(name, length, closed)
         return found
 
     def tick(self, at_ms: int, price: int, *, lots: int, seller: bool, trades: int) -> None:
@@ -198,7 +198,7 @@ class Candles:
             "0",
         ]
 
-    def message(self, bar: Bar, s: Series, *, closed: bool) -> dict[str, Any]:
+    def message(self, bar: Bar, s: CandleSeries, *, closed: bool) -> dict[str, Any]:
         """Return the `k` of a kline message: a closed bar exactly, a forming one rounded to its digits."""
         digits, lots = self.rules.price_digits, self.rules.qty_digits
         text = write if closed else _rounded

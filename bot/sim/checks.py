@@ -6,13 +6,13 @@ from bot.sim import entry
 from bot.sim.account import ZERO
 from bot.sim.errors import Refused
 from bot.sim.filters import number
-from bot.sim.orders import Order
+from bot.sim.orders import VenueOrder
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
 
-def check(venue: "Venue", order: Order) -> None:
+def check(venue: "Venue", order: VenueOrder) -> None:
     """Refuse what the price band, the smallest notional, the position or the margin do not allow."""
     rules, book, p = venue.rules[order.symbol], venue.books[order.symbol], venue.account.positions[order.symbol]
     mark = venue.mark(order.symbol)
@@ -39,7 +39,7 @@ def check(venue: "Venue", order: Order) -> None:
             raise Refused(-2027)
 
 
-def _check_resting(venue: "Venue", order: Order, lots: int | None = None) -> None:
+def _check_resting(venue: "Venue", order: VenueOrder, lots: int | None = None) -> None:
     """Refuse what asks, with all that rests to reduce, for more than the position, where the exchange counts so."""
     if not venue.quirks.reduce_only_counts_resting or order.close_position:
         return
@@ -54,7 +54,7 @@ def _check_resting(venue: "Venue", order: Order, lots: int | None = None) -> Non
         raise Refused(-4118)
 
 
-def check_amendment(venue: "Venue", order: Order, params: dict[str, str]) -> tuple[int, int]:
+def check_amendment(venue: "Venue", order: VenueOrder, params: dict[str, str]) -> tuple[int, int]:
     """Return the lots and the price in ticks that an order is to be amended to, or refuse them."""
     rules = venue.rules[order.symbol]
     quantity, price = number(params, "quantity", required=True), number(params, "price", required=True)

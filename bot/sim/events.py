@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from bot.sim.account import ZERO
-from bot.sim.orders import Algo, Fill, Order
+from bot.sim.orders import Algo, VenueFill, VenueOrder
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
@@ -20,7 +20,7 @@ def money(amount: Decimal) -> str:
     return f"{amount:.8f}"
 
 
-def order_event(venue: "Venue", order: Order, x: str, fill: Fill | None = None) -> Json:
+def order_event(venue: "Venue", order: VenueOrder, x: str, fill: VenueFill | None = None) -> Json:
     """Return ORDER_TRADE_UPDATE."""
     rules = venue.rules[order.symbol]
     bids = asks = ZERO
@@ -74,7 +74,7 @@ def order_event(venue: "Venue", order: Order, x: str, fill: Fill | None = None) 
     return {"e": "ORDER_TRADE_UPDATE", "E": venue.now_ms, "T": venue.now_ms, "o": body}
 
 
-def trade_lite(venue: "Venue", fill: Fill) -> Json:
+def trade_lite(venue: "Venue", fill: VenueFill) -> Json:
     """Return TRADE_LITE, the short word that comes before ORDER_TRADE_UPDATE."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     return {
@@ -185,7 +185,7 @@ def multi_assets_event(venue: "Venue", on: bool) -> Json:
     return {"e": "ACCOUNT_CONFIG_UPDATE", "E": venue.now_ms, "T": venue.now_ms, "ai": {"j": on}}
 
 
-def force_order(venue: "Venue", fill: Fill) -> Json:
+def force_order(venue: "Venue", fill: VenueFill) -> Json:
     """Return forceOrder, the market stream's word of a liquidation."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     body = {
@@ -204,7 +204,7 @@ def force_order(venue: "Venue", fill: Fill) -> Json:
     return {"e": "forceOrder", "E": venue.now_ms, "o": body}
 
 
-def amendment(venue: "Venue", order: Order, before: tuple[int, int]) -> Json:
+def amendment(venue: "Venue", order: VenueOrder, before: tuple[int, int]) -> Json:
     """Return one of orderAmendment: price and quantity before and after."""
     rules, (price, lots) = venue.rules[order.symbol], before
     return {

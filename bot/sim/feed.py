@@ -17,12 +17,12 @@ from bot.core.klines import interval_ms
 from bot.sim.candles import Candles
 from bot.sim.errors import Refused
 from bot.sim.funding import FundingSchedule, write_rate
-from bot.sim.sockets import Frame, Hub, Socket
+from bot.sim.sockets import PushFrame, Socket, SocketHub
 from bot.sim.tape import Tape
 from bot.sim.tickers import day_event
 from bot.sim.venue import Venue
 
-Batches = dict[Socket, list[Frame]]
+Batches = dict[Socket, list[PushFrame]]
 Build = Callable[[int, list[int] | None], Any]
 MARKS: Final = ("markPrice", "markPrice@1s")
 # of all symbols: what each is made of; those that end in arr bring a list
@@ -38,7 +38,7 @@ DEPTHS: Final = ("depth", "depth5", "depth10", "depth20")
 NAME: Final = re.compile(r"[!@\w]+", re.ASCII)  # a stream's name goes into frames as it is
 
 
-class Feed:
+class MarketFeed:
     """Builds frames for the hub's listeners."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Feed:
         funding: dict[str, FundingSchedule],
         tapes: dict[str, Tape],
         *,
-        hub: Hub,
+        hub: SocketHub,
         forming: bool = True,
     ) -> None:
         self._forming_too = forming
@@ -101,7 +101,7 @@ class Feed:
         return batches
 
     def _put(self, batches: Batches, stream: str, event: str, message: Any, sockets: list[Socket]) -> None:
-        frame = Frame(stream, event, orjson.dumps(message))
+        frame = PushFrame(stream, event, orjson.dumps(message))
         for socket in sockets:
             batches.setdefault(socket, []).append(frame)
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from bot.sim import events
-from bot.sim.matching import Report
-from bot.sim.orders import Order
+from bot.sim.matching import BookReport
+from bot.sim.orders import VenueOrder
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
@@ -77,7 +77,7 @@ def _close(
     p = venue.account.positions[symbol]
     held = int(abs(p.qty) / p.rules.step)
     size = held if lots is None else min(lots, held)
-    order = Order(
+    order = VenueOrder(
         number,
         client_id,
         symbol,
@@ -91,6 +91,6 @@ def _close(
         updated_ms=venue.now_ms,
         forced=kind,
     )
-    venue.report(Report("NEW", order))
+    venue.report(BookReport("NEW", order))
     order.filled, order.cost, order.status = order.lots, order.lots * price, "FILLED"
-    venue.report(Report("TRADE", order, price, order.lots))
+    venue.report(BookReport("TRADE", order, price, order.lots))

@@ -13,7 +13,7 @@ from bot.core.times import HOUR_MS, MINUTE_MS
 EIGHT_HOURS_MS: Final = 8 * HOUR_MS
 
 
-class Rates(Protocol):
+class SettlementRates(Protocol):
     """Recorded funding: instants in UTC epoch ms, rising, and fractions of the notional."""
 
     @property
@@ -25,7 +25,7 @@ class Rates(Protocol):
 class FundingSchedule:
     """One symbol's payments."""
 
-    def __init__(self, rates: Rates | None) -> None:
+    def __init__(self, rates: SettlementRates | None) -> None:
         times = np.zeros(0, dtype=np.int64) if rates is None else np.asarray(rates.funding_ms, dtype=np.int64)
         self.rates = np.zeros(0) if rates is None else np.nan_to_num(np.asarray(rates.rate, dtype=np.float64))
         self.times = times - times % MINUTE_MS

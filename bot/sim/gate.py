@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Gate:
+class SendGate:
     """Where handshakes wait while an outage lasts; they are let in one by one, in an order of their own."""
 
     def __init__(self) -> None:

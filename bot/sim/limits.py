@@ -100,7 +100,7 @@ class Window:
         return start + self._length - now_ms
 
 
-class Limits:
+class RateLimits:
     """The windows of one client."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bot.sim.account import ZERO
-from bot.sim.orders import Order
+from bot.sim.orders import VenueOrder
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
@@ -16,7 +16,7 @@ def open_notional(venue: "Venue", symbol: str) -> tuple[Decimal, Decimal]:
     return sides[0][1], sides[1][1]
 
 
-def order_margin(venue: "Venue", symbol: str, extra: Order | None = None) -> Decimal:
+def order_margin(venue: "Venue", symbol: str, extra: VenueOrder | None = None) -> Decimal:
     """Return the initial margin of open orders: of the side that needs more, without what would only close."""
     p = venue.account.positions[symbol]
     held = int(abs(p.qty) / p.rules.step)
@@ -28,7 +28,7 @@ def order_margin(venue: "Venue", symbol: str, extra: Order | None = None) -> Dec
     return need / p.leverage
 
 
-def _sides(venue: "Venue", symbol: str, extra: Order | None) -> tuple[tuple[int, Decimal], tuple[int, Decimal]]:
+def _sides(venue: "Venue", symbol: str, extra: VenueOrder | None) -> tuple[tuple[int, Decimal], tuple[int, Decimal]]:
     """Return lots and notional of the open buys, then of the sells, that are not reduce-only."""
     rules, book = venue.rules[symbol], venue.books[symbol]
     lots, cost = [0, 0], [0, 0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.core.types import to_decimal
 from bot.sim.clock import Item
 from bot.sim.draws import Draws
-from bot.sim.feed import Feed
+from bot.sim.feed import MarketFeed
 from bot.sim.orders import Tick
 from bot.sim.replay import MINUTE, Row, replay
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class MarketDesk:
     """Puts the market on the exchange's heap and follows up on what it does to the user's orders."""
 
-    def __init__(self, exchange: "Exchange", feed: Feed, *, seed: int, spread: float, depth_notional: float) -> None:
+    def __init__(
+        self, exchange: "Exchange", feed: MarketFeed, *, seed: int, spread: float, depth_notional: float
+    ) -> None:
         self._x, self._feed = exchange, feed
         self._spread, self._depth = spread, depth_notional
         self._draws = Draws(seed)

@@ -23,22 +23,22 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bot.sim.errors import Refused
-from bot.sim.orders import Order, Tick
+from bot.sim.orders import Tick, VenueOrder
 
 UNBOUNDED: Final = 1 << 62
 
 
-class Report(NamedTuple):
+class BookReport(NamedTuple):
     """What happened to an order: NEW, TRADE, EXPIRED, CANCELED or AMENDMENT; price in ticks, lots of this trade."""
 
     kind: str
-    order: Order
+    order: VenueOrder
     price: int = 0
     lots: int = 0
     maker: bool = False
 
 
-class Book:
+class OrderBook:
     """Bid, ask and our orders of one symbol.
 
     Parameters
@@ -62,14 +62,14 @@ class Book:
         "working",
     )
 
-    def __init__(self, room: Callable[[Order], int], report: Callable[[Report], None]) -> None:
+    def __init__(self, room: Callable[[VenueOrder], int], report: Callable[[BookReport], None]) -> None:
         self.room = room
         self.report = report
         self.post_only_expires = False  # as it once was; else refused
         self.bid = self.ask = self.last = 0
         self.bid_lots = self.ask_lots = 0
-        self.resting: list[Order] = []  # in order of arrival
-        self.working: list[Order] = []  # MARKET remainders
+        self.resting: list[VenueOrder] = []  # in order of arrival
+        self.working: list[VenueOrder] = []  # MARKET remainders
 
     def tick(self, tick: Tick) -> None:
         """Apply one trade of the market, then the book after it."""
@@ -92,18 +92,18 @@ class Book:
             if not order.live and order in self.working:
                 self.working.remove(order)
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: VenueOrder) -> None:
         """Take an order in: it is refused before anything has changed, or it lives."""
         crossing = self.crosses(order)
         if order.tif == "GTX" and (crossing or self._own_touches(order)):
             if not self.post_only_expires:
                 raise Refused(-5022)
-            self.report(Report("NEW", order))
+            self.report(BookReport("NEW", order))
             self.expire(order, "0")
             return
         if order.tif == "FOK" and (not crossing or self._level(order) < min(order.left, self.room(order))):
             raise Refused(-5021)
-        self.report(Report("NEW", order))
+        self.report(BookReport("NEW", order))
         if crossing:
             self._prevent_self_trade(order)
         if crossing and order.live:
@@ -117,19 +117,19 @@ class Book:
         else:
             self._rest(order)
 
-    def cancel(self, order: Order) -> None:
+    def cancel(self, order: VenueOrder) -> None:
         """Take a live order out."""
         self._remove(order)
         order.status = "CANCELED"
-        self.report(Report("CANCELED", order))
+        self.report(BookReport("CANCELED", order))
 
-    def expire(self, order: Order, er: str, status: str = "EXPIRED") -> None:
+    def expire(self, order: VenueOrder, er: str, status: str = "EXPIRED") -> None:
         """End an order by the exchange's own rule `er`."""
         self._remove(order)
         order.status, order.er = status, er
-        self.report(Report("EXPIRED", order))
+        self.report(BookReport("EXPIRED", order))
 
-    def amend(self, order: Order, price: int, *, lots: int) -> None:
+    def amend(self, order: VenueOrder, price: int, *, lots: int) -> None:
         """Change price and quantity of a resting order; it loses its place. A post-only order amended into the book ends."""
         if price == order.price and lots == order.lots:
             raise Refused(-5027)
@@ -141,7 +141,7 @@ class Book:
             self.resting.append(order)
             self.cancel(order)
             return
-        self.report(Report("AMENDMENT", order))
+        self.report(BookReport("AMENDMENT", order))
         if self.crosses(order):
             if order.tif == "GTX":
                 self.expire(order, "0")
@@ -152,38 +152,38 @@ class Book:
         if order.live:
             self._rest(order)
 
-    def trade_against(self, order: Order, lots: int) -> int:
+    def trade_against(self, order: VenueOrder, lots: int) -> int:
         """Let a trade of the market meet a resting order at its price; return the lots executed."""
         return self._trade(order, order.price, lots=min(lots, order.left), maker=True)
 
-    def crosses(self, order: Order) -> bool:
+    def crosses(self, order: VenueOrder) -> bool:
         """Whether the order would take from the book."""
         if order.type == "MARKET":
             return True
         return order.price >= self.ask if order.buy else order.price <= self.bid
 
-    def _level(self, order: Order) -> int:
+    def _level(self, order: VenueOrder) -> int:
         return self.ask_lots if order.buy else self.bid_lots
 
-    def _consume(self, order: Order, lots: int) -> None:
+    def _consume(self, order: VenueOrder, lots: int) -> None:
         if order.buy:
             self.ask_lots -= lots
         else:
             self.bid_lots -= lots
 
-    def _beyond(self, order: Order) -> bool:
+    def _beyond(self, order: VenueOrder) -> bool:
         return order.price >= self.ask if order.buy else order.price <= self.bid
 
-    def _own_touches(self, order: Order) -> bool:
+    def _own_touches(self, order: VenueOrder) -> bool:
         return any(
             other.buy != order.buy and (order.price >= other.price if order.buy else order.price <= other.price)
             for other in self.resting
         )
 
-    def _by_priority(self) -> list[Order]:
+    def _by_priority(self) -> list[VenueOrder]:
         return sorted(self.resting, key=lambda order: -order.sign * order.price)  # stable: then by arrival
 
-    def _prevent_self_trade(self, taker: Order) -> None:
+    def _prevent_self_trade(self, taker: VenueOrder) -> None:
         if taker.stp == "NONE" or taker.tif in ("FOK", "GTX"):
             return
         reach = (self.ask if taker.buy else self.bid) * taker.sign
@@ -196,7 +196,7 @@ class Book:
         if taker.stp != "EXPIRE_MAKER":
             self.expire(taker, "3" if taker.tif == "IOC" else "1", "EXPIRED_IN_MATCH")
 
-    def _take(self, order: Order) -> None:
+    def _take(self, order: VenueOrder) -> None:
         price = self.ask if order.buy else self.bid
         if order.bound and (price - order.bound) * order.sign > 0:
             self.expire(order, "9")
@@ -205,7 +205,7 @@ class Book:
         if lots > 0:
             self._consume(order, self._trade(order, price, lots=lots, maker=False))
 
-    def _rest(self, order: Order) -> None:
+    def _rest(self, order: VenueOrder) -> None:
         best, shown = (self.bid, self.bid_lots) if order.buy else (self.ask, self.ask_lots)
         order.ahead = 0 if (order.price - best) * order.sign > 0 else shown
         self.resting.append(order)
@@ -227,7 +227,7 @@ class Book:
                 if left > waited:
                     left -= self._trade(order, order.price, lots=min(order.left, left - waited), maker=True)
 
-    def _trade(self, order: Order, price: int, *, lots: int, maker: bool) -> int:
+    def _trade(self, order: VenueOrder, price: int, *, lots: int, maker: bool) -> int:
         """Execute up to `lots`; return what was executed."""
         room = self.room(order)
         lots = min(lots, room)
@@ -237,13 +237,13 @@ class Book:
             order.status = "FILLED" if order.left == 0 else "PARTIALLY_FILLED"
             if order.left == 0:
                 self._remove(order)
-            self.report(Report("TRADE", order, price, lots, maker))
+            self.report(BookReport("TRADE", order, price, lots, maker))
         # The report may have ended the order already: a flat position knocks out what can only reduce.
         if order.live and room - lots <= 0 and order.left > 0:
             self.expire(order, "4")
         return max(lots, 0)
 
-    def _remove(self, order: Order) -> None:
+    def _remove(self, order: VenueOrder) -> None:
         if order in self.resting:
             self.resting.remove(order)
         if order in self.working:

@@ -15,7 +15,7 @@ CONDITIONAL: Final = frozenset({"STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROF
 
 
 @dataclass(slots=True, eq=False)
-class Order:
+class VenueOrder:
     """A regular order; `price` in ticks (0 for MARKET), quantities in lots, `cost` in ticks x lots."""
 
     order_id: int
@@ -94,7 +94,7 @@ class Algo:
     triggered_ms: int = 0
     status: str = "NEW"
     reject: str = ""
-    order: Order | None = None
+    order: VenueOrder | None = None
     price_match: str = "NONE"
     gtd: int = 0
     early: bool = False  # placed without a position, waiting for one
@@ -125,12 +125,12 @@ class Algo:
         return "BUY" if self.buy else "SELL"
 
 
-class Fill(NamedTuple):
+class VenueFill(NamedTuple):
     """One of our trades."""
 
     at_ms: int
     trade_id: int
-    order: Order
+    order: VenueOrder
     lots: int
     price: int
     maker: bool

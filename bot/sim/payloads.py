@@ -6,7 +6,7 @@ Field names and shapes are those of venue notes 3: prices and quantities are str
 from typing import TYPE_CHECKING
 
 from bot.sim.events import Json, money
-from bot.sim.orders import Algo, Fill, Order
+from bot.sim.orders import Algo, VenueFill, VenueOrder
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Json", "acknowledged", "algo_reply", "fill_reply", "money", "order_reply"]
 
 
-def order_reply(venue: "Venue", order: Order) -> Json:
+def order_reply(venue: "Venue", order: VenueOrder) -> Json:
     """Return an order as POST, GET and DELETE order and openOrders give it."""
     rules, algo = venue.rules[order.symbol], order.algo
     trailing = {} if algo is None or not algo.callback else {
@@ -99,7 +99,7 @@ def algo_reply(venue: "Venue", algo: Algo) -> Json:
     }
 
 
-def fill_reply(venue: "Venue", fill: Fill) -> Json:
+def fill_reply(venue: "Venue", fill: VenueFill) -> Json:
     """Return one of userTrades."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     return {

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 from bot.sim import events
 from bot.sim.account import ZERO
-from bot.sim.matching import Report
-from bot.sim.orders import Fill
+from bot.sim.matching import BookReport
+from bot.sim.orders import VenueFill
 
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
 
-def take(venue: "Venue", report: Report) -> None:
+def take(venue: "Venue", report: BookReport) -> None:
     """Take one report in."""
     order = report.order
     order.updated_ms = venue.now_ms
@@ -33,7 +33,7 @@ def take(venue: "Venue", report: Report) -> None:
     venue.note_naked(order.symbol)
 
 
-def _trade(venue: "Venue", report: Report) -> None:
+def _trade(venue: "Venue", report: BookReport) -> None:
     order, symbol = report.order, report.order.symbol
     rules, p = venue.rules[symbol], venue.account.positions[symbol]
     qty, price = rules.qty(report.lots), rules.price(report.price)
@@ -47,7 +47,7 @@ def _trade(venue: "Venue", report: Report) -> None:
         )
         venue.account.charge(symbol, fee)
     venue.account_ms = venue.now_ms
-    fill = Fill(
+    fill = VenueFill(
         venue.now_ms, venue.next_trade(symbol), order, report.lots, report.price, report.maker, fee, booking.realized
     )
     venue.fills.append(fill)

@@ -27,12 +27,12 @@ from bot.sim.clock import FreeDriver, ReplayClock, SteppedDriver
 from bot.sim.door import Door
 from bot.sim.draws import Draws
 from bot.sim.faults import Fault, Faults
-from bot.sim.feed import Batches, Feed
+from bot.sim.feed import Batches, MarketFeed
 from bot.sim.filters import SymbolRules, rules_for
-from bot.sim.funding import FundingSchedule, Rates
+from bot.sim.funding import FundingSchedule, SettlementRates
 from bot.sim.guard import Guard
 from bot.sim.keys import ListenKeys
-from bot.sim.limits import Limits
+from bot.sim.limits import RateLimits
 from bot.sim.market import MarketDesk
 from bot.sim.market_faults import MarketFaults
 from bot.sim.outages import Outages
@@ -40,7 +40,7 @@ from bot.sim.private import KEY_PERMISSIONS
 from bot.sim.quirks import Quirks
 from bot.sim.replay import span
 from bot.sim.rest import RestDesk
-from bot.sim.sockets import Hub
+from bot.sim.sockets import SocketHub
 from bot.sim.tape import Tape
 from bot.sim.traffic import Traffic
 from bot.sim.venue import Venue
@@ -95,7 +95,7 @@ class Exchange:
     def __init__(
         self,
         bars: Mapping[str, Mapping[str, Klines]],
-        funding: Mapping[str, Rates] | None = None,
+        funding: Mapping[str, SettlementRates] | None = None,
         *,
         from_ms: int | None = None,
         to_ms: int | None = None,
@@ -151,14 +151,14 @@ class Exchange:
             self.venue.account_ms = self.start_ms  # a funded asset has been updated: ccxt takes 0 for no asset at all
         self.funding = {symbol: FundingSchedule((funding or {}).get(symbol)) for symbol in known}
         self.tapes = {symbol: Tape(rules) for symbol, rules in known.items()}
-        self.limits, self.keys, self.past = Limits(), ListenKeys(self.clock.now_ms, seed), Past()
+        self.limits, self.keys, self.past = RateLimits(), ListenKeys(self.clock.now_ms, seed), Past()
         draws = Draws(seed)
         self.faults, self._first_faults = Faults(draws), list(faults)
         self.running = False
-        self.hub = Hub(self.activity, self.faults)
+        self.hub = SocketHub(self.activity, self.faults)
         self.hub.now_ms = self.clock.now_ms
         self.traffic = Traffic(self, draws=draws, order_latency_ms=order_latency_ms, push_latency_ms=push_latency_ms)
-        feed = Feed(self.venue, self.candles, self.funding, self.tapes, hub=self.hub, forming=forming_klines)
+        feed = MarketFeed(self.venue, self.candles, self.funding, self.tapes, hub=self.hub, forming=forming_klines)
         self.desk = RestDesk(self, Guard(api_key, api_secret, public_key))
         self.market_faults, self.outages = MarketFaults(self), Outages(self)
         self._door = Door(self, self.serve)

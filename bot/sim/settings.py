@@ -21,7 +21,7 @@ DONE = {"code": 200, "msg": "success"}
 FORCED = "Not allowed to change the asset mode in your region."
 
 
-class Settings:
+class AccountSettings:
     """What can be set, and when it cannot."""
 
     def __init__(self, venue: "Venue") -> None:

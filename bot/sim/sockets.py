@@ -18,7 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from bot.core.activity import Activity
 from bot.sim.fault_kinds import SOCKET
 from bot.sim.faults import Fault, Faults
-from bot.sim.gate import Gate
+from bot.sim.gate import SendGate
 
 LOG = logging.getLogger(__name__)
 CATEGORIES: Final = ("market", "public", "private")
@@ -29,7 +29,7 @@ MAX_STREAMS: Final = 1_024
 MAX_MESSAGES: Final = 10  # a second, of the wall: a client floods by the wall
 
 
-class Frame(NamedTuple):
+class PushFrame(NamedTuple):
     """One message: its stream (or listen key), event type and JSON without a wrapper."""
 
     stream: str
@@ -60,13 +60,13 @@ class Socket:
     transport: asyncio.Transport | None = None
     sent_until_ms: int = 0  # frames of a socket arrive in order
     silent_until_ms: int = 0
-    held: Frame | None = None
+    held: PushFrame | None = None
     half_open: bool = False  # takes what comes and answers nothing, not even pings
     number: int = 0  # in order of opening
     talked: tuple[int, int] = (0, 0)  # second, and messages in it
 
 
-class Hub:
+class SocketHub:
     """All sockets, and who listens to what."""
 
     def __init__(self, activity: Activity | None, faults: Faults) -> None:
@@ -80,7 +80,7 @@ class Hub:
         self.strike: Callable[[Socket, Fault], Awaitable[None]] | None = None  # carries out a fault on a socket
         self.later: Callable[[int, Callable[[], None]], None] = lambda ms, action: action()
         self.changed: Callable[[], None] = lambda: None  # a socket has been registered
-        self.gate = Gate()
+        self.gate = SendGate()
         self.entering = 0  # handshakes between the gate and the list of sockets
 
     def reindex(self) -> None:
@@ -200,7 +200,7 @@ class Hub:
     def _answer(self, socket: Socket, reply: dict[str, Any]) -> None:
         self._write(socket, [orjson.dumps(reply)])
 
-    async def deliver(self, socket: Socket, frames: list[Frame]) -> None:
+    async def deliver(self, socket: Socket, frames: list[PushFrame]) -> None:
         """Write frames to a socket, through the faults that are on."""
         if self.now_ms() < socket.silent_until_ms or socket.half_open:
             return
@@ -210,7 +210,7 @@ class Hub:
         for frame in frames:
             await self._deliver_faulty(socket, frame)
 
-    async def _deliver_faulty(self, socket: Socket, frame: Frame) -> None:
+    async def _deliver_faulty(self, socket: Socket, frame: PushFrame) -> None:
         held, socket.held = socket.held, None
         fault = self._faults.of_frame("/" + socket.category, frame.stream, frame.event)
         kind = fault.fault if fault is not None else ""
@@ -230,7 +230,7 @@ class Hub:
                 self._send(socket, frame)
             await self.strike(socket, fault)
 
-    def _send(self, socket: Socket, frame: Frame) -> None:
+    def _send(self, socket: Socket, frame: PushFrame) -> None:
         self._write(socket, [_wrapped(socket, frame)])
 
     def _write(self, socket: Socket, messages: list[bytes]) -> None:
@@ -264,7 +264,7 @@ class Hub:
                 socket.transport.abort()
 
 
-def _wrapped(socket: Socket, frame: Frame) -> bytes:
+def _wrapped(socket: Socket, frame: PushFrame) -> bytes:
     if socket.combined:
         return b'{"stream":"' + frame.stream.encode() + b'","data":' + frame.payload + b"}"
     return frame.payload

@@ -9,7 +9,7 @@ from bot.core.times import DAY_MS
 from bot.sim import entry, payloads
 from bot.sim.calls import Reply
 from bot.sim.errors import Refused
-from bot.sim.orders import Order
+from bot.sim.orders import VenueOrder
 from bot.sim.public import whole
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TradingApi:
         order, result = self._venue.place(params)
         return self._outcome(order, result)
 
-    def _outcome(self, order: Order, result: bool) -> Reply:
+    def _outcome(self, order: VenueOrder, result: bool) -> Reply:
         reply = payloads.order_reply(self._venue, order)
         if not result:
             return Reply(200, payloads.acknowledged(reply))

@@ -15,7 +15,7 @@ from bot.sim.clock import SteppedDriver
 from bot.sim.draws import Draws
 from bot.sim.errors import broken
 from bot.sim.feed import Batches
-from bot.sim.sockets import Frame, Socket
+from bot.sim.sockets import PushFrame, Socket
 
 if TYPE_CHECKING:
     from bot.sim.server import Exchange
@@ -37,7 +37,7 @@ class Traffic:
         self._order_latency, self._push_latency = order_latency_ms, push_latency_ms
         self._asked: dict[str, int] = {}
         self.parked: list[Call] = []
-        self._at_once: list[tuple[Socket, list[Frame]]] = []
+        self._at_once: list[tuple[Socket, list[PushFrame]]] = []
 
     # -- pushes -----------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ class Traffic:
             return
         batches: Batches = {}
         for event in events:
-            frame = Frame(x.keys.active, event["e"], orjson.dumps(event))
+            frame = PushFrame(x.keys.active, event["e"], orjson.dumps(event))
             for socket in x.hub.users(x.keys.active, event["e"]):
                 batches.setdefault(socket, []).append(frame)
         self.push(batches, "user")
@@ -67,7 +67,7 @@ class Traffic:
         self.tell_user()
         payload = orjson.dumps({"e": "listenKeyExpired", "E": now, "listenKey": key})
         sockets = x.hub.users(key, "listenKeyExpired")
-        self.push({socket: [Frame(key, "listenKeyExpired", payload)] for socket in sockets}, "user")
+        self.push({socket: [PushFrame(key, "listenKeyExpired", payload)] for socket in sockets}, "user")
         x.keys.delete()
 
     def push(self, batches: Batches, what: str) -> None:
@@ -88,7 +88,7 @@ class Traffic:
             socket.sent_until_ms = at_ms
             x.clock.at(at_ms, self._delivery(socket, frames), name=f"{what} frames", rank=2, closing=True)
 
-    def _delivery(self, socket: Socket, frames: list[Frame]) -> Callable[[], Any]:
+    def _delivery(self, socket: Socket, frames: list[PushFrame]) -> Callable[[], Any]:
         x = self._x
         return lambda: x.hub.deliver(socket, frames)
 

@@ -10,16 +10,16 @@ from decimal import Decimal
 from typing import Final
 
 from bot.sim import checks, entry, events, forced, margin, reports
-from bot.sim.account import ZERO, Account, Position
+from bot.sim.account import ZERO, VenueAccount, VenuePosition
 from bot.sim.algos import AlgoDesk
 from bot.sim.errors import Refused
 from bot.sim.events import Json
 from bot.sim.filters import SymbolRules, number
-from bot.sim.matching import UNBOUNDED, Book, Report
+from bot.sim.matching import UNBOUNDED, BookReport, OrderBook
 from bot.sim.naked import NakedTime, is_naked
-from bot.sim.orders import Fill, Order, Tick
+from bot.sim.orders import Tick, VenueFill, VenueOrder
 from bot.sim.quirks import Quirks
-from bot.sim.settings import Settings
+from bot.sim.settings import AccountSettings
 
 MAX_ORDERS: Final = 200
 FIRST_ORDER_ID: Final = 8_389_000_000_000
@@ -51,8 +51,8 @@ class Venue:
         self.rules = dict(rules)
         self.quirks = quirks or Quirks()
         self.maker_fee, self.taker_fee = maker_fee, taker_fee
-        self.account = Account(wallet, {symbol: Position(r) for symbol, r in rules.items()})
-        self.books = {symbol: Book(self._room, self.report) for symbol in rules}
+        self.account = VenueAccount(wallet, {symbol: VenuePosition(r) for symbol, r in rules.items()})
+        self.books = {symbol: OrderBook(self._room, self.report) for symbol in rules}
         self.now_ms = 0
         self.account_ms = 0
         self.outbox: list[Json] = []
@@ -61,17 +61,17 @@ class Venue:
         ] = []  # what the clock has to call, when, of which symbol
         self.notices: list[tuple[str, Json]] = []  # what the market streams have to say, by symbol
         self.amendments: list[Json] = []
-        self.orders: dict[int, Order] = {}
-        self._by_client: dict[tuple[str, str], Order] = {}
-        self._open: dict[str, dict[int, Order]] = {symbol: {} for symbol in rules}
-        self.fills: list[Fill] = []
+        self.orders: dict[int, VenueOrder] = {}
+        self._by_client: dict[tuple[str, str], VenueOrder] = {}
+        self._open: dict[str, dict[int, VenueOrder]] = {symbol: {} for symbol in rules}
+        self.fills: list[VenueFill] = []
         self.incomes: list[Json] = []
         self.naked = {symbol: NakedTime() for symbol in rules}
         self._next_order = FIRST_ORDER_ID
         self._next_trade = dict.fromkeys(rules, FIRST_TRADE_ID)
         self._countdowns: dict[str, int] = {}
         self.algos = AlgoDesk(self)
-        self.settings = Settings(self)
+        self.settings = AccountSettings(self)
         self.turn(self.quirks)
 
     def turn(self, quirks: Quirks) -> None:
@@ -141,7 +141,7 @@ class Venue:
             raise Refused(-1121)
         return symbol
 
-    def place(self, params: dict[str, str], *, test: bool = False) -> tuple[Order, bool]:
+    def place(self, params: dict[str, str], *, test: bool = False) -> tuple[VenueOrder, bool]:
         """Take a LIMIT or MARKET order; return it and whether its outcome was asked for (RESULT)."""
         rules = self.rules[self.symbol_of(params)]
         self.settings.check_mode(params)
@@ -161,11 +161,11 @@ class Venue:
         self._next_order += 1
         return self._next_order
 
-    def new_order(self, wanted: entry.Wanted, kind: str, lots: int) -> Order:
+    def new_order(self, wanted: entry.Wanted, kind: str, lots: int) -> VenueOrder:
         """Build an order with the next id; it is not at the exchange before `submit`."""
         number = self.next_id()
         book, rules = self.books[wanted.symbol], self.rules[wanted.symbol]
-        order = Order(
+        order = VenueOrder(
             number,
             wanted.client_id or f"web_{number}",
             wanted.symbol,
@@ -185,17 +185,17 @@ class Venue:
             order.bound = int(book.last * (1 + order.sign * rules.take_bound))
         return order
 
-    def check(self, order: Order) -> None:
+    def check(self, order: VenueOrder) -> None:
         """Refuse what the price band, the smallest notional, the position or the margin do not allow."""
         checks.check(self, order)
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: VenueOrder) -> None:
         """Hand a checked order to its book."""
         self.books[order.symbol].submit(order)
         if order.gtd and order.live:
             self.planned.append((order.gtd, order.symbol, lambda: self._run_out(order)))
 
-    def _run_out(self, order: Order) -> None:
+    def _run_out(self, order: VenueOrder) -> None:
         """End a GTD order at its date."""
         if order.live:
             self.books[order.symbol].expire(order, "0")
@@ -213,7 +213,7 @@ class Venue:
         if delay_ms:
             self.planned.append((self.now_ms + delay_ms, symbol, strike))
 
-    def find(self, params: dict[str, str], *, missing: int = -2013) -> Order:
+    def find(self, params: dict[str, str], *, missing: int = -2013) -> VenueOrder:
         """Return the order that `orderId` or `origClientOrderId` names; the latest of a client id."""
         symbol = self.symbol_of(params)
         if params.get("orderId"):
@@ -228,12 +228,12 @@ class Venue:
             raise Refused(-1102, "orderId")
         raise Refused(missing)
 
-    def forgotten(self, order: Order) -> bool:
+    def forgotten(self, order: VenueOrder) -> bool:
         """Whether an ended order can no longer be asked for: without a fill after 3 days, else after 90."""
         kept_ms = self.quirks.fill_memory_ms if order.filled else self.quirks.order_memory_ms
         return not order.live and self.now_ms - order.updated_ms > kept_ms
 
-    def cancel(self, params: dict[str, str]) -> Order:
+    def cancel(self, params: dict[str, str]) -> VenueOrder:
         """Cancel a live order."""
         order = self.find(params, missing=-2011)
         if not order.live:
@@ -246,7 +246,7 @@ class Venue:
         for order in self.open_orders(symbol):
             self.books[symbol].cancel(order)
 
-    def amend(self, params: dict[str, str]) -> Order:
+    def amend(self, params: dict[str, str]) -> VenueOrder:
         """Change price and quantity of a resting LIMIT order."""
         order = self.find(params)
         if not order.live:
@@ -263,12 +263,12 @@ class Venue:
         self.amendments.append(events.amendment(self, order, before))
         return order
 
-    def take_over(self, orders: dict[int, Order]) -> None:
+    def take_over(self, orders: dict[int, VenueOrder]) -> None:
         """Point all indices at other objects of the same orders (of a copy)."""
         self._open = {symbol: {i: orders[i] for i in live} for symbol, live in self._open.items()}
         self._by_client = {key: orders[order.order_id] for key, order in self._by_client.items()}
 
-    def open_orders(self, symbol: str) -> list[Order]:
+    def open_orders(self, symbol: str) -> list[VenueOrder]:
         """Return a symbol's live orders, oldest first."""
         return list(self._open[symbol].values())
 
@@ -282,7 +282,7 @@ class Venue:
         """Return the notional of open buys and sells that could add to a position."""
         return margin.open_notional(self, symbol)
 
-    def order_margin(self, symbol: str, extra: Order | None = None) -> Decimal:
+    def order_margin(self, symbol: str, extra: VenueOrder | None = None) -> Decimal:
         """Return the initial margin of a symbol's open orders, and of `extra` with them."""
         return margin.order_margin(self, symbol, extra)
 
@@ -292,17 +292,17 @@ class Venue:
 
     # -- what the books report --------------------------------------------------------------------------------------
 
-    def report(self, report: Report) -> None:
+    def report(self, report: BookReport) -> None:
         """Take what a book says of an order, the moment it happens."""
         reports.take(self, report)
 
-    def accepted(self, order: Order) -> None:
+    def accepted(self, order: VenueOrder) -> None:
         """Note a new order."""
         self.orders[order.order_id] = order
         self._by_client[order.symbol, order.client_id] = order
         self._open[order.symbol][order.order_id] = order
 
-    def ended(self, order: Order) -> None:
+    def ended(self, order: VenueOrder) -> None:
         """Note that an order is live no more."""
         self._open[order.symbol].pop(order.order_id, None)
 
@@ -311,7 +311,7 @@ class Venue:
         self._next_trade[symbol] += 1
         return self._next_trade[symbol]
 
-    def _room(self, order: Order) -> int:
+    def _room(self, order: VenueOrder) -> int:
         if not order.reduce_only:
             return UNBOUNDED
         p = self.account.positions[order.symbol]

@@ -5,13 +5,13 @@ bar steps the true memory when it comes.
 """
 
 from bot.core.events import KlineClosed
-from bot.strategy.features import Features, Row
+from bot.strategy.features import FeatureRow, Features
 
 
 class EarlyFeatures(Features):
     """Features that can also look at a bar without taking it."""
 
-    def peek(self, event: KlineClosed) -> Row | None:
+    def peek(self, event: KlineClosed) -> FeatureRow | None:
         """Return what `step` would return, and leave everything as it was."""
         symbol = event.kline.symbol
         index = self._index.get(symbol)

@@ -24,7 +24,7 @@ INDEX = {name: i for i, name in enumerate(k.COLUMNS)}
 CHUNK = k.BLOCK  # rows of a batch that are in memory at once when iterated
 
 
-class Row:
+class FeatureRow:
     """One bar's columns by name; a view on a float64 vector."""
 
     __slots__ = ("values",)
@@ -63,7 +63,7 @@ class Features:
         self._bar = _OneBar()
         self.refused: list[str] = []
 
-    def step(self, event: KlineClosed) -> Row | None:
+    def step(self, event: KlineClosed) -> FeatureRow | None:
         """Advance a symbol by one closed base bar; None for other intervals and symbols, and for a refused bar.
 
         A bar that cannot be is noted in `refused` and changes nothing.
@@ -89,7 +89,7 @@ class Features:
                     self._step(bar.symbol, last[0] + (i + 1) * self.base_ms, flat, filled=1)
         self._last[bar.symbol] = (bar.open_ms, bar.close)
         self._step(bar.symbol, bar.open_ms, bar[3:9], filled=int(event.filled))
-        return Row(self._bar.rows[0].copy())
+        return FeatureRow(self._bar.rows[0].copy())
 
     def _step(self, symbol: str, open_ms: int, values: tuple[float, ...], *, filled: int) -> None:
         index = self._index[symbol]

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from bot.config import Config, Gates
-from bot.config import Trade as TradeConfig
+from bot.config import TradeSettings as TradeConfig
 from bot.core.jit import kernel
 from bot.core.times import MINUTE_MS
 from bot.core.types import Instrument, Round, Side, to_decimal

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from bot.config import Trade as TradeConfig
+from bot.config import TradeSettings as TradeConfig
 from bot.core.types import Denied, Instrument, Side
 from bot.strategy import rules
 from bot.strategy.rules import Row, column

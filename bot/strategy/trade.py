@@ -17,7 +17,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from bot.config import Trade as TradeConfig
+from bot.config import TradeSettings as TradeConfig
 from bot.core.errors import InvariantError
 from bot.core.events import Fill
 from bot.core.intents import Alert, Intent

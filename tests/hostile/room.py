@@ -25,7 +25,7 @@ import bot.sim.clock
 from bot.app.credentials import Credentials
 from bot.app.options import RunOptions
 from bot.app.run import Bot
-from bot.app.venues import REPLAY_SILENCE_MS, Venue
+from bot.app.venues import REPLAY_SILENCE_MS, TradingVenue
 from bot.config import parse
 from bot.core.activity import Activity
 from bot.core.clock import Cancellable
@@ -78,7 +78,7 @@ class RoomClock(WallClock):
         return 0.0  # the exchange takes requests signed with the machine's time
 
 
-class RoomVenue(Venue):
+class RoomVenue(TradingVenue):
     """The test network as the bot sees it, with the silences of a replay."""
 
     def stream_settings(self) -> StreamSettings:

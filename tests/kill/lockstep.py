@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bot.core.activity import Activity
-from bot.execution.clock import Reading, Verdict, WallClock
+from bot.execution.clock import ClockReading, ClockVerdict, WallClock
 from bot.sim.clock import Item, ReplayClock
 
 EXCHANGE, BOT, TIME = range(3)
@@ -109,8 +109,8 @@ class RemoteClock(WallClock, asyncio.Protocol):
     def now_ms(self) -> int:
         return self._cells[TIME]
 
-    def judge(self, reading: Reading) -> Verdict:
-        return Verdict.BELIEVED  # the time is shared: no reading can contradict it
+    def judge(self, reading: ClockReading) -> ClockVerdict:
+        return ClockVerdict.BELIEVED  # the time is shared: no reading can contradict it
 
     def synchronise(self, offset_ms: float) -> float:
         return 0.0  # requests are signed with the machine's time, as towards any replay

@@ -27,7 +27,7 @@ from bot.app.credentials import Credentials
 from bot.app.loop import Loop
 from bot.app.options import RunOptions
 from bot.app.run import run_bot
-from bot.app.venues import Venue
+from bot.app.venues import TradingVenue
 from bot.config import Config, parse
 from bot.execution.tasks import Tasks
 from bot.journal import Journal
@@ -144,13 +144,13 @@ def _uncounted_start() -> None:
 
 
 async def _venue(config: Config, options: RunOptions, stack: AsyncExitStack, *, clock: RemoteClock, cells: Cells,
-                 port: int, folder: Path) -> Venue:  # fmt: skip
+                 port: int, folder: Path) -> TradingVenue:  # fmt: skip
     loop = asyncio.get_running_loop()
     address = f"http://127.0.0.1:{port}"
     stack.enter_context(account_lock(KEY, address))
     await loop.create_unix_connection(lambda: clock, str(folder / "clock"))
     clock.say("attach")
-    return Venue(
+    return TradingVenue(
         name="testnet",
         rest_url=address,
         stream_url=f"ws://127.0.0.1:{port}",
@@ -185,7 +185,7 @@ def trade(
         clock = RemoteClock(cells)
         config = parse("", overrides=scenario.overrides)
 
-        async def venue(config: Config, options: RunOptions, stack: AsyncExitStack) -> Venue:
+        async def venue(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
             return await _venue(config, options, stack, clock=clock, cells=cells, port=port, folder=folder)
 
         bot.app.venues.VENUES["testnet"] = venue
