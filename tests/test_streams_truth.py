@@ -290,6 +290,16 @@ def test_csv_and_json_in_all_forms_say_the_same(tmp_path):
             "time_utc,symbol,interval,name\n2026-08-18 09:00:14,BTC,5m,Bulish OB Created\n",
             "no alert has a known name, most often 'Bulish OB Created' (did you mean 'Bullish OB Created'?)",
         ),
+        (
+            "a.csv",
+            "time_utc,symbol,interval,name\n2026-08-18 09:00:14,BTC,5m,HWO Up, Bullish\n",
+            "row 2 has 5 cells, the header 4: quote cells that hold a comma",
+        ),
+        (
+            "a.jsonl",
+            '{"time": null, "symbol": "BTC", "interval": "15", "name": "HWO Up"}\n',
+            "row 1 has no field with a time: one of timeutc, time",
+        ),
         ("a.csv", "time_utc,symbol,interval,name\n", "is a stream without an alert"),
         (
             "rates.csv",
@@ -534,6 +544,15 @@ def test_a_name_is_found_in_the_message_that_the_documentation_gives(tmp_path):
         assert [alert.leaves for alert in stream.alerts] == [frozenset({"HyperWave Signal Up"})] * 3
         assert not stream.unknown
     assert meant("Some EQH words") is meant("{") is meant("BTCUSDT") is None
+
+
+def test_the_time_of_the_message_counts_before_the_time_at_which_a_server_took_it(tmp_path):
+    inner = '{"time": "2026-08-18T09:00:14Z", "symbol": "BTC", "interval": "15", "name": "HWO Up"}'
+    wrapped = json.dumps({"time_utc": "2026-08-18T09:03:00", "body": inner})
+
+    stream = read_export(write(tmp_path / "a.jsonl", wrapped + "\n"))
+
+    assert [alert.at_ms for alert in stream.alerts] == [1_787_043_614_000]
 
 
 def test_an_alerts_log_of_our_own_signals_is_reported_as_before(tmp_path, klines):

@@ -162,6 +162,10 @@ def _from_csv(path: Path, rows: list[list[str]]) -> list[_Raw]:
             if line == len(rows):
                 raise DataError(f"{path}: row {line} is cut off ({len(row)} of {len(header)} cells): delete it")
             raise DataError(f"{path}: row {line} has {len(row)} cells, the header {len(header)}: export it again")
+        if any(row[len(header) :]):
+            raise DataError(
+                f"{path}: row {line} has {len(row)} cells, the header {len(header)}: quote cells that hold a comma"
+            )
         cell = {word: row[place] if place is not None else "" for word, place in at.items()}
         zone = names[at["time"]].endswith("utc")
         found.append(
@@ -205,11 +209,12 @@ def _from_json(path: Path, text: str) -> list[_Raw]:
         zone = False
         if not isinstance(value, dict):
             raise DataError(f"{path}: row {line} is no JSON object: each alert has to be one")
-        flat = _flat(value)
+        layers = _layers(value)
         cell = {}
         for word, wanted in _COLUMNS.items():
-            place = next((name for name in wanted if name in flat), None)
-            cell[word] = "" if place is None else str(flat[place])
+            found_in = [(fields, name) for fields in layers for name in wanted if fields.get(name) is not None]
+            fields, place = found_in[0] if found_in else ({}, "")
+            cell[word] = str(fields.get(place, ""))
             if word == "time":
                 zone = bool(place and place.endswith("utc"))
         for word, what in (("time", "a time"), ("name", "the name of the alert")):
@@ -221,19 +226,20 @@ def _from_json(path: Path, text: str) -> list[_Raw]:
     return found
 
 
-def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an object's fields by bare name; those of the message that a server received win over the server's own."""
-    found = {key(str(name)): field_ for name, field_ in value.items()}
+def _layers(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an object's fields by bare name: of the messages that a server received, then the server's own."""
+    outer = {key(str(name)): field_ for name, field_ in value.items()}
+    layers = [outer]
     for name in _INSIDE:
-        inside = found.get(name)
+        inside = next((fields[name] for fields in layers if name in fields), None)
         if isinstance(inside, str) and inside.lstrip()[:1] == "{":
             try:
                 inside = json.loads(inside)
             except ValueError:
                 continue
         if isinstance(inside, dict):
-            found |= {key(str(name)): field_ for name, field_ in inside.items()}
-    return found
+            layers.insert(0, {key(str(name)): field_ for name, field_ in inside.items()})
+    return layers
 
 
 def meant(words: str) -> str | None:
@@ -247,10 +253,10 @@ def meant(words: str) -> str | None:
     text = words.strip()
     if text[:1] == "{":
         try:
-            told = _flat(json.loads(text))
+            layers = _layers(json.loads(text))
         except ValueError:
             return None
-        text = next((str(told[name]) for name in _NAME if told.get(name)), "")
+        text = next((str(fields[name]) for fields in layers for name in _NAME if fields.get(name)), "")
     left = text.split()
     while resolve(text) is None:
         if not left or not _places(left[0]):
