@@ -271,7 +271,7 @@ def test_the_chart_fits_a_phone(open_chart, width, theme):
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_column_of_the_funnel_is_cut(driver, tmp_path, width):
     step = {"alone_share": 0.483, "alone_per_day": 232.1, "in_sequence_per_day": 232.22, "without_per_day": 1.23}
-    steps = [{"name": name, "in_sequence": 10_450, **step} for name in ("no_overflow", "gate discount")]
+    steps = [{"name": name, "in_sequence": 10_450, **step} for name in ("OB_DEMAND_HIT", "gate discount")]
     side = {"bars": 21_600, "signals": 1, "signals_per_day": 0.02, "steps": steps}
     report = Page("Back-test")
     funnel(report, {"days": 45.0, "sides": {"long": side, "short": side}, "decisions": {"entered": 1}})

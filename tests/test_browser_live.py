@@ -17,8 +17,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bot.backtest.market import find_start, load_market
 from bot.config import Config
 from bot.core.events import Command
+from bot.core.types import Side
 from bot.journal import Journal
 from bot.market.synthetic import write_market
+from bot.strategy import rules
+from bot.strategy.rules import TITLES
 from tests.browser import chromium, complaints, need_browser, screen
 from tests.conftest import ROOT
 
@@ -97,6 +100,8 @@ def test_a_replay_watched_from_start_to_flatten(driver, klines, tmp_path):
         first = driver.execute_script("return botChart.data.time.length")
         wait.until(lambda d: d.execute_script("return botChart.data.time.length") > first)
         assert driver.execute_script("return document.querySelectorAll('#long .strip path').length") == 6
+        names = [each.text for each in driver.find_elements(By.CSS_SELECTOR, "#long .label")]
+        assert names == [TITLES[tag] for tag in rules.NAMES[Side.LONG]]
 
         # The address that the bot prints brings the token; it does not stay in the address bar.
         driver.execute_script("location.replace(arguments[0]); location.reload()", f"{url}/#token={token}")

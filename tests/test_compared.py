@@ -139,8 +139,8 @@ async def test_page_and_status_show_it_and_say_how_to_begin_before_there_is_one(
     assert NOTHING in before
     assert "repaint 0 of 9 closed bars rewritten" in before
     assert "SIMULATION" in before
-    assert "(2023-11-14): 18 of 30 bound columns agree; long TRAIL_BULL 50.0 %" in after
-    assert seen["compared"][0]["conditions"] == {"long": [["TRAIL_BULL", 0.5, "50.0 %"]]}
+    assert "(2023-11-14): 18 of 30 bound columns agree; long TRAIL_BULL · Smart Trail 50.0 %" in after
+    assert seen["compared"][0]["conditions"] == {"long": [["TRAIL_BULL · Smart Trail", 0.5, "50.0 %"]]}
 
 
 def test_after_the_session_status_still_tells_its_ledger_and_the_comparison(data, capsys):

@@ -233,8 +233,8 @@ async def test_a_bar_is_shown_as_it_was_decided(bot, client):
 
     lights = seen["sides"]["long"]["lights"]
     assert [light["on"] for light in lights] == list(flags)
-    assert lights[2]["number"] == "HW 31.2 > 30.1: crossed"
-    assert lights[5]["number"] == "▲ close 100.5 < 101.0"
+    assert lights[2]["number"] == "HW 31.2 > 30.1: crossed below 50"
+    assert lights[5]["number"] == "▲ close 100.5 < 101"
     assert seen["verdict"]["reason"] == "4 of six long"
     assert missing == (404, {"error": "nothing was decided on that bar in this session"})
 

@@ -1,5 +1,6 @@
 """What `explain` tells of a bar is what the strategy saw there: flags, numbers, spells, blocks, plan."""
 
+import io
 import json
 import math
 from decimal import Decimal
@@ -7,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from bot.backtest.signals import resets_at
 from bot.cli import main
@@ -16,13 +18,17 @@ from bot.core.klines import fill_gaps, make_klines
 from bot.core.records import Decision
 from bot.core.types import Side
 from bot.explain.bar import explain, find_bars, see
-from bot.explain.evidence import blocks, conditions, gates, relative_volume
+from bot.explain.bar_detail import blocks, conditions, gates, relative_volume
 from bot.journal import Journal
 from bot.market import store
 from bot.market.store import format_time
 from bot.market.synthetic import synthetic
+from bot.report.terminal import NARROW, picture
+from bot.report.view import view
+from bot.strategy import rules
+from bot.strategy.evidence import flags, numbers
 from bot.strategy.features import INDEX, Features, batch
-from bot.strategy.rules import CONDITIONS, GATES
+from bot.strategy.rules import CONDITIONS, GATES, TITLES
 
 BASE_MS = 180_000
 EASY = Config.model_validate({"strategy": {"warm_up_bars": 100, "min_dominance": 50.0, "min_rank": 10.0}})
@@ -98,7 +104,7 @@ def test_nothing_after_the_bar_is_read(bars, views):
     np.testing.assert_array_equal(other.row.values, seen.row.values)
     for side in Side:
         for found, same in zip(conditions(other, side), conditions(seen, side), strict=True):
-            assert (found.words, found.spell) == (same.words, same.spell)
+            assert (found.words, found.detail, found.spell) == (same.words, same.detail, same.spell)
 
 
 def test_spells_are_those_of_counting_by_hand(table, views):
@@ -145,6 +151,59 @@ def test_the_numbers_shown_decide_each_condition(views):
             for found in conditions(seen, side):
                 assert decided(found, side, seen) == found.holds, (found, side)
                 assert found.words
+
+
+def shown(seen):
+    """What page and terminal show of a bar that was decided live: (title, holds, sentence) by side, as JSON and as text."""
+    held = {side: flags(seen.row, side) for side in Side}
+    decision = {side.name.lower(): dict(zip(CONDITIONS, held[side], strict=True)) for side in Side}
+    decision |= {"close": seen.close, "values": numbers(seen.row, held[Side.LONG], held[Side.SHORT])}
+    page = json.loads(json.dumps(view({"decision": decision})))
+    console = Console(file=io.StringIO(), width=NARROW)
+    console.print(picture(page))
+    lines = iter(line.strip("│ \n") for line in console.file.getvalue().splitlines() if line[:3] in ("│ ●", "│ ○"))
+    terminal = {side: [next(lines) for _ in CONDITIONS] for side in Side}
+    lights = {side: page["sides"][side.name.lower()]["lights"] for side in Side}
+    return {side: [(each["title"], each["on"], each["number"]) for each in lights[side]] for side in Side}, terminal
+
+
+def test_terminal_page_and_explain_say_the_same_sentence_of_the_same_bar(views):
+    met = set()
+    for seen in views.values():
+        page, terminal = shown(seen)
+        for side in Side:
+            explained = [(TITLES[found.tag], found.holds, found.words) for found in conditions(seen, side)]
+            assert page[side] == explained
+            for line, (called, holds, words) in zip(terminal[side], explained, strict=True):
+                assert line.split() == ["●" if holds else "○", *called.split(), *words.split()]
+                assert words
+                met.add((side, called, holds))
+
+    assert len(met) == 2 * 6 * 2
+
+
+def test_a_changed_constant_of_the_rules_changes_the_sentence_everywhere(views, monkeypatch):
+    seen = next(seen for seen in views.values() if seen.row["ready"] == 1.0)
+
+    monkeypatch.setattr(rules, "HALF_LINE", 45.5)
+    page, terminal = shown(seen)
+
+    for side, half in ((Side.LONG, "below 45.5"), (Side.SHORT, "above 45.5")):
+        at = CONDITIONS.index("hw_cross")
+        for told in (page[side][at][2], terminal[side][at], conditions(seen, side)[at].words):
+            assert told.endswith(half)
+
+
+def test_a_gate_that_does_not_hold_says_what_it_needs(views):
+    met = set()
+    for seen in views.values():
+        for side in Side:
+            for found in gates(seen, side):
+                if found.words not in ("not known", "no block is hit"):
+                    assert (": needs " in found.words) != found.holds
+                    met.add((found.name, found.holds))
+
+    assert {name for name, _ in met} == set(GATES)
 
 
 def test_relative_volume_and_money_flow_decide_overflow(views):
@@ -227,7 +286,7 @@ def test_the_verdict_names_the_signal_the_near_miss_and_the_counts(klines, table
 
     (lacking,) = miss["long"]["missing"]
     assert miss["verdict"].startswith("no signal: LONG five of six: ")
-    assert miss["long"]["near_miss"] == f"five of six: {lacking} is missing"
+    assert miss["long"]["near_miss"] == f"five of six: {TITLES[lacking]} is missing"
     assert none["verdict"] == f"no signal: LONG {none['long']['count']} of six; SHORT {none['short']['count']} of six"
     for i in np.flatnonzero(column["long_signal"] == 1)[:2]:
         found = told(klines, filled, i)
@@ -347,10 +406,20 @@ def test_the_command_prints_both_sides_and_takes_any_time_inside_the_bar(capsys,
     _, as_json, _ = run(capsys, "explain", open_ms, "--klines", klines, "--json", *easy)
 
     assert (code, err) == (0, "")
-    for word in ("HTF_BULL", "OB_SUPPLY_HIT", "gate taker_confirm", "plan at this block", "warm-up: done"):
+    for word in (
+        "HTF_BULL · 15m structure",
+        "OB_SUPPLY_HIT · order block hit",
+        "gate taker_confirm",
+        "plan at this block",
+        "warm-up: done",
+    ):
         assert word in out
     assert format_time(open_ms) in out
-    assert json.loads(as_json)["verdict"] in out
+    told = json.loads(as_json)
+    assert told["verdict"] in out
+    for side in ("long", "short"):
+        for found in (*told[side]["conditions"].values(), *told[side]["gates"].values()):
+            assert found["words"] in out
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ import numpy as np
 from bot.config import Config, Trade
 from bot.core.jit import record, records
 from bot.core.types import Side
-from bot.report.view import evidence
 from bot.backtest import quiet_bars as bt_quiet
 from bot.backtest.data import LIGHT
 from bot.parity.conditions import Theirs
+from bot.report.view import view
 from bot.strategy import kernel as k
 from bot.strategy import rules
 from bot.strategy.features import INDEX
@@ -57,7 +57,8 @@ theirs.columns = {"om_cross_up": np.array([1.0]), "om_cross_down": np.array([0.0
 theirs.replaced = theirs._replaced()
 theirs.restated = theirs._restated()
 found["chart"] = bool(theirs.condition(Side.LONG, "hw_cross")[0])
-found["page"] = evidence(ROW, "long", "hw_cross", on=False)
+told = view({"decision": {"long": {"hw_cross": False}, "values": ROW}})
+found["words"] = told["sides"]["long"]["lights"][2]["number"]
 
 exits = {"pac_event": 2.0, "pac_dir": -1.0, "smc_int_bull_choch": 0.0, "smc_int_bear_choch": 0.0, "sta_ts": 90.0, "sta_os": 1.0}
 found["exit"] = rules.exit_reason(exits, Side.LONG, Trade(), held=True, with_trend=True, trailing=False)
@@ -101,7 +102,7 @@ def test_the_row_signals_with_the_constants_as_they_are(unchanged):
 @pytest.mark.parametrize(
     ("name", "value", "changes"),
     [
-        ("HALF_LINE", 45.0, {"live", "search", "chart", "page"}),
+        ("HALF_LINE", 45.0, {"live", "search", "chart", "words"}),
         ("TAKER_MAJORITY", 60.0, {"live", "search"}),
         ("CHOCH", 3.0, {"exit", "quiet"}),
         ("RANGE_BARS", 51, {"range"}),
@@ -114,7 +115,7 @@ def test_every_consumer_follows_a_changed_constant(unchanged, name, value, chang
         {"range"} if found["range"] != found["range"] else set()
     ) == changes
     if name == "HALF_LINE":
-        assert "45" in found["page"]
+        assert "45" in found["words"]
 
 
 def test_no_other_module_restates_a_number_of_the_rules():
@@ -135,5 +136,6 @@ def test_no_other_module_restates_a_number_of_the_rules():
 
 def test_names_labels_and_gates_are_complete():
     assert list(rules.LABELS) == list(rules.CONDITIONS)
+    assert rules.PAIRED[2:4] == ("HW_CROSS_UP, HW_CROSS_DOWN · HyperWave cross", "NO_OVERFLOW · no overflow")
     assert all(len(names) == len(rules.CONDITIONS) for names in rules.NAMES.values())
     assert [rules.GATES[gate] for gate in rules.Gate] == [gate.name.lower() for gate in rules.Gate]

@@ -20,8 +20,9 @@ from bot.engine import view as engine_view
 from bot.report.hub import Hub
 from bot.report.status import status_rows
 from bot.report.terminal import Terminal, picture
-from bot.report.view import evidence, line, view, weight
+from bot.report.view import line, view, weight
 from bot.strategy.rules import CONDITIONS
+from bot.strategy.wording import explain_condition
 from tests.engine_harness import Harness, started
 
 D = Decimal
@@ -47,11 +48,16 @@ SNAPSHOT = {
         "values": {
             "htf_smc_trend": 1.0,
             "htf_pac_trend": 1.0,
+            "long_ob_id": 7.0,
             "long_ob_bottom": 59_900.0,
             "long_ob_top": 59_950.5,
             "long_ob_dominance": 71.2,
+            "long_ob_rank": 88.0,
             "om_hyperwave": 34.56,
             "om_signal": 31.2,
+            "om_money_flow": 20.1,
+            "om_lower": 35.0,
+            "om_upper": 65.0,
             "om_overflow_up": 0.0,
             "om_overflow_down": 1.0,
             "so_state": -1.0,
@@ -121,11 +127,13 @@ def test_the_picture_shows_venue_lights_with_numbers_position_and_news():
         "LONG 5/6",
         "SHORT 0/6",
         "SMC ▲ PAC ▲",
-        "59,900.0-59,950.5 · 71 %",
-        "HW 34.6 > 31.2",
-        "overflow down",
+        "HTF_BULL · 15m structure",
+        "59,900-59,950.5 · 71 % · rank 88",
+        "HW 34.6 > 31.2: crossed below 50",
+        "HW 34.6 > 31.2: needs a cross above 50",
+        "MF 20.1 < 35.0, overflow down",
         "▼ rating 3",
-        "▼ line 60,100.0",
+        "▼ line 60,100",
         "no_signal · five of six: trail",
         "Position 00k3f9x",
         "+0.71 R",
@@ -192,6 +200,9 @@ def test_the_engines_own_snapshot_fills_every_place_of_the_picture(side):
     assert seen["price"]
     for key in ("wallet", "equity", "peak", "leverage", "risk_fraction"):
         assert seen["money"][key], key
+    assert engine_view.snapshot(bot.engine)["decision"]["close"] == float(
+        bot.engine.market_state.series["BTCUSDT"].closes[seen["verdict"]["open_ms"]]
+    )
     assert f"Position {seen['trade']['id']}" in shown(engine_view.snapshot(bot.engine))
 
 
@@ -230,12 +241,8 @@ def test_a_snapshot_with_missing_or_odd_keys_is_shown_all_the_same(data):
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_without_numbers_a_light_has_none_beside_it(name):
-    assert evidence({}, "long", name) == ""
-
-
-def test_evidence_that_the_strategy_words_itself_is_taken_over():
-    assert evidence({"short_ob_evidence": "block 7"}, "short", "ob") == "block 7"
+def test_without_numbers_an_undecided_light_has_none_beside_it(name):
+    assert explain_condition({}, Side.LONG, name, None) == ""
 
 
 def test_each_kind_of_news_has_its_line():

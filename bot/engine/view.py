@@ -110,15 +110,16 @@ def snapshot(engine: "Engine") -> dict[str, Any]:
         "slippage": portfolio.slippage_sum / portfolio.slippage_fills if portfolio.slippage_fills else None,
         "unexplained": {s: str(q) for s, q in sorted(portfolio.unexplained.qty.items())},
         "trade": _trade(engine, engine.trade, engine.hedger) if engine.trade else None,
-        "decision": _decision(engine.last_decision) if engine.last_decision else None,
+        "decision": _decision(engine, engine.last_decision) if engine.last_decision else None,
         "counters": dict(sorted(portfolio.counters.items())),
     }
 
 
-def _decision(decision: Decision) -> dict[str, Any]:
+def _decision(engine: "Engine", decision: Decision) -> dict[str, Any]:
     return {
         "at_ms": decision.at_ms,
         "open_ms": decision.open_ms,
+        "close": engine.market_state.series[engine.alpha].closes.get(decision.open_ms),
         "long": dict(zip(CONDITIONS, decision.long, strict=True)),
         "short": dict(zip(CONDITIONS, decision.short, strict=True)),
         "signal": decision.signal,

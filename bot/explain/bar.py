@@ -21,7 +21,7 @@ from bot.core.jit import records
 from bot.core.klines import Klines, fill_gaps
 from bot.core.records import Decision
 from bot.core.types import Denied, Instrument, Side, to_decimal
-from bot.explain.evidence import PAST, Finding, Seen, conditions, counted, gates, number, percent, price
+from bot.explain.bar_detail import PAST, Finding, Seen, block_line, conditions, gates
 from bot.journal import Journal
 from bot.market import store
 from bot.market.paths import data_folder
@@ -31,7 +31,8 @@ from bot.sim.filters import rules_for
 from bot.strategy import kernel as k
 from bot.strategy import setup
 from bot.strategy.features import CHUNK, INDEX, FeatureRow, compile_steps, step_columns
-from bot.strategy.rules import CONDITIONS
+from bot.strategy.rules import CONDITIONS, NAMES, TITLES
+from bot.strategy.wording import counted, number, price
 
 PIPED_WIDTH = 160  # columns of the table when nobody's terminal says
 
@@ -149,7 +150,7 @@ def _plan(seen: Seen, side: Side) -> dict[str, Any] | None:
 
 
 def _finding(found: Finding) -> dict[str, Any]:
-    told: dict[str, Any] = {"tag": found.tag, "holds": found.holds, "words": found.words}
+    told: dict[str, Any] = {"tag": found.tag, "holds": found.holds, "words": found.words, "detail": found.detail}
     if found.spell is None:
         told["required"] = found.required
     else:
@@ -164,7 +165,7 @@ def _side(seen: Seen, side: Side) -> dict[str, Any]:
         "signal": seen.row[f"{side.name.lower()}_signal"] == 1.0,
         "count": int(seen.row[f"{side.name.lower()}_count"]),
         "missing": missing,
-        "near_miss": f"five of six: {missing[0]} is missing" if len(missing) == 1 else None,
+        "near_miss": f"five of six: {TITLES[missing[0]]} is missing" if len(missing) == 1 else None,
         "closed_gates": [found.name for found in optional if found.required and not found.holds],
         "conditions": {found.name: _finding(found) for found in six},
         "gates": {found.name: _finding(found) for found in optional},
@@ -316,16 +317,6 @@ def _mark(told: dict[str, Any]) -> str:
     return "[green]yes[/]" if told["holds"] else "[red]no[/]" if told.get("required", True) else "[dim]no[/]"
 
 
-def _block_lines(blocks: list[dict[str, Any]]) -> list[str]:
-    """Return one line for each displayed block, the nearest first."""
-    return [
-        f"  block {block['id']}: {price(block['bottom'])} to {price(block['top'])}, {abs(block['distance_percent']):.2f} % "
-        f"{'away' if block['distance_percent'] >= 0 else 'inside or beyond'}, dominance {percent(block['dominance'])}, "
-        f"rank {number(block['rank'], 0)}, {counted(block['age'])} old: {', '.join(block['against'])}"
-        for block in sorted(blocks, key=lambda block: abs(block["distance_percent"]))
-    ]
-
-
 def _plan_line(plan: dict[str, Any]) -> str:
     if "denied" in plan:
         return f"plan: none, {plan['denied']}"
@@ -356,7 +347,7 @@ def print_explanation(report: dict[str, Any]) -> None:
         side = report[name]
         table = Table("condition", "holds", "since / last", "numbers", title=f"{name.upper()}: {side['count']} of six")
         for told in side["conditions"].values():
-            table.add_row(told["tag"], _mark(told), _held(told), told["words"])
+            table.add_row(TITLES[told["tag"]], _mark(told), _held(told), f"{told['words']}\n[dim]{told['detail']}[/]")
         table.add_section()
         for gate, told in side["gates"].items():
             needed = "required" if told["required"] else "optional"
@@ -365,7 +356,10 @@ def print_explanation(report: dict[str, Any]) -> None:
         if side["plan"] is not None:
             console.print(_plan_line(side["plan"]), highlight=False)
         else:
-            console.print("\n".join(_block_lines(side["conditions"]["ob"]["values"]["blocks"])), highlight=False)
+            blocks = sorted(
+                side["conditions"]["ob"]["values"]["blocks"], key=lambda block: abs(block["distance_percent"])
+            )
+            console.print("\n".join(f"  {block_line(block)}" for block in blocks), highlight=False)
     _print_rest(console, report)
 
 
@@ -387,4 +381,8 @@ def _print_rest(console: Any, report: dict[str, Any]) -> None:
         highlight=False,
     )
     if live["differs"]:
-        console.print(f"  conditions seen differently then: {', '.join(live['differs'])}", highlight=False)
+        differs = (each.partition("_") for each in live["differs"])
+        told = ", ".join(
+            f"{side} {TITLES[NAMES[Side[side.upper()]][CONDITIONS.index(name)]]}" for side, _, name in differs
+        )
+        console.print(f"  conditions seen differently then: {told}", highlight=False)

@@ -6,6 +6,7 @@ from bot.market.store import format_time
 from bot.parity.stream_printing import print_stretches
 from bot.report.compared import percent
 from bot.report.consoles import wide_console
+from bot.strategy.rules import TITLES
 
 
 def _percent(value: float | None) -> str:
@@ -59,9 +60,10 @@ def print_comparison(report: dict[str, Any]) -> None:
     for side, rows in report.get("conditions", {}).items():
         table = Table("condition", "agree %", "ours", "theirs", "ours only", "theirs only", title=f"{side}: conditions")
         for name, score in rows.items():
-            borrowed = f" ({', '.join(score['borrowed'])} are ours)" if score.get("borrowed") else ""
+            ours = ", ".join(TITLES[tag] for tag in score.get("borrowed", ()))
+            borrowed = f" ({ours} are ours)" if ours else ""
             counts = (str(score[key]) for key in ("ours", "theirs", "only_ours", "only_theirs"))
-            table.add_row(escape(name + borrowed), _percent(score["agree"]), *counts)
+            table.add_row(escape(TITLES.get(name, name) + borrowed), _percent(score["agree"]), *counts)
         console.print(table, highlight=False)
     if report.get("constants"):
         told = ", ".join(f"{row['column']} {row['value']:g}" for row in report["constants"])

@@ -17,6 +17,7 @@ from bot.parity.bind import Binding, columns_of, values_of
 from bot.parity.ours import Ours, changed
 from bot.parity.score import ParityScore, quality, score
 from bot.parity.spaces import space_of
+from bot.strategy.rules import TITLES
 
 PERFECT: Final = 1.0 - 1e-12
 FEW: Final = 0.02  # up to this share of differing bars they are named one by one
@@ -234,7 +235,7 @@ def signals_sentence(conditions: Mapping[str, Any]) -> str | None:
 def borrowed_sentence(conditions: Mapping[str, Any]) -> str | None:
     """Return which conditions of the whole signal are ours on both sides, because the export lacks them; None without any."""
     found = [rows["signal"].get("borrowed", ()) for rows in conditions.values() if "signal" in rows]
-    names = dict.fromkeys(name for borrowed in found for name in borrowed)
+    names = dict.fromkeys(TITLES[tag] for borrowed in found for tag in borrowed)
     return f"not in the export, so ours on both sides of the signal: {', '.join(names)}" if names else None
 
 

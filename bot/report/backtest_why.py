@@ -13,6 +13,7 @@ from bot.results import figures
 from bot.results import summary as metrics
 from bot.results.backtest import BacktestTrade, Result
 from bot.results.numbers import show
+from bot.strategy.rules import TITLES
 
 
 def funnel(page: Page, counted: Mapping[str, Any]) -> None:
@@ -21,7 +22,7 @@ def funnel(page: Page, counted: Mapping[str, Any]) -> None:
     for side, found in counted["sides"].items():
         rows = [
             [
-                Cell(step["name"].replace("_", " "), "words"),
+                Cell(TITLES.get(step["name"], step["name"]), "words"),
                 show(step["alone_share"], ".1%"),
                 show(step["alone_per_day"], ".1f"),
                 show(step["in_sequence_per_day"], ".2f"),
@@ -33,7 +34,7 @@ def funnel(page: Page, counted: Mapping[str, Any]) -> None:
         figure = page.plot(
             "rows",
             title=f"Funnel, {side}",
-            names=[step["name"].replace("_", " ") for step in found["steps"]],
+            names=[step["name"] for step in found["steps"]],
             values=[step["without_per_day"] for step in found["steps"]],
             texts=[f"{step['without_per_day']:.2f}" for step in found["steps"]],
             colour="c1",
@@ -70,7 +71,7 @@ def near_misses(page: Page, result: Result) -> None:
         span = figures.interval(net)
         rows.append(
             [
-                Cell(name.replace("_", " "), "words"),
+                Cell(TITLES[name], "words"),
                 str(len(group)),
                 str(len(trades)),
                 show(float(np.mean(net > 0)) if len(net) else None, ".0%"),

@@ -15,6 +15,7 @@ from bot.core.errors import BotError
 from bot.core.files import private_folder, write_private
 from bot.core.times import utc
 from bot.report.page import plain
+from bot.strategy.rules import TITLES
 
 VERSION: Final = 1
 FOLDER: Final = "parity"
@@ -154,7 +155,9 @@ def sentence(row: Mapping[str, Any]) -> str:
         parts.append(f"signal {percent(row['signal'])}")
     for side, rows in row["conditions"].items():
         if rows:
-            parts.append(f"{side} " + ", ".join(f"{name} {percent(share)}" for name, share in rows.items()))
+            parts.append(
+                f"{side} " + ", ".join(f"{TITLES.get(name, name)} {percent(share)}" for name, share in rows.items())
+            )
     return "; ".join(parts)
 
 

@@ -14,7 +14,7 @@ from bot.core.events import KlineClosed
 from bot.core.records import Decision
 from bot.core.times import DAY_MS
 from bot.report.chart_data import ChartTape, Parts
-from bot.strategy.rules import CONDITIONS
+from bot.strategy.rules import CONDITIONS, PAIRED
 
 STRIP_BARS: Final = 60
 FOLLOW: Final = 400  # bars followed at once: about 4 ms
@@ -62,31 +62,33 @@ class Live:
         return {symbol: tape.last_open_ms for symbol, tape in self.tapes.items()}
 
     def told(self) -> dict[str, Any]:
-        """Return what the state of the page adds: how long each condition has (not) held, the funnel, the last close."""
+        """Return what the state of the page adds: how long each condition has (not) held, and the funnel."""
         tape = self.tapes[self.alpha]
         if self._told[0] != len(tape):
-            close = float(tape.column("close")[-1]) if len(tape) else None
-            self._told = (
-                len(tape),
-                {"recent": tape.recent(STRIP_BARS), "funnel": self._funnel(tape), "close": close, "bars": len(tape)},
-            )
+            told = {"recent": tape.recent(STRIP_BARS), "funnel": self._funnel(tape), "bars": len(tape)}
+            self._told = (len(tape), told)
         return self._told[1]
 
     def _funnel(self, tape: ChartTape) -> dict[str, Any]:
         live = tape.funnel(self.session_bars if self._began else len(tape))
         days = live["bars"] * tape.interval_ms / DAY_MS
-        return {**live, "days": days, "conditions": list(CONDITIONS)}
+        return {**live, "days": days, "conditions": list(CONDITIONS), "titles": list(PAIRED)}
 
     def bar(self, open_ms: int) -> dict[str, Any] | None:
         """Return the bar of the alpha symbol as it was decided, in the form of the engine's snapshot."""
         decision = self._decision(open_ms)
         if decision is None:
             return None
-        values = dict(decision.values)
         tape = self.tapes[self.alpha]
         at = int(np.searchsorted(tape.open_ms, open_ms))
-        if at < len(tape) and int(tape.open_ms[at]) == open_ms:
-            values.setdefault("close", float(tape.column("close")[at]))
+        close = float(tape.column("close")[at]) if at < len(tape) and int(tape.open_ms[at]) == open_ms else None
         lit = {side: dict(zip(CONDITIONS, getattr(decision, side), strict=True)) for side in ("long", "short")}
-        told: Mapping[str, Any] = {"at_ms": decision.at_ms, "open_ms": open_ms, "signal": decision.signal}
-        return {"decision": {**told, **lit, "code": decision.code, "reason": decision.reason, "values": values}}
+        told: Mapping[str, Any] = {
+            "at_ms": decision.at_ms,
+            "open_ms": open_ms,
+            "close": close,
+            "signal": decision.signal,
+        }
+        return {
+            "decision": {**told, **lit, "code": decision.code, "reason": decision.reason, "values": decision.values}
+        }

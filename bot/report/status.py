@@ -35,7 +35,7 @@ def status_rows(seen: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("last bar", f"{utc(verdict['open_ms'])}: {verdict['code']}, {verdict['reason']}"))
     for side in ("long", "short"):
         missing = [
-            f"{light['label']} ({light['number']})" if light["number"] else light["label"]
+            f"{light['title']} ({light['number']})" if light["number"] else light["title"]
             for light in seen["sides"][side]["lights"]
             if not light["on"]
         ]

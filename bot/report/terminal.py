@@ -26,6 +26,7 @@ from bot.report.hub import Hub
 from bot.report.view import figure, line, view, weight
 
 FRAMES_A_SECOND = 4.0
+NARROW = 80  # columns of a plain terminal: the lights of one side fit without a break
 STYLES = {"good": "green", "bad": "bold red", "warn": "yellow", "plain": ""}
 
 
@@ -125,7 +126,7 @@ def picture(seen: Mapping[str, Any], last: Iterable[tuple[str, str]] = ()) -> Re
         events.append(text + "\n", style=style)
     return Group(
         _banner(seen),
-        Columns([_lights(seen, "long"), _lights(seen, "short")], padding=(0, 2)),
+        Columns([_lights(seen, "long"), _lights(seen, "short")], padding=(0, 1)),
         Text(_verdict(seen["verdict"]), style="dim"),
         Columns([_trade_panel(seen), _money_panel(seen)], padding=(0, 2)),
         events,
@@ -151,11 +152,12 @@ def _banner(seen: Mapping[str, Any]) -> RenderableType:
 
 
 def _lights(seen: Mapping[str, Any], side: str) -> RenderableType:
-    table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for light in seen["sides"][side]["lights"]:
         lamp = {True: Text("●", "green"), False: Text("○", "dim"), None: Text("·", "dim")}[light["on"]]
-        _row(table, lamp, light["label"], Text(light["number"], style="cyan"))
-    return Panel(table, title=f"{side.upper()} {seen['sides'][side]['count']}/6", title_align="left", width=58)
+        _row(table, lamp, light["title"], Text(light["number"], style="cyan"))
+    title = f"{side.upper()} {seen['sides'][side]['count']}/6"
+    return Panel(table, title=title, title_align="left", width=NARROW, padding=(0, 0, 0, 1))
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

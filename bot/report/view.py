@@ -1,8 +1,8 @@
 """What a watcher sees, in one form for the terminal and the page: made from the engine's snapshot, patient with gaps.
 
-Twelve lights, six a side (strategy 2), each with the number behind it; the position in R with its stop and targets; hedge
-legs; money and limits; whether the exchange is heard. A key that the snapshot lacks leaves its place empty: watching must
-work from the first second on, before the first bar, and through changes of the engine.
+Twelve lights, six a side (strategy 2), each with the numbers behind it (`strategy.wording`); the position in R with its stop
+and targets; hedge legs; money and limits; whether the exchange is heard. A key that the snapshot lacks leaves its place empty:
+watching must work from the first second on, before the first bar, and through changes of the engine.
 """
 
 import math
@@ -14,10 +14,10 @@ from bot.core.events import Command, FeedLost, FeedRestored, Fill, OrderUpdate
 from bot.core.intents import Alert
 from bot.core.records import Decision, TradeRecord
 from bot.core.times import utc
-from bot.core.types import Kline, OrderStatus
+from bot.core.types import Kline, OrderStatus, Side
 from bot.report.compared import percent, sentence
-from bot.strategy import rules
-from bot.strategy.rules import CONDITIONS, LABELS
+from bot.strategy.rules import CONDITIONS, LABELS, NAMES, TITLES
+from bot.strategy.wording import explain_condition
 
 MODES: Final = {
     "sim": "SIMULATION · replayed market, no real money",
@@ -61,7 +61,7 @@ def view(snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "lag_ms": figure(snapshot.get("lag_ms")),
         "symbol": symbol,
         "price": figure(_mapping(snapshot.get("prices")).get(symbol)),
-        "sides": {side: _side(decision, side, recent, snapshot.get("close")) for side in ("long", "short")},
+        "sides": {side.name.lower(): _side(decision, side, recent) for side in Side},
         "verdict": {
             "open_ms": _instant(decision.get("open_ms")),
             "signal": figure(decision.get("signal")),
@@ -121,10 +121,10 @@ def _compared(row: Mapping[str, Any]) -> dict[str, Any]:
         "signal": signal,
         "signal_text": "" if signal is None else percent(signal),
         "conditions": {
-            side: [[name, share, percent(share)] for name, share in _mapping(shares).items()]
+            side: [[TITLES.get(name, name), share, percent(share)] for name, share in _mapping(shares).items()]
             for side, shares in _mapping(row.get("conditions")).items()
         },
-        "borrowed": [str(name) for name in _list(row.get("borrowed"))],
+        "borrowed": [TITLES.get(str(name), str(name)) for name in _list(row.get("borrowed"))],
         "text": sentence(row),
     }
 
@@ -174,115 +174,28 @@ def _instant(value: Any) -> int | None:
     return int(number) if number is not None and 0 < number < LAST_MS else None
 
 
-def _side(decision: Mapping[str, Any], side: str, recent: Mapping[str, Any], close: Any) -> dict[str, Any]:
-    lit = _mapping(decision.get(side))
-    values = {"close": close, **_mapping(decision.get("values"))}
+def _side(decision: Mapping[str, Any], side: Side, recent: Mapping[str, Any]) -> dict[str, Any]:
+    key = side.name.lower()
+    lit, told = _mapping(decision.get(key)), _mapping(decision.get("values"))
+    values = {str(name): number for name, raw in told.items() if (number := figure(raw)) is not None}
+    if (close := figure(decision.get("close"))) is not None:
+        values["close"] = close
     lights = []
-    for name in CONDITIONS:
+    for name, tag in zip(CONDITIONS, NAMES[side], strict=True):
         on = bool(lit[name]) if name in lit else None
-        past = _mapping(recent.get(f"{side}_{name}"))
+        past = _mapping(recent.get(f"{key}_{name}"))
         lights.append(
             {
                 "name": name,
                 "label": LABELS[name],
+                "title": TITLES[tag],
                 "on": on,
-                "number": evidence(values, side, name, on=on),
+                "number": explain_condition(values, side, name, on),
                 "since": past.get("since"),
                 "strip": _text(past.get("strip")),
             }
         )
     return {"lights": lights, "count": sum(light["on"] is True for light in lights)}
-
-
-def evidence(values: Mapping[str, Any], side: str, name: str, *, on: bool | None = None) -> str:
-    """Return the number behind a light, and what it lacks, from the columns of `signals` in a decision's values."""
-    told = values.get(f"{side}_{name}_evidence")
-    if isinstance(told, str):
-        return told
-    return {
-        "htf": _htf_words,
-        "ob": _block_words,
-        "hw_cross": _wave_words,
-        "no_overflow": _flow_words,
-        "conf": _confirmation_words,
-        "trail": _trail_words,
-    }[name](values, side, on)
-
-
-def _htf_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    text = _join(("SMC", _arrow(values, "htf_smc_trend")), ("PAC", _arrow(values, "htf_pac_trend")))
-    return f"{text}: needs {_wanted(side)}" if text and on is False else text
-
-
-def _block_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    bottom, top = figure(values.get(f"{side}_ob_bottom")), figure(values.get(f"{side}_ob_top"))
-    if bottom is not None and top is not None:
-        dominance = _plain(values.get(f"{side}_ob_dominance"), ".0f")
-        return f"{bottom:,.1f}-{top:,.1f}" + (f" · {dominance} %" if dominance else "")
-    near = _plain(values.get("pac_demand_top" if side == "long" else "pac_supply_bottom"), ",.1f")
-    return "" if on is not False else f"nearest {near}: needs a touch" if near else "no block on this side"
-
-
-def _wave_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    wave, line_ = figure(values.get("om_hyperwave")), figure(values.get("om_signal"))
-    if wave is None or line_ is None:
-        return "" if wave is None else f"HW {wave:.1f}"
-    sign = "<" if wave < line_ else ">"
-    text = f"HW {wave:.1f} {sign} {line_:.1f}"
-    if on is not False:
-        return f"{text}: crossed" if on else text
-    half = "below" if side == "long" else "above"
-    if not rules.in_own_half(1 if side == "long" else -1, wave):
-        return f"{text}: needs cross {half} {rules.HALF_LINE:g}"
-    crossed = wave > line_ if side == "long" else wave < line_
-    return f"{text}: crossed before, needs a new cross" if crossed else f"{text}: needs cross"
-
-
-def _flow_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    up, down = values.get("om_overflow_up"), values.get("om_overflow_down")
-    if up is None and down is None:
-        return ""
-    sides = [word for word, flag in (("up", up), ("down", down)) if figure(flag)]
-    flow = _plain(values.get("om_money_flow"), ".1f")
-    lower, upper = (_plain(values.get(f"om_{name}"), ".1f") for name in ("lower", "upper"))
-    text = "overflow " + " and ".join(sides) if sides else "none"
-    return text + (f" · MF {flow} ({lower} to {upper})" if flow and lower and upper else "")
-
-
-def _confirmation_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    text = _join(("", _arrow(values, "so_state")), ("rating", _plain(values.get("so_rating"), ".0f")))
-    if not text or on is not False:
-        return text
-    state = figure(values.get("so_state")) or 0.0
-    agrees = state > 0 if side == "long" else state < 0
-    return f"{text}: rating, strength or age" if agrees else f"{text}: needs {_wanted(side)}"
-
-
-def _trail_words(values: Mapping[str, Any], side: str, on: bool | None) -> str:
-    text = _join(("", _arrow(values, "so_trail_dir")), ("line", _plain(values.get("so_trail"), ",.1f")))
-    close, trail = figure(values.get("close")), figure(values.get("so_trail"))
-    if close is not None and trail is not None:
-        sign = "<" if close < trail else ">"
-        text = f"{_arrow(values, 'so_trail_dir')} close {close:,.1f} {sign} {trail:,.1f}"
-    return f"{text}: needs {_wanted(side)}" if text and on is False else text
-
-
-def _wanted(side: str) -> str:
-    return "▲" if side == "long" else "▼"
-
-
-def _plain(value: Any, form: str) -> str:
-    number = figure(value)
-    return "" if number is None else format(number, form)
-
-
-def _arrow(values: Mapping[str, Any], name: str) -> str:
-    number = figure(values.get(name))
-    return "" if number is None else "▲" if number > 0 else "▼" if number < 0 else "·"
-
-
-def _join(*parts: tuple[str, str]) -> str:
-    return " ".join(f"{word} {value}".strip() for word, value in parts if value)
 
 
 def _trade(trade: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -36,7 +36,14 @@ LABELS: Final = {
     "no_overflow": "no overflow",
     "conf": "confirmation",
     "trail": "Smart Trail",
-}  # in plain words, the same wherever a person reads them
+}  # in plain words
+TITLES: Final = {
+    tag: f"{tag} · {label}" for tags in NAMES.values() for tag, label in zip(tags, LABELS.values(), strict=True)
+}  # by tag: how a condition is called wherever a person reads it
+PAIRED: Final = tuple(
+    f"{long} · {label}" if long == short else f"{long}, {short} · {label}"
+    for long, short, label in zip(*NAMES.values(), LABELS.values(), strict=True)
+)  # in the order of CONDITIONS: both sides in one row
 
 
 class Gate(IntEnum):

@@ -2,10 +2,6 @@
 
 import { byId, describe, element, number } from "/format.js";
 
-const NAMES = {
-  htf: "15m structure", ob: "order block hit", hw_cross: "HyperWave cross", no_overflow: "no overflow", conf: "confirmation", trail: "Smart Trail",
-};
-
 export function showTruth(seen) {
   funnel(seen.funnel);
   truth(seen);
@@ -16,8 +12,8 @@ function funnel(told) {
   if (!told) return;
   byId("funnel-bars").textContent = `${number(told.bars, 0)} bars of this session, ${number(told.days, 1)} days`;
   const share = (count) => (told.bars ? `${number(count, 0)} (${number((100 * count) / told.bars, 1)} %)` : "-");
-  const rows = told.conditions.map((name, i) => cells([
-    NAMES[name] ?? name, share(told.long.alone[i]), number(told.long.sequence[i], 0), share(told.short.alone[i]), number(told.short.sequence[i], 0),
+  const rows = told.conditions.map((_, i) => cells([
+    told.titles[i], share(told.long.alone[i]), number(told.long.sequence[i], 0), share(told.short.alone[i]), number(told.short.sequence[i], 0),
   ]));
   const perDay = (count) => `${number(count, 0)}${told.days >= 1 ? ` (${number(count / told.days, 1)} a day)` : ""}`;
   rows.push(cells(["signal", "", perDay(told.long.signals), "", perDay(told.short.signals)]));

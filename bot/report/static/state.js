@@ -40,14 +40,14 @@ function banner(seen) {
   trouble(lines);
 }
 
-// Six lights into the list `id`: lamp, name, number behind it, bars since it last held, and its last bars as a strip.
+// Six lights into the list `id`: lamp, name, numbers behind it, bars since it last held, and its last bars as a strip.
 export function lights(id, state) {
   const list = byId(id);
   const rows = state.lights.map((light) => {
     const row = element("li", "", light.on ? "on" : "");
     row.dataset.name = light.name;
-    row.append(element("span", light.label, "label"), element("span", light.number, "evidence"), element("span", since(light), "since"), strip(light.strip));
-    row.setAttribute("aria-label", `${light.label}: ${light.on === null ? "not known" : light.on ? "yes" : "no"} ${light.number}`);
+    row.append(element("span", light.title, "label"), element("span", light.number, "evidence"), element("span", since(light), "since"), strip(light.strip));
+    row.setAttribute("aria-label", `${light.title}: ${light.on === null ? "not known" : light.on ? "yes" : "no"} ${light.number}`);
     return row;
   });
   list.replaceChildren(...rows);
