@@ -1,1 +1,1 @@
-"""The strategy over history, through the engine that trades: data, broker, bars, one pass, its files."""
+"""The back-test: the strategy over history through the live engine, with data, broker, bars, runs and output files."""

@@ -1,4 +1,4 @@
-"""What a back-test assumed, in words and numbers: printed with every report (strategy 10)."""
+"""The assumptions of a back-test in words and numbers, printed with every report (strategy 10)."""
 
 from bot.backtest.data import Prepared
 from bot.config import Config
@@ -6,7 +6,7 @@ from bot.core.times import MINUTE_MS
 
 
 def assumptions(config: Config, prepared: Prepared) -> dict[str, str]:
-    """Return the assumptions by name, as sentences with their numbers."""
+    """Return the assumptions by name, as sentences with their figures."""
     b, fees = config.backtest, config.venue.sim
     minutes = prepared.alpha.minutes
     covered = 0.0

@@ -1,4 +1,4 @@
-"""The market as a back-test steps through it: bars by position and time, rows handed to the engine, instruments, calendar."""
+"""Market data as a back-test steps through it: bars by position and time, indicator rows, instruments, event calendar."""
 
 from bisect import bisect_right
 
@@ -20,10 +20,10 @@ Prices = tuple[float, float, float, float]  # open, high, low, close of one bar
 
 
 def instruments_of(config: Config, prepared: Prepared) -> tuple[dict[str, Instrument], dict[str, SymbolRules]]:
-    """Return filters, tiers and fees of all symbols, as the embedded exchange has them."""
+    """Return filters, margin tiers and fees of all symbols, as on the embedded exchange."""
     fees = config.venue.sim
     rules = {name: rules_for(name, float(s.base.close[0])) for name, s in prepared.symbols.items()}
-    for name in config.data.symbols:  # without a hedge the legs are only names
+    for name in config.data.symbols:  # without a hedge, legs have no data
         rules.setdefault(name, rules_for(name, 100.0))
     made = {
         name: Instrument(
@@ -44,23 +44,23 @@ def instruments_of(config: Config, prepared: Prepared) -> tuple[dict[str, Instru
 
 
 def calendar_of(config: Config) -> tuple[tuple[int, str, str], ...]:
-    """Return the events that black entries out, as the engine takes them."""
+    """Return the scheduled events that block entries, in the form the engine takes."""
     return tuple((e.ms, e.name, e.impact) for e in load_calendar(project_file(config.events.file)))
 
 
 class Rows:
-    """The indicators' results, handed to the engine bar by bar in place of the live step."""
+    """Precomputed indicator rows, passed to the engine bar by bar in place of the live step."""
 
     def __init__(self) -> None:
         self.next: dict[str, Row | None] = {}
 
     def step(self, event: KlineClosed) -> Row | None:
-        """Return the row of the bar."""
+        """Return the indicator row of the closed bar."""
         return self.next[event.kline.symbol]
 
 
 class BacktestBars:
-    """One symbol's bars for stepping: arrays for the search, plain numbers on request."""
+    """One symbol's bars: arrays for searching, plain floats on request."""
 
     __slots__ = ("base", "columns", "first_ms", "funding", "index", "minutes", "name", "paid_ms", "times", "whole")
 
@@ -68,8 +68,8 @@ class BacktestBars:
         self.name, self.base, self.minutes = name, symbol.base, symbol.minutes
         self.times = self.base.open_ms
         self.first_ms = int(self.times[0])
-        self.whole = not symbol.resets  # without long gaps a bar's place follows from its time
-        self.index = 0  # of the bar looked at last
+        self.whole = not symbol.resets  # without long gaps, a bar's position follows from its time
+        self.index = 0  # of the last bar looked up
         self.funding = symbol.funding
         self.paid_ms: list[int] = (symbol.funding.funding_ms - symbol.funding.funding_ms % MINUTE_MS).tolist()
         self.columns = (self.base.open, self.base.high, self.base.low, self.base.close)
@@ -85,7 +85,7 @@ class BacktestBars:
         return i
 
     def next_paid(self, before_ms: int) -> int:
-        """Return when funding falls due next after `before_ms`, far away if it does not."""
+        """Return the time of the first funding payment after `before_ms`, `FAR_MS` if there is none."""
         place = bisect_right(self.paid_ms, before_ms)
         return self.paid_ms[place] if place < len(self.paid_ms) else FAR_MS
 
@@ -95,7 +95,7 @@ class BacktestBars:
         return opened.item(i), high.item(i), low.item(i), close.item(i)
 
     def minute_at(self, open_ms: int) -> int:
-        """Return the position of the first of the three minutes of a base bar, -1 unless all three are there."""
+        """Return the position of the first of a base bar's three 1m bars, -1 unless all three exist."""
         minutes = self.minutes
         if minutes is None:
             return -1
@@ -105,7 +105,7 @@ class BacktestBars:
 
 
 def kline_of(bars: Klines, i: int) -> Kline:
-    """Return one bar as the value that events carry."""
+    """Return one bar as the `Kline` that events carry."""
     return Kline(
         bars.symbol,
         bars.interval_ms,

@@ -1,27 +1,27 @@
-"""The back-test's exchange: orders against bars, with nothing between but a heap (strategy 10).
+"""The simulated exchange of the back-test: matches orders against bars, with one event heap (strategy 10).
 
-A bar does not tell the way between its four prices. These are the assumptions, all of them; a report prints them.
+A bar does not give the path between its four prices. All assumptions are listed here, and every report prints them.
 
 * **One clock.** An order, a cancel and a timer take effect `latency_ms` (timers: at once) after the event that asked
-  for them; what comes of it is known at that very instant.
-* **The unit** is the 1m bar where every symbol that is held has the three of a 3m bar, else the 3m bar. What is sent at
-  a bar's close arrives at the *open* of the next unit. What happens inside a unit (stops, targets) is told two seconds
-  before its end, and what is sent because of it meets the unit's close.
-* **Taking** fills whole at the price in force * (1 + spread/2 + slippage) (selling: minus), rounded against us to the
-  tick. An IOC whose limit lies nearer expires. Depth is not modelled.
-* **The post-only entry** is refused when it would take at the open. It fills only if the first 1m bar trades *through*
+  for them; the result is reported at that same instant.
+* **The unit** is the 1m bar where every symbol has all three 1m bars of a 3m bar, else the 3m bar. An order sent at a
+  bar's close arrives at the *open* of the next unit. Fills inside a unit (stops, targets) are reported two seconds
+  before its end, and orders sent in response fill at the unit's close.
+* **Taker orders** fill completely at the current price * (1 + spread/2 + slippage) (selling: minus), rounded against us
+  to the tick. An IOC whose limit is worse than that expires. Depth is not modelled.
+* **The post-only entry** is rejected if it would take at the open. It fills only if the first 1m bar trades *through*
   its price, for at most (its lifetime / one minute) of that bar's volume; without 1m bars it does not fill.
 * **Stops** trigger when a bar touches them and fill at their trigger, or at the open beyond it on a gap, less slippage.
-  If a unit holds both a stop and a target, the stop comes first, unless the unit opens beyond the target.
-* **Targets** fill as maker at their own price when a unit trades *through* them (`backtest.target_fill = "touch"`: at
-  them). On the unit in which a resting entry filled they fill only if it closes beyond.
-* **A stop moved inside a unit** (break-even after the first target) is hit in that unit only if the unit closes beyond
+  If a unit reaches both a stop and a target, the stop comes first, unless the unit opens beyond the target.
+* **Targets** fill as maker at their own price when a unit trades *through* them (`backtest.target_fill = "touch"`: when
+  it touches them). On the unit in which a resting entry filled, they fill only if the unit closes beyond them.
+* **A stop moved inside a unit** (break-even after the first target) triggers in that unit only if the unit closes
+  beyond it.
+* **Funding** is paid at the open of the unit in which it falls due: -side * qty * price * rate. **Liquidation** follows
+  the isolated-margin formula (venue notes 2.9) when a unit reaches its price before any stop: at that price or the open
+  beyond it, never worse than the bankruptcy price. The fee is the remaining margin, at most 1.25 % of the notional.
+* When a position is closed, its reduce-only orders expire. Orders are never rejected for margin; the engine sizes for
   it.
-* **Funding** is paid at the unit's open at its time: -side * qty * price * rate. **Liquidation** by the isolated
-  formula (venue notes 2.9) when a unit reaches its price before any stop: at that price or the open beyond it, never
-  worse than the bankruptcy price, with what is left of the margin, at most 1.25 % of the value, as fee.
-* When a position is flat, orders that could only reduce it end by themselves. Margin is never refused; the engine sizes
-  for it.
 """
 
 import heapq
@@ -41,12 +41,12 @@ BELOW_NOTIONAL: Final = -4164
 
 
 class Broker(BarBook):
-    """The exchange of one run: takes intents, lets them arrive in their time, and tells what came of them."""
+    """The exchange of one run: queues intents, executes them after latency and reports the results."""
 
-    # What the engine wants
+    # Intents
 
     def perform(self, output: Any) -> None:
-        """Take an intent; its effect is on the heap."""
+        """Queue an intent on the heap, or start or cancel a timer."""
         kind = type(output)
         if kind is PlaceOrder or kind is CancelOrder or kind is SetLeverage:
             self._push(self.now + self.latency_ms, output)
@@ -62,9 +62,9 @@ class Broker(BarBook):
         heapq.heappush(self.heap, (at_ms, self._pushed, item))
 
     def next_events(self, until_ms: int) -> list[Event] | None:
-        """Let the next instant before `until_ms` happen and return what it tells; None if there is none.
+        """Process the next instant before `until_ms` and return its events; None if nothing is due.
 
-        Everything that takes effect at one instant is told together. The list may be empty.
+        Everything that takes effect at one instant is returned together. The list may be empty.
         """
         heap = self.heap
         while heap and heap[0][0] < until_ms:
@@ -142,7 +142,7 @@ class Broker(BarBook):
         if intent.time_in_force is TimeInForce.GTX and crosses:
             events.append(self._refused(intent, WOULD_TAKE))
             return
-        if crosses:  # a target that the price has passed while it was under way
+        if crosses:  # a target that the price passed while it was in flight
             self._take(intent, holding, min(intent.qty, able), here, events, limit=intent.price)
             return
         resting = Resting(intent, level, fresh=self.inside)
@@ -152,7 +152,7 @@ class Broker(BarBook):
             self._rest_as_maker(resting, holding, events)
 
     def _rest_as_maker(self, resting: Resting, holding: BrokerHolding, events: list[Event]) -> None:
-        """Let the post-only entry meet the first minute."""
+        """Match the post-only entry against the first 1m bar."""
         if self.minute is None:
             return
         low, high, volume = self.minute
@@ -167,11 +167,11 @@ class Broker(BarBook):
 
     def _cancel(self, intent: CancelOrder, events: list[Event]) -> None:
         order = self.orders[intent.symbol].pop(intent.client_id, None)
-        if order is not None:  # else it ended before, and that was told
+        if order is not None:  # else it is already terminal, which was reported
             events.append(self._told(order.intent, S.CANCELED, order.intent.qty - order.left))
 
     def next_ms(self) -> int:
-        """Return the next instant at which something takes effect, far away if there is none; replaced timers are dropped."""
+        """Return the next instant at which something takes effect, `FAR_MS` if none; drop stale timers."""
         heap = self.heap
         while heap and type(heap[0][2]) is TimerFired and self.stale(heap[0]):
             heapq.heappop(heap)
@@ -182,6 +182,6 @@ class Broker(BarBook):
         return self.timers.get(item[2].name) != item[0]
 
     def forget(self) -> None:
-        """Drop timers and cancels that nobody waits for any more."""
+        """Drop pending timers and cancels once the engine is flat."""
         self.heap.clear()
         self.timers.clear()

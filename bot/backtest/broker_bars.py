@@ -1,4 +1,4 @@
-"""What bars do to what rests: gaps, stops, targets, liquidation. The assumptions stand in `broker`."""
+"""Match resting orders against bars: gaps, stops, targets, liquidation. The assumptions are listed in `broker`."""
 
 import math
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from bot.core.intents import PlaceOrder
 from bot.core.types import OrderSide, OrderType, Round, TimeInForce, to_decimal
 from bot.sim.account import VenuePosition, booked
 
-LIQUIDATION_WATCH: Final = 0.5  # share of the isolated margin whose loss makes the exact formula worth asking
+LIQUIDATION_WATCH: Final = 0.5  # share of the isolated margin lost before the exact formula is evaluated
 
 
 class BarBook(BrokerBook):
-    """A book that bars pass over, one unit after the other."""
+    """A book that is matched against bars, unit by unit."""
 
     def gap(self, symbol: str, price: float, events: list[Event]) -> None:
-        """Open a unit: stops beyond which it opens fill there, targets too at their own price."""
+        """Open a unit: fill stops that it gaps over at the open, and targets at their own price."""
         self.here[symbol] = price
         holding = self.holdings[symbol]
         if not holding.qty:
@@ -36,7 +36,15 @@ class BarBook(BrokerBook):
                     return
 
     def pass_bar(self, symbol: str, low: float, high: float, close: float, events: list[Event]) -> None:
-        """Let a unit pass after its open: stops that it touches, else targets that it trades through."""
+        """Match a unit after its open: fill stops that it touches, else targets that it trades through.
+
+        Parameters
+        ----------
+        low, high, close
+            Prices of the unit.
+        events
+            Fills and order updates are appended.
+        """
         holding = self.holdings[symbol]
         if not holding.qty:
             self.here[symbol] = close
@@ -66,7 +74,7 @@ class BarBook(BrokerBook):
                     return
 
     def close_bar(self, symbol: str, close: float, events: list[Event]) -> None:
-        """End a unit: a stop that came inside it is hit if the unit closes beyond."""
+        """Close a unit: trigger stops placed inside it if the unit closes beyond them."""
         self.here[symbol] = close
         holding = self.holdings[symbol]
         if not holding.qty:
@@ -78,7 +86,7 @@ class BarBook(BrokerBook):
                     return
 
     def unmoved(self, prices: Mapping[str, tuple[float, float, float, float]]) -> bool:
-        """Whether bars (open, high, low, close by symbol) reach nothing that rests: then finer ones would tell nothing."""
+        """Whether bars (open, high, low, close by symbol) reach no resting order, so that 1m bars would add nothing."""
         for symbol, orders in self.orders.items():
             if not orders:
                 continue
@@ -88,13 +96,13 @@ class BarBook(BrokerBook):
         return not any(type(item) is PlaceOrder for _, _, item in self.heap)
 
     def bounds(self, symbol: str) -> tuple[float, float] | None:
-        """Return the nearest levels above and below the price at which something rests; None where a bar alone cannot tell."""
+        """Return the nearest order levels above and below the price; None with a post-only entry, which a bar cannot decide."""
         up, down = math.inf, -math.inf
         for order in self.orders[symbol].values():
             intent = order.intent
             if intent.time_in_force is TimeInForce.GTX:
                 return None
-            # A buy stop and a sell limit are met from below, the others from above.
+            # The price reaches a buy stop and a sell limit from below, the others from above.
             if (order.sign > 0) is (intent.order_type is OrderType.STOP_MARKET):
                 up = min(up, order.level)
             else:
@@ -103,21 +111,21 @@ class BarBook(BrokerBook):
 
     @property
     def covered(self) -> bool:
-        """Whether every position has a stop: then nothing can happen to it that its stop does not meet first."""
+        """Whether every position has a stop, which is reached before anything worse can happen to it."""
         return all(
             not h.qty or any(o.intent.order_type is OrderType.STOP_MARKET for o in self.orders[s].values())
             for s, h in self.holdings.items()
         )
 
     def begin_unit(self) -> None:
-        """Forget what was special about the unit before."""
+        """Reset the per-unit flags."""
         self.inside = self.maker_unit = False
         for orders in self.orders.values():
             for order in orders.values():
                 order.fresh = False
 
     def _by_distance(self, symbol: str, *, stops: bool) -> list[Resting]:
-        """Return resting exits, the nearest to the price first."""
+        """Return resting exits, nearest to the price first."""
         found = [
             o
             for o in self.orders[symbol].values()
@@ -146,7 +154,7 @@ class BarBook(BrokerBook):
     def _liquidated(
         self, symbol: str, holding: BrokerHolding, worst: float, events: list[Event], *, opened: float | None = None
     ) -> bool:
-        """Close what the isolated margin no longer carries at `worst`: at the liquidation price, or where a gap `opened`."""
+        """Liquidate if the isolated margin is exhausted at `worst`: at the liquidation price, or at `opened` on a gap."""
         size, sign = abs(holding.qty), 1 if holding.qty > 0 else -1
         if sign * (float(holding.cost) - float(size) * worst) < LIQUIDATION_WATCH * float(holding.margin):
             return False

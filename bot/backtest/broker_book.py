@@ -1,6 +1,6 @@
-"""What the back-test's exchange holds: orders, positions, prices in force, and how an execution is booked.
+"""State of the back-test's exchange: orders, positions, current prices, and the booking of executions.
 
-Prices in force are floats by symbol, money is Decimal. The assumptions stand in `broker`.
+Current prices are floats by symbol, money is Decimal. The assumptions are listed in `broker`.
 """
 
 import math
@@ -20,12 +20,12 @@ from bot.sim.filters import SymbolRules
 
 S = OrderStatus
 ZERO: Final = Decimal(0)
-EPSILON: Final = 1e-6  # of a tick: what a float may be off and still count as that tick
-_DEPTH: Final = Decimal(1_000_000)  # the book's quantity as quotes tell it; depth is not modelled
+EPSILON: Final = 1e-6  # of a tick: tolerance when rounding a float to a tick
+_DEPTH: Final = Decimal(1_000_000)  # quantity quoted at bid and ask; depth is not modelled
 
 
 class Resting:
-    """An order that the exchange holds."""
+    """A resting order."""
 
     __slots__ = ("fresh", "intent", "left", "level", "sign")
 
@@ -33,25 +33,25 @@ class Resting:
         self.intent = intent
         self.sign = 1 if intent.side is OrderSide.BUY else -1
         self.left = intent.qty
-        self.level = level  # trigger or limit
-        self.fresh = fresh  # came inside the unit, after what happened in it
+        self.level = level  # trigger or limit price
+        self.fresh = fresh  # arrived inside the unit, after the unit's fills
 
 
 @dataclass(slots=True)
 class BrokerHolding:
-    """One symbol's position: what the exchange holds for us."""
+    """One symbol's position on the exchange."""
 
     instrument: Instrument
     rules: SymbolRules
     tick: float
     qty: Decimal = ZERO  # signed
-    cost: Decimal = ZERO  # what the open part was opened for
+    cost: Decimal = ZERO  # entry notional of the open quantity
     margin: Decimal = ZERO  # isolated
 
 
 @dataclass(slots=True)
 class Paid:
-    """What the fills of the current trade paid in spread and slippage, quote."""
+    """Spread and slippage paid by the fills of the current trade, quote."""
 
     spread: float = 0.0
     slippage: float = 0.0
@@ -63,7 +63,7 @@ class BrokerBook:
     Parameters
     ----------
     leverage
-        In force on every symbol, as the engine set it.
+        Current leverage by symbol, as set by the engine.
     """
 
     def __init__(self, config: Config, instruments: Mapping[str, Instrument], rules: Mapping[str, SymbolRules]) -> None:
@@ -73,8 +73,8 @@ class BrokerBook:
         self.touch = settings.target_fill == "touch"
         self.maker_share = config.entry.maker_timeout_ms / MINUTE_MS
         self.now = 0
-        self.inside = False  # a unit's happenings have been told, its close is in force
-        self.here: dict[str, float] = {}  # price in force
+        self.inside = False  # the unit's fills have been reported; its close is the current price
+        self.here: dict[str, float] = {}  # current price
         self.minute: tuple[float, float, float] | None = None  # low, high, volume of the first 1m bar after the close
         self.maker_unit = False  # a resting entry filled in this unit
         self.holdings = {s: BrokerHolding(i, rules[s], float(i.tick)) for s, i in instruments.items()}
@@ -95,14 +95,14 @@ class BrokerBook:
         return holding.instrument.tick * whole
 
     def _near(self, holding: BrokerHolding, sign: int, here: float) -> Decimal:
-        """Return the price that a taker of `sign` sees: the ask, or the bid."""
+        """Return the price that a taker of `sign` sees: the ask for +1, the bid for -1."""
         return self._tick(holding, here * (1.0 + sign * self.half_spread), sign)
 
     def _taken_at(self, holding: BrokerHolding, sign: int, here: float) -> Decimal:
         return self._tick(holding, here * (1.0 + sign * (self.half_spread + self.slippage)), sign)
 
     def quotes(self, symbols: tuple[str, ...]) -> Quotes:
-        """Return the book of `symbols` as it stands."""
+        """Return the current quotes of `symbols`."""
         told = []
         for symbol in symbols:
             here = self.here.get(symbol)
@@ -124,7 +124,7 @@ class BrokerBook:
         *,
         limit: Decimal | None = None,
     ) -> None:
-        """Execute at once against the book, never beyond `limit`."""
+        """Fill immediately as taker, never beyond `limit`."""
         sign = 1 if intent.side is OrderSide.BUY else -1
         price = self._taken_at(holding, sign, here)
         if limit is not None and sign * (price - limit) > 0:
@@ -148,7 +148,7 @@ class BrokerBook:
         maker: bool,
         resting: Resting | None,
     ) -> None:
-        """Book a fill and tell it; when it leaves nothing, what could only reduce ends."""
+        """Book and report a fill; when the position is closed, expire its reduce-only orders."""
         instrument = holding.instrument
         fee = booked(qty * price * (instrument.maker_fee if maker else instrument.taker_fee))
         self._hold(holding, qty if intent.side is OrderSide.BUY else -qty, price)
@@ -186,7 +186,7 @@ class BrokerBook:
             order = orders.pop(client_id)
             events.append(self._told(order.intent, S.EXPIRED, order.intent.qty - order.left))
 
-    # What is told
+    # Order updates
 
     def _refused(self, intent: PlaceOrder, code: int) -> OrderUpdate:
         return OrderUpdate(

@@ -1,9 +1,9 @@
-"""What a back-test reads, prepared once: klines without gaps, funding, and of the indicators what a rule looks at.
+"""Input of a back-test, prepared once: klines without gaps, funding, and the indicator columns that rules read.
 
-The columns come from the batch kernel, which agrees with the live step bit for bit. As a live start does, a back-test
-warms up on `data.history_bars` base bars before its range (fewer if the data begin later), so that both know the same.
-Legs step only what their rules read (`bt_legs`). What each bar decides is kept as bits; the numbers behind a decision
-only for bars on which at least five of six hold, because a back-test asks for them nowhere else.
+The columns come from the batch kernel, which agrees with the live step bit for bit. Like a live start, a back-test
+warms up on `data.history_bars` base bars before its range (fewer if the data begin later), so both start from the same
+state. For legs only the columns that rules read are computed (`legs`). The conditions of each bar are kept as bits; the
+values behind them only for bars on which at least five of six hold, because a back-test reads them nowhere else.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ from bot.strategy.rules import CONDITIONS
 
 BASE_MS: Final = 180_000
 SIX: Final = (1 << len(CONDITIONS)) - 1
-# Read at any bar while a trade is open.
+# Read on every bar while a trade is open.
 LIGHT: Final = (
     "atr14",
     "sta_ts",
@@ -47,7 +47,7 @@ _PLAN: Final = tuple(
     for side in ("long", "short")
     for name in ("refined_bottom", "refined_top", "touches", "born_ms")
 )
-# Kept with their numbers on bars where a decision may be made.
+# Kept on bars where a decision may be made.
 RICH: Final = tuple(
     dict.fromkeys(
         (*LIGHT, *EVIDENCE, *_LONG, *_SHORT, *_PLAN, "long_signal", "short_signal", "ready", "so_age", "so_strong")
@@ -62,7 +62,7 @@ _BITS: Final = np.array([1 << i for i in range(len(CONDITIONS))], np.float64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """The traded symbol's indicators, one entry a bar of the series; `rich` rows only where `rich_at` is not -1."""
+    """The traded symbol's indicators, one entry per bar of the series; `rich` rows only where `rich_at` is not -1."""
 
     light: np.ndarray  # float64 (bars, LIGHT)
     long: np.ndarray  # uint8, bit i is condition i
@@ -76,7 +76,7 @@ class Columns:
     rich_at: np.ndarray  # int32
 
     def row(self, index: int) -> dict[str, float]:
-        """Return the bar's values by name: all of RICH where they are kept, else LIGHT and the conditions."""
+        """Return the bar's values by name: all of RICH where kept, else LIGHT and the signals."""
         at = int(self.rich_at[index])
         if at >= 0:
             return dict(zip(RICH, self.rich[at].tolist(), strict=True))
@@ -96,7 +96,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol:
-    """One symbol's bars: the base interval without short gaps from the warm-up on, and minutes where there are any."""
+    """One symbol's data: base bars from the warm-up on with short gaps filled, 1m bars where available, and funding."""
 
     base: Klines
     resets: list[int]  # positions of the first bars after long gaps
@@ -106,13 +106,13 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """Everything that a run reads. `first` and `stop` bound the range in the traded symbol's bars."""
+    """Complete input of a run. `first` and `stop` bound the range in the traded symbol's bars."""
 
     symbols: dict[str, Symbol]  # the traded one first; the legs only if there is a hedge
     first: int
     stop: int
     columns: Columns
-    legs: dict[str, np.ndarray]  # LEG_COLUMNS by symbol, one row a bar of its series
+    legs: dict[str, np.ndarray]  # LEG_COLUMNS by symbol, one row per bar of its series
     data_hash: str
     source: str
     warnings: tuple[str, ...]
@@ -129,7 +129,7 @@ class Prepared:
 
     @property
     def to_ms(self) -> int:
-        """Close time of its last bar."""
+        """Close time of the last bar of the range."""
         return int(self.alpha.base.open_ms[self.stop - 1]) + BASE_MS
 
     def with_columns(self, columns: Columns) -> "Prepared":
@@ -140,7 +140,24 @@ class Prepared:
 def bar_range(
     bars: Klines, *, from_ms: int | None, to_ms: int | None, count: int | None, source: str
 ) -> tuple[int, int]:
-    """Return the positions [first, stop) of the bars asked for."""
+    """Return the positions [first, stop) of the requested bars.
+
+    Parameters
+    ----------
+    from_ms, to_ms
+        Range of open times, `to_ms` exclusive; None for no bound.
+    count
+        Maximum number of bars.
+    source
+        Name of the data for error messages.
+
+    Raises
+    ------
+    ConfigError
+        `count` is below 1.
+    DataMissing
+        No bar lies in the range.
+    """
     if count is not None and count < 1:
         raise ConfigError(f"--bars {count} must be at least 1")
     first = 0 if from_ms is None else int(np.searchsorted(bars.open_ms, from_ms))
@@ -156,7 +173,23 @@ def bar_range(
 def load_symbols(
     config: Config, market: Market, *, from_ms: int | None, to_ms: int | None, bars: int | None
 ) -> tuple[dict[str, Symbol], int, int]:
-    """Cut and fill the klines of all symbols; return them with the range in the traded symbol's bars."""
+    """Cut the klines of all symbols to the range and its warm-up, fill short gaps, and return them with the range.
+
+    Parameters
+    ----------
+    from_ms, to_ms, bars
+        Range of base bars by open time, `to_ms` exclusive; `bars` limits their number.
+
+    Returns
+    -------
+    tuple
+        Data by symbol, and the positions `first` and `stop` of the range in the traded symbol's bars.
+
+    Raises
+    ------
+    DataMissing
+        No bar lies in the range, or a leg has none there.
+    """
     names = config.data.symbols if config.hedge.enabled else config.data.symbols[:1]
     whole, _ = fill_gaps(market.base(names[0]), config.data.max_gap_bars)
     first, stop = bar_range(whole, from_ms=from_ms, to_ms=to_ms, count=bars, source=market.source)
@@ -180,7 +213,7 @@ def load_symbols(
 
 
 def alpha_rows(config: Config, symbol: Symbol) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first bar, all columns) of the traded symbol in chunks; the buffer is used again."""
+    """Yield (first bar, all columns) of the traded symbol in chunks; the buffer is reused."""
     flags = resets_at(len(symbol.base), symbol.resets)
     yield from batch_chunks(symbol.base, config, resets=flags, model=model_for(config))
 
@@ -188,7 +221,7 @@ def alpha_rows(config: Config, symbol: Symbol) -> Iterator[tuple[int, np.ndarray
 def columns_from(
     length: int, chunks: Iterator[tuple[int, np.ndarray]], *, progress: Callable[[int], None] | None = None
 ) -> Columns:
-    """Take from the kernel's rows what a back-test reads."""
+    """Extract the columns that a back-test reads from the kernel's rows."""
     light = np.empty((length, len(LIGHT)))
     bits = {name: np.empty(length, np.uint8) for name in ("long", "short", "long_gates", "short_gates")}
     flags = {name: np.empty(length, np.bool_) for name in ("long_signal", "short_signal", "ready")}
@@ -224,7 +257,14 @@ def prepare(
     bars: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Run the indicators over a range and its warm-up and return everything that a back-test of it reads.
+    """Run the indicators over a range and its warm-up and return the input of a back-test.
+
+    Parameters
+    ----------
+    from_ms, to_ms, bars
+        Range of base bars by open time, `to_ms` exclusive; `bars` limits their number.
+    progress
+        Called with the number of bars done.
 
     Raises
     ------
@@ -248,7 +288,7 @@ def prepare(
 
 
 def data_hash_of(symbols: Mapping[str, Symbol]) -> str:
-    """Return the identity of the data that a run reads: klines of the range and its warm-up."""
+    """Return a hash of the klines that a run reads: those of the range and its warm-up."""
     series = [part for s in symbols.values() for part in (s.base, s.minutes) if part is not None]
     return store.data_hash(*series)
 
@@ -262,7 +302,17 @@ def candidates_open_ms(prepared: Prepared) -> list[int]:
 
 
 def geometry(columns: Columns, closes: np.ndarray, first: int, stop: int) -> tuple[tuple[Side, float, float], ...]:
-    """Return side and block edges (distances from the close in ATR14) of every signal in [first, stop)."""
+    """Return side and block edges (distances from the close in ATR14) of every signal in [first, stop).
+
+    Parameters
+    ----------
+    columns
+        Indicator columns of the traded symbol.
+    closes
+        Close of each bar of its series.
+    first, stop
+        Range of bar positions.
+    """
     found: list[tuple[Side, float, float]] = []
     both = columns.long_signal ^ columns.short_signal
     for index in (first + np.flatnonzero(both[first:stop])).tolist():
@@ -274,7 +324,19 @@ def geometry(columns: Columns, closes: np.ndarray, first: int, stop: int) -> tup
 
 
 def block_edges(columns: Columns, index: int, side: Side, close: float) -> tuple[float, float] | None:
-    """Return bottom and top of the block that counts as hit, as distances from the close in ATR14; None without one."""
+    """Return bottom and top of the order block that was hit, as distances from the close in ATR14; None without one.
+
+    Parameters
+    ----------
+    columns
+        Indicator columns of the traded symbol.
+    index
+        Position of the bar.
+    side
+        Side of the signal.
+    close
+        Close of the bar.
+    """
     row: dict[str, Any] = columns.row(index)
     name = side.name.lower()
     bottom, top, atr = row.get(f"{name}_ob_bottom"), row.get(f"{name}_ob_top"), row["atr14"]

@@ -1,7 +1,7 @@
-"""A live session lived through once more: the journal's own events, in order, through a fresh engine.
+"""Replay of a live session: the journal's events, in order, through a fresh engine.
 
-The engine reads no clock and draws no number, so the same events must give the same decisions, intents, equity and
-trades, to the last digit. A difference is a bug, in the engine or in the journal, and is printed as a report of one.
+The engine reads no clock and no random numbers, so the same events must give the same decisions, intents, equity and
+trades, to the last digit. A difference is a bug in the engine or in the journal, and is printed as a bug report.
 """
 
 from collections.abc import Iterator
@@ -25,22 +25,22 @@ from bot.strategy.features import Features
 
 KINDS: Final = ("intent", "decision", "trade", "equity point")
 FAR: Final = 1 << 62
-SHOWN: Final = 10  # differences of a kind that are printed
+SHOWN: Final = 10  # differences printed per kind
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that the replay says otherwise."""
+    """One difference between journal and replay."""
 
     kind: str  # intent, decision, trade or equity
-    at: str  # where: sequence number of the event, or the bar, or the trade
+    at: str  # sequence number of the event, open time of the bar, or trade id
     journal: str
     replay: str
 
 
 @dataclass(slots=True)
 class ReplayedJournal:
-    """What was compared, and what differs."""
+    """Result of a replay: counts of what was compared, and the differences."""
 
     session: int
     venue: str
@@ -50,7 +50,7 @@ class ReplayedJournal:
     notes: list[str] = field(default_factory=list)
 
     def compare(self, kind: str, ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
-        """Compare by key what the journal holds with what the replay gave."""
+        """Compare the replay's records (`ours`) with the journal's (`theirs`) by key."""
         self.compared[kind] = len(theirs)
         for key in sorted(ours.keys() | theirs.keys()):
             before, now = theirs.get(key), ours.get(key)
@@ -58,7 +58,7 @@ class ReplayedJournal:
                 self.differences.append(Difference(kind, str(key), _short(before), _short(now)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return plain JSON values."""
         return {
             "session": self.session,
             "venue": self.venue,
@@ -71,7 +71,7 @@ class ReplayedJournal:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the report for a person."""
+        """Yield the lines of the report."""
         counted = ", ".join(f"{n} {kind}s" for kind, n in self.compared.items())
         yield f"session {self.session} ({self.venue}): {self.events} events replayed, {counted} compared"
         yield from self.notes
@@ -95,7 +95,13 @@ def _short(value: Any) -> str:
 
 
 def choose_session(journal: Journal, wanted: int | None) -> dict[str, Any]:
-    """Return the session asked for, else the last one whose events are still held."""
+    """Return the requested session, by default the last one whose events are still in the journal.
+
+    Raises
+    ------
+    DataMissing
+        The journal holds no events of it.
+    """
     sessions = journal.sessions()
     for row in reversed(sessions):
         if wanted is not None and row["id"] != wanted:
@@ -108,14 +114,16 @@ def choose_session(journal: Journal, wanted: int | None) -> dict[str, Any]:
 
 
 def replay_journal(config: Config, path: Path, *, session: int | None = None) -> ReplayedJournal:
-    """Replay a session of the journal at `path` and compare everything that came of it.
+    """Replay a session of the journal at `path` and compare everything it produced.
 
-    The settings are those that the session was begun with, where the journal holds them, else `config`.
+    The settings are those that the session started with, where the journal holds them, else `config`.
 
     Raises
     ------
     DataMissing
         There is no journal, or no session with events.
+    DataError
+        The session's settings are not valid in this version.
     """
     with Journal(path, read_only=True) as journal:
         row = choose_session(journal, session)
@@ -143,9 +151,10 @@ def replay_journal(config: Config, path: Path, *, session: int | None = None) ->
 
 
 def _begun_with(text: str, session: int) -> Config:
-    """Return the settings of a session's engine: those on record, latency limits stretched by the venue's speed.
+    """Return the settings of a session's engine: those on record, with latency limits scaled by the venue's speed.
 
-    Towards an exchange that replays history apart, limits on the bot's own latency are wall time (`Venue.in_wall_time`).
+    Against an exchange that replays history in a separate process, limits on the bot's own latency are wall time
+    (`Venue.in_wall_time`).
     """
     try:
         stored = orjson.loads(text)
@@ -169,12 +178,12 @@ def _engine(config: Config, venue: str, memory: str | None) -> Engine:
 
 
 class _Said:
-    """What an engine said, by kind and key, in the journal's form."""
+    """Outputs of an engine, by kind and key, encoded as in the journal."""
 
     def __init__(self) -> None:
         self.of: dict[str, dict[Any, Any]] = {kind: {} for kind in KINDS}
-        self.records: dict[int, list[tuple[str, Any]]] = {}  # (kind, key) of what is recorded of each event
-        self.starts: list[int] = []  # events with which the bot was started
+        self.records: dict[int, list[tuple[str, Any]]] = {}  # (kind, key) of the records of each event
+        self.starts: list[int] = []  # sequence numbers of the session starts
 
     def take(self, seq: int, event: Event, outputs: list[Any]) -> None:
         if isinstance(event, SessionStarted):
@@ -204,11 +213,11 @@ def _money(point: EquityPoint) -> tuple[int, str, str, str]:
 
 
 def _forgive_unwritten(report: ReplayedJournal, ours: _Said, theirs: _Said, *, ended: bool) -> None:
-    """Take out what the bot could not write any more when it was stopped in the middle, and say so in one line.
+    """Exclude records that a killed bot had no time to write, and add one note about them.
 
-    Orders are on record before they are sent; what is only told (decision, trade, equity) follows some milliseconds later. A bot
-    that is killed between the two leaves events without it: the last ones before the next start, the first of them with an
-    intent. Anything else that is missing is a difference.
+    Orders are recorded before they are sent; records that are only informative (decision, trade, equity) follow some
+    milliseconds later. A bot killed in between leaves events without them: the last ones before the next start, the
+    first of them with an intent. Anything else that is missing is a difference.
     """
     stops = [*ours.starts[1:], *([] if ended else [FAR])]
     sent = {seq for seq, _ in theirs.of["intent"]}
@@ -231,7 +240,7 @@ def _forgive_unwritten(report: ReplayedJournal, ours: _Said, theirs: _Said, *, e
 
 
 def _held(journal: Journal, session: int) -> _Said:
-    """Return what the journal holds of a session."""
+    """Return the journal's records of a session."""
     held = _Said()
     places: dict[int, int] = {}
     for seq, intent in journal.intents(session):

@@ -1,7 +1,7 @@
-"""What the rules read of a hedge leg, and nothing else: its ATR, its nearest blocks, its extremes.
+"""The columns that rules read of a hedge leg: its ATR, its nearest blocks, its extremes.
 
-A leg is never signalled on, so of its five indicator families only Price Action Concepts is stepped, and of its two
-intervals only the base one. The kernels are those of the whole step; a test holds the columns equal to the whole
+A leg never gives signals, so of its five indicator families only Price Action Concepts is stepped, and of its two
+intervals only the base one. The kernels are those of the full step; a test checks that the columns equal the full
 step's, bit for bit.
 """
 
@@ -41,7 +41,21 @@ def leg_run(
     row: Any,
     result: Any,
 ) -> None:
-    """Step one leg through bars without a long gap and write `LEG_COLUMNS`, shape (bars, 5)."""
+    """Step one leg through bars without a long gap and write `LEG_COLUMNS`.
+
+    Parameters
+    ----------
+    bars, states, settings
+        Arrays of one `BAR`, `pac.STATE` and `pac.PARAMS`; the first two are updated in place.
+    lookback
+        Bars of the highest high and lowest low.
+    open_ms, open_, high, low, close, volume, taker, filled
+        Columns of the bars, shape (bars,).
+    row
+        Buffer of `pac.COLUMNS`.
+    result
+        Output, float64 (bars, 5).
+    """
     bar, state, given = bars[0], states[0], settings[0]
     top_at, bottom_at = 0, 0
     for i in range(open_ms.shape[0]):
@@ -83,7 +97,7 @@ def leg_columns(bars: Klines, config: Config, *, resets: list[int]) -> np.ndarra
     row = np.empty(len(pac.COLUMNS))
     names = ("open_ms", "open", "high", "low", "close", "volume", "taker_buy_volume")
     columns = [getattr(bars, name) for name in names]
-    run: Any = leg_run  # unpacked arguments are more than a checker can count
+    run: Any = leg_run  # a type checker cannot count unpacked arguments
     edges = [0, *(i for i in resets if i > 0), len(bars)]
     for start, stop in itertools.pairwise(edges):
         inputs: Any = [column[start:stop] for column in columns]
@@ -103,7 +117,7 @@ def leg_columns(bars: Klines, config: Config, *, resets: list[int]) -> np.ndarra
 
 
 class LegRow:
-    """One bar of a leg: values by name, read from the table when they are asked for (hardly ever)."""
+    """One bar of a leg: values by name, read from the table on access, which is rare."""
 
     __slots__ = ("place", "table")
 
@@ -111,5 +125,5 @@ class LegRow:
         self.table, self.place = table, place
 
     def __getitem__(self, name: str) -> float:
-        """Return a column; KeyError if there is none of that name."""
+        """Return a column's value; KeyError if there is none of that name."""
         return float(self.table[self.place, _AT[name]])

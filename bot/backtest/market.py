@@ -1,4 +1,4 @@
-"""What a replay plays: the klines of a folder, or the synthetic market, and the place where it is worth beginning."""
+"""Market data of a replay: klines of a folder or the synthetic market, and the choice of its start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ HTF_MS = 900_000
 
 @dataclass(frozen=True)
 class Market:
-    """Klines by symbol and interval (1m where there are any, 3m, 15m), funding by symbol, and where they come from."""
+    """Klines by symbol and interval (1m where available, 3m, 15m), funding by symbol, and their source."""
 
     bars: dict[str, dict[str, Klines]]
     funding: dict[str, FundingRates]
@@ -40,7 +40,7 @@ class Market:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a replay begins, and the signal it was chosen for (0 if none was found)."""
+    """Start of a replay, and the signal it was chosen for (0 if none was found)."""
 
     from_ms: int
     signal_ms: int
@@ -49,12 +49,12 @@ class Start:
 
 
 def load_market(config: Config, folder: Path | None) -> Market:
-    """Read the klines of all symbols from `folder`, from BOT_DATA/klines, or make the synthetic market.
+    """Read the klines of all symbols from `folder`, from BOT_DATA/klines, or generate the synthetic market.
 
     Raises
     ------
     DataMissing
-        The folder was named and lacks the klines of a symbol.
+        The folder lacks the klines of a symbol.
     ConfigError
         A setting needs taker volume, and the klines have none.
     """
@@ -103,7 +103,7 @@ def _synthetic_market(config: Config) -> Market:
 
 
 def signal_opens(config: Config, bars: Klines) -> np.ndarray:
-    """Return the open times of the bars on which the strategy signals, in a batch pass over `bars`."""
+    """Return the open times of the bars with a signal, from a batch pass over `bars`."""
     filled, resets = fill_gaps(bars, config.data.max_gap_bars)
     rows = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
     hits = (rows[:, INDEX["long_signal"]] != 0) | (rows[:, INDEX["short_signal"]] != 0)
@@ -112,10 +112,20 @@ def signal_opens(config: Config, bars: Klines) -> np.ndarray:
 
 
 def find_start(config: Config, market: Market, *, from_ms: int | None, to_ms: int | None) -> Start:
-    """Return where the replay begins: as asked, else `sim.lead_minutes` before the first signal.
+    """Return the start of the replay: `from_ms` if given, else `sim.lead_minutes` before the first signal.
 
-    The bot will know only `data.history_bars` bars before its start, and structure remembers more than that: each
-    candidate is therefore tried again from where the bot would begin, and the first one that holds is taken.
+    The bot loads only `data.history_bars` bars before its start, but market structure depends on more. Each candidate
+    is therefore recomputed from the history the bot would have, and the first one that still signals is chosen.
+
+    Parameters
+    ----------
+    from_ms, to_ms
+        Range of base bars by open time, `to_ms` exclusive; None for no bound.
+
+    Raises
+    ------
+    DataMissing
+        No bar lies in the range.
     """
     bars = market.base(config.data.symbols[0])
     asked = bars.between(from_ms, to_ms)

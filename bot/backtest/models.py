@@ -1,7 +1,7 @@
-"""Models at rest: reading a trained classifier, and saying what it is worth.
+"""Stored models: load a trained classifier and report its quality.
 
-A model is a JSON file of plain numbers in `data/models/` (coefficients, the data it was trained on, its results on data it
-has not seen); nothing in it is code. Whoever builds the indicators asks `model_for` and hands on what it returns.
+A model is a JSON file of plain numbers in `data/models/` (coefficients, the data it was trained on, its results on
+unseen data); it contains no code. Callers that build the indicators pass on the result of `model_for`.
 """
 
 import json
@@ -21,12 +21,12 @@ MODEL = project_file("data/models/confirmation.json")
 
 
 def load_model(path: Path = MODEL) -> Mapping[str, Any]:
-    """Read a model and check that its numbers are whole.
+    """Read a model and validate its numbers.
 
     Raises
     ------
     ConfigError
-        There is none, or it is damaged.
+        The file is missing or invalid.
     """
     try:
         model = json.loads(path.read_text())
@@ -41,7 +41,7 @@ def load_model(path: Path = MODEL) -> Mapping[str, Any]:
 
 
 def model_for(config: Config, path: Path = MODEL) -> Mapping[str, Any] | None:
-    """Return the model that the configuration asks for: None with the rule of the specification."""
+    """Return the model that the configuration asks for; None if it uses the specification's rule."""
     return load_model(path) if config.overlays.classifier == "learned" else None
 
 
@@ -50,7 +50,7 @@ def _percent(value: float | None) -> str:
 
 
 def report_text(model: Mapping[str, Any]) -> str:
-    """Return span, scores and calibration curve of a model as a table for the terminal."""
+    """Return range, scores and calibration curve of a model as a table for the terminal."""
     training, unseen, data = model["training"], model["holdout"], model["data"]
     low, high = unseen["auc_interval"]
     gain_low, gain_high = unseen["brier_gain_interval"]

@@ -1,7 +1,7 @@
-"""Near misses: bars on which five of the six conditions held, and what the trades would have made.
+"""Near misses: bars on which five of the six conditions held, and the results their trades would have had.
 
-Each is simulated by itself with the initial equity, on the block that was hit; where the missing condition is the block
-itself, on a block of one ATR around the close. Gates and vetoes that a signal would have met apply.
+Each is simulated separately with the initial equity, on the block that was hit; where the missing condition is the block
+itself, on a block of one ATR around the close. Gates and vetoes apply as they would to a signal.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from bot.strategy import rules
 
 
 def find(config: Config, prepared: Prepared) -> list[tuple[NearMiss, EntryTime]]:
-    """Return every near miss of the range on a bar that could decide, required gates included, in order."""
+    """Return all near misses of the range on ready, unfilled bars whose required gates hold, in order of time."""
     columns, base = prepared.columns, prepared.alpha.base
     part = slice(prepared.first, prepared.stop)
     usable = columns.ready[part] & (base.filled[part] == 0.0)
@@ -43,7 +43,15 @@ def find(config: Config, prepared: Prepared) -> list[tuple[NearMiss, EntryTime]]
 def with_near_misses(
     result: Result, prepared: Prepared, *, limit: int | None = None, progress: Callable[[int], None] | None = None
 ) -> Result:
-    """Return the result with its near misses; at most `limit` of them, evenly spread, are simulated."""
+    """Return the result with its near misses; at most `limit` of them, evenly spread, are simulated.
+
+    Parameters
+    ----------
+    limit
+        Maximum number of simulations; None for all.
+    progress
+        Called with the number of simulations done.
+    """
     found = find(result.config, prepared)
     chosen = range(len(found))
     if limit is not None and limit < len(found):

@@ -1,7 +1,7 @@
-"""What a back-test leaves behind: the summary with the claims beside the measurements, and the files of `--out`.
+"""Output of a back-test: the summary with claims next to measurements, and the files of `--out`.
 
-`summary.json`, `trades.parquet`, `equity.parquet`, `funnel.json` and `report.html` are made in a folder beside `--out`
-and moved there when all of them are whole: a failed command leaves nothing.
+`summary.json`, `trades.parquet`, `equity.parquet`, `funnel.json` and `report.html` are written to a folder next to
+`--out` and moved there when all are complete: a failed command leaves nothing.
 """
 
 import json
@@ -29,11 +29,11 @@ from bot.results.numbers import show
 from bot.results.summary import report_figures
 from bot.results.trades import trade_row
 
-HIGH_TAKER_FEE: Final = 0.0005  # the venue's standard rate: its result is printed beside the account's own
+HIGH_TAKER_FEE: Final = 0.0005  # the venue's standard rate, printed next to the result at the account's own rate
 
 
 def slippage_of(trades: tuple[BacktestTrade, ...]) -> float | None:
-    """Return the mean slippage of BTC's taker fills, fraction of the price."""
+    """Return the mean slippage of BTC's taker fills as a fraction of the price."""
     paid = value = 0.0
     for trade in trades:
         record = trade.record
@@ -44,7 +44,7 @@ def slippage_of(trades: tuple[BacktestTrade, ...]) -> float | None:
 
 
 def at_taker_fee(result: Result, fee: float = HIGH_TAKER_FEE) -> dict[str, float | None]:
-    """Return expectancy and total R had every taker fill of these very trades paid `fee`."""
+    """Return expectancy and total R of the same trades with every taker fill charged `fee`."""
     extra = fee - result.config.venue.sim.taker_fee
     net = []
     for trade in result.trades:
@@ -85,12 +85,12 @@ def summary(result: Result) -> dict[str, Any]:
     found["claims"] = {**figures["claims"]}
     claim = found["claims"].get("slippage")
     if claim is not None:
-        claim["measured"] = slippage  # an assumption that was met is no measurement: no verdict
+        claim["measured"] = slippage  # an assumption is no measurement: no verdict
     return found
 
 
 def trade_rows(result: Result) -> dict[str, np.ndarray]:
-    """Return the columns of `trades.parquet`: plan, result, costs, exit, and fills and notes as JSON text."""
+    """Return the columns of `trades.parquet`: plan, result, costs, exit; fills, notes and evidence as JSON text."""
     table = dict(result.table())
     rows = [trade_row(t.record) for t in result.trades]
     table["fills"] = np.array([json.dumps(r["fills"]) for r in rows], object)
@@ -100,7 +100,7 @@ def trade_rows(result: Result) -> dict[str, np.ndarray]:
 
 
 def write_parquet(path: Path, table: Mapping[str, np.ndarray]) -> None:
-    """Write columns of numbers, flags and texts as Parquet."""
+    """Write columns of numbers, flags and strings as Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -127,12 +127,12 @@ def near_miss_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a place for the report that cannot take one.
+    """Validate the output folder of the report.
 
     Raises
     ------
     ConfigError
-        It is a file, or its parent folder does not exist.
+        `out` is a file, or its parent folder does not exist.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file: name a folder for the report")
@@ -142,7 +142,15 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder whose files move to `out` when the block ends well, and vanish when it does not."""
+    """Yield a temporary folder whose files are moved to `out` on success and deleted on failure.
+
+    Raises
+    ------
+    ConfigError
+        `out` is a file, or its parent folder does not exist.
+    BotError
+        `out` cannot be written.
+    """
     check_out(out)
     place = out.absolute()
     making = place.with_name(f".{place.name}.{os.getpid()}.tmp")
@@ -161,12 +169,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def write_report(result: Result, out: Path, *, controls: Controls | None = None) -> dict[str, Any]:
-    """Write all files of a back-test to `out`, whole or not at all; return the summary.
+    """Write all files of a back-test to `out`, all or none; return the summary.
 
     Parameters
     ----------
-    beside
-        What the page shows beside the result (`search.controls`).
+    controls
+        Control runs shown next to the result on the page (`search.controls`).
     """
     told = summary(result)
     funnel = report_figures(result)["funnel"] | {"near_misses": near_miss_rows(result)}
@@ -185,7 +193,7 @@ def write_report(result: Result, out: Path, *, controls: Controls | None = None)
 
 
 def render(told: Mapping[str, Any]) -> RenderableType:
-    """Return the summary for a terminal: result, claims beside measurements, and how far it can be trusted."""
+    """Return the summary for a terminal: result, claims next to measurements, and a note on reliability."""
     return Group(_result(told), claims_table(told["claims"]), _trust(told))
 
 

@@ -1,7 +1,7 @@
-"""Which bars of an open trade can be passed over: nothing that rests is reached, nothing is due, no indicator speaks.
+"""Find bars of an open trade that can be skipped: no order level is reached, nothing is due, no indicator acts on it.
 
-The engine says what it listens to (`engine.stretch`), the broker what rests where; the search for the first bar that
-touches any of it runs over arrays. What lies before that bar is handed to the engine as one stretch.
+The engine states what its trade reacts to (`engine.quiet_bars`), the broker its order levels; kernels search arrays for
+the first bar that touches any of them. All bars before that one are passed to the engine together.
 """
 
 from typing import Any, Final
@@ -23,7 +23,17 @@ _TREND: Final = LIGHT.index("sta_os")
 
 @kernel
 def unreached(open_ms: Any, high: Any, low: Any, filled: Any, first: int, count: int, up: float, down: float) -> int:
-    """Return how many of `count` bars from `first` on are there, traded, and stay below `up` and above `down`."""
+    """Count leading bars that exist, traded, and stay below `up` and above `down`.
+
+    Parameters
+    ----------
+    open_ms, high, low, filled
+        Columns of the series.
+    first, count
+        Position of the first bar, and the number of bars to look at.
+    up, down
+        Nearest levels above and below the price; reaching one ends the count.
+    """
     for k in range(count):
         i = first + k
         if i >= open_ms.shape[0] or open_ms[i] != open_ms[first] + k * BASE_MS or filled[i] != 0.0:
@@ -46,10 +56,26 @@ def unspoken(
     harmless: float,
     source: int,
 ) -> int:
-    """Return on how many of `count` bars from `first` on no signal, no opposite CHoCH and no news of the trail comes.
+    """Count leading bars without a signal, opposite CHoCH or trail change.
 
-    `harmless` is a level of SuperTrend AI that would not move the stop; levels farther from profit do not either. `source`
-    is that of `rules.choch_against`.
+    Parameters
+    ----------
+    light
+        Columns `LIGHT` of the traded symbol.
+    close
+        Close of each bar.
+    asks
+        Bars on which the engine has to decide.
+    first, count
+        Position of the first bar, and the number of bars to look at.
+    sign
+        +1 for a long trade, -1 for a short one.
+    with_trend, trailing
+        1 if the trade agrees with the trend of SuperTrend AI, and if its stop trails.
+    harmless
+        A level of SuperTrend AI that would not move the stop; levels farther from profit do not either.
+    source
+        As in `rules.choch_against`.
     """
     for k in range(count):
         i = first + k
@@ -67,7 +93,17 @@ def unspoken(
 
 
 def silent(watch: Watch, light: np.ndarray, close: np.ndarray, asks: np.ndarray, first: int, count: int) -> int:
-    """Return on how many bars from `first` on the indicators of the traded symbol say nothing that the trade listens to."""
+    """Count leading bars on which no indicator of the traded symbol gives anything that the trade reacts to.
+
+    Parameters
+    ----------
+    watch
+        What the trade reacts to.
+    light, close, asks
+        Columns `LIGHT`, closes, and the bars on which the engine has to decide.
+    first, count
+        Position of the first bar, and the number of bars to look at.
+    """
     harmless = 0.0
     if watch.trailing:
         harmless = light.item(first, _TRAIL)

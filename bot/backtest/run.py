@@ -1,7 +1,7 @@
-"""The back-test: history through the very engine that trades, in one thread, without network and without a clock (strategy 10).
+"""The back-test: history through the live engine, in one thread, without network or clock (strategy 10).
 
 The indicators come from the batch kernel, which agrees with the live step bit for bit; the engine handles the same
-events as live; only the exchange is a simpler one (`broker`), whose assumptions every report prints.
+events as live. Only the exchange is simplified (`broker`); every report prints its assumptions.
 """
 
 import time
@@ -37,7 +37,7 @@ def run_backtest(
     profile: str = "alert",
     progress: Callable[[int], None] | None = None,
 ) -> Result:
-    """Run the strategy over `market` and return everything about it.
+    """Run the strategy over `market` and return the complete result.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ def run_backtest(
     from_ms, to_ms, bars
         Range of base bars by open time, `to_ms` exclusive; `bars` limits their number.
     signals_cache
-        `bot.backtest.data.prepare(config, market, from_ms=..., ...)`: data and indicators' results of the range, which is then
-        that of the cache; neither market nor indicators are touched again.
+        `bot.backtest.data.prepare(config, market, from_ms=..., ...)`: prepared data and indicator results. The
+        range is then that of the cache, and neither market nor indicators are read again.
     entry_times
-        Entries that take the place of every signal, on one account; see `simulate_entries` for entries by themselves.
+        Entries that replace all signals, on one account; `simulate_entries` runs each entry separately.
     skip_quiet
-        Pass over bars on which nothing can happen.
+        Skip bars on which nothing can happen.
     one_by_one
         Hand events of one instant to the engine one at a time instead of together.
     progress
-        Told how many bars are done.
+        Called with the number of bars done.
 
     Raises
     ------
@@ -106,12 +106,26 @@ def simulate_entries(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[BacktestTrade | str]:
-    """Take each entry by itself with the initial equity, whatever the others do.
+    """Simulate each entry separately with the initial equity, independent of the others.
+
+    Parameters
+    ----------
+    entries
+        Bar, side and block of each entry; the bar must lie in the range of `prepared`.
+    progress
+        Called with the number of entries done.
 
     Returns
     -------
     list
-        One item an entry, in order: its trade, or the code of the refusal (a veto, or why the entry filled nothing).
+        One item per entry, in order: its trade, or the code of its rejection (a veto, or why it did not fill).
+
+    Raises
+    ------
+    DataMissing
+        An entry is not at the open time of a bar.
+    ConfigError
+        An entry lies outside of the range.
     """
     run = BacktestRun(config, prepared, calendar=calendar_of(config))
     return run.run_alone([(_index(prepared, entry), entry) for entry in entries], progress=progress)
@@ -130,7 +144,7 @@ def _index(prepared: Prepared, entry: EntryTime) -> int:
 
 
 def equity_line(points: Sequence[EquityPoint]) -> EquityLine:
-    """Return the samples as columns."""
+    """Return the equity samples as columns."""
     return EquityLine(
         np.array([p.at_ms for p in points], np.int64),
         np.array([float(p.wallet) for p in points], np.float64),
@@ -141,7 +155,7 @@ def equity_line(points: Sequence[EquityPoint]) -> EquityLine:
 
 
 def grid(prepared: Prepared, decided: dict[int, Decision]) -> BarGrid:
-    """Return what held on every bar of the range and what was decided there."""
+    """Return conditions, gates, signal and decision of every bar of the range."""
     columns, base = prepared.columns, prepared.alpha.base
     part = slice(prepared.first, prepared.stop)
     filled = base.filled[part] == 1.0

@@ -1,7 +1,7 @@
-"""An engine and a broker with a clock between them: events go in, what the engine wants comes back to the broker.
+"""Couple an engine to a broker with a simulated clock: events go to the engine, its intents to the broker.
 
-Nothing here knows bars. What takes effect at one instant is told together; what the engine records (trades, decisions,
-equity) is kept in order.
+Nothing here depends on bars. Events that take effect at one instant are delivered together; the engine's records
+(trades, decisions, equity) are kept in order.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from bot.results.backtest import BacktestTrade, CostParts, EntryTime
 
 @dataclass(slots=True)
 class Outcome:
-    """What the passes left behind, in order."""
+    """Records of the runs, in order."""
 
     trades: list[BacktestTrade] = field(default_factory=list)
     unfilled: list[TradeRecord] = field(default_factory=list)
@@ -37,12 +37,12 @@ class Outcome:
 
 
 class BacktestSession:
-    """A fresh engine and broker over prepared data, and what they leave behind.
+    """A fresh engine and broker over prepared data, with their records.
 
     Parameters
     ----------
     every_bar
-        Feed every bar and let every bar decide, instead of passing over the quiet ones.
+        Feed every bar and decide on every bar, instead of skipping quiet ones.
     one_by_one
         Hand events of one instant to the engine one at a time instead of together.
     """
@@ -65,11 +65,11 @@ class BacktestSession:
         self.outcome = Outcome()
         self.entries: dict[int, EntryTime] = {}
         self.decided: dict[int, Decision] = {}
-        self.asks = prepared.columns.long_signal ^ prepared.columns.short_signal  # bars that the engine is to decide on
+        self.asks = prepared.columns.long_signal ^ prepared.columns.short_signal  # bars that need a decision
         self.start(prepared.from_ms)
 
     def take_entries(self, entries: dict[int, EntryTime]) -> None:
-        """Let given entries, by position of their bar, take the place of every signal."""
+        """Replace all signals by given entries, keyed by position of their bar."""
         for index in self.entries:
             self.asks[index] = False
         if not self.entries:
@@ -78,7 +78,7 @@ class BacktestSession:
         self.asks[list(entries)] = True
 
     def start(self, at_ms: int) -> None:
-        """Begin with a fresh engine and the initial equity."""
+        """Start with a fresh engine and the initial equity."""
         config = self.config
         self.rows = Rows()
         self.engine = Engine(config, self.rows, venue="backtest", calendar=self.calendar)
@@ -96,7 +96,7 @@ class BacktestSession:
     # Between engine and broker
 
     def deliver(self, events: list[Event]) -> None:
-        """Hand events of one instant to the engine and take what it says."""
+        """Pass events of one instant to the engine and process its outputs."""
         if not events:
             return
         if self.one_by_one:
@@ -106,7 +106,7 @@ class BacktestSession:
             self.take(self.engine.handle_all(events))
 
     def take(self, outputs: Sequence[Any]) -> None:
-        """Keep what the engine recorded and give the broker what it wants."""
+        """Keep the engine's records and pass its intents to the broker."""
         outcome, perform = self.outcome, self.broker.perform
         for output in outputs:
             match output:
@@ -137,7 +137,7 @@ class BacktestSession:
         self.outcome.trades.append(BacktestTrade(record, cost, self.last_decision))
 
     def drain(self, until_ms: int) -> None:
-        """Let everything happen that is due before `until_ms`."""
+        """Process everything that is due before `until_ms`."""
         broker = self.broker
         while broker.heap and broker.heap[0][0] < until_ms:
             events = broker.next_events(until_ms)
@@ -150,7 +150,7 @@ class BacktestSession:
 
 
 def _wants_book(event: Event, alpha: str) -> bool:
-    """Whether prices are read when the event is handled: an entry goes on, or something leaves at market."""
+    """Whether handling the event needs quotes: an entry continues, or a position is closed at market."""
     kind = type(event)
     if kind is OrderUpdate:
         return event.status.is_terminal and role_of(event.client_id) in ENTRY_ROLES  # type: ignore[union-attr]
@@ -158,7 +158,7 @@ def _wants_book(event: Event, alpha: str) -> bool:
 
 
 def cost_parts(record: TradeRecord, paid: dict[str, Paid]) -> CostParts:
-    """Return what a trade's fills paid, in R."""
+    """Return the costs of a trade's fills, in R."""
     risk = float(record.risk_quote)
     if risk <= 0:
         return CostParts(0.0, 0.0, 0.0, 0.0, 0.0)

@@ -1,7 +1,7 @@
 """The signals file: every indicator value, condition and gate of one symbol, one row per closed bar.
 
-Earlier bars warm the indicators up; with `cold` they start at the first bar that is written. Values of a row are what the
-bot would have known when that bar closed.
+Earlier bars warm up the indicators; with `cold` they start at the first bar written. The values of a row are those that
+the bot would have had when that bar closed.
 """
 
 import os
@@ -34,14 +34,22 @@ def resets_at(length: int, positions: list[int]) -> np.ndarray:
 
 
 def columns_of(interval: str) -> tuple[str, ...]:
-    """Return the names of a signals table: on 15m the indicators alone."""
+    """Return the column names of a signals table: indicators only, except on 3m."""
     return (*BAR_COLUMNS, *(k.COLUMNS if interval == "3m" else k.SUITE_COLUMNS))
 
 
 def tables(
     config: Config, bars: Klines, *, from_ms: int | None = None, progress: Callable[[int], None] | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the columns of all closed bars from `from_ms` on, in chunks; `bars` before it warm up."""
+    """Yield the columns of all closed bars from `from_ms` on, in chunks; earlier `bars` are the warm-up.
+
+    Parameters
+    ----------
+    from_ms
+        Open time of the first bar to yield; None for all.
+    progress
+        Called with the number of bars done.
+    """
     filled, resets = fill_gaps(bars, config.data.max_gap_bars)
     suite_only = bars.interval != "3m"
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
@@ -71,8 +79,24 @@ def tables(
 def load_bars(path: Path, *, symbol: str | None, interval: str | None, default_symbol: str) -> Klines:
     """Return the bars of a kline file, or of a symbol and interval in a folder (default 3m).
 
-    A file whose name does not say what it holds is read too, when it is named itself: its interval is the smallest step between
-    its bars, its symbol the one asked for or the default.
+    A single file whose name gives neither symbol nor interval is read too: its interval is the smallest step between its
+    bars, its symbol the requested or the default one.
+
+    Parameters
+    ----------
+    path
+        A kline file, or a folder of them.
+    symbol, interval
+        What to load; None for what the file's name says.
+    default_symbol
+        Symbol where neither the argument nor the file's name gives one.
+
+    Raises
+    ------
+    DataMissing
+        `path` does not exist.
+    DataError
+        The file holds no valid klines.
     """
     if path.is_dir():
         return store.load(path, symbol or default_symbol, interval or "3m")
@@ -107,7 +131,7 @@ def _nameless(path: Path, symbol: str) -> Klines:
 
 
 def _write(path: Path, table: dict[str, np.ndarray]) -> None:
-    """Write columns as Parquet or CSV by the ending, whole or not at all."""
+    """Write columns atomically as Parquet or CSV, by the file's suffix."""
     if path.suffix == ".parquet":
         store.write_table(path, table)
         return
@@ -134,15 +158,30 @@ def write_signals(
     cold: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Write the signals file and return a summary: rows, signals a side and per day.
+    """Write the signals file and return a summary: rows, signals by side and per day.
+
+    Parameters
+    ----------
+    klines
+        A kline file, or a folder of them.
+    out
+        The file to write, .parquet or .csv.
+    symbol, interval
+        What to load; None for what the file's name says.
+    from_ms, to_ms
+        Range of open times, `to_ms` exclusive.
+    cold
+        Start the indicators at `from_ms`, without warm-up.
+    quiet
+        Show neither warnings nor progress.
 
     Raises
     ------
     ConfigError
-        The ending of `out` is neither .parquet nor .csv, its folder does not exist, or a setting needs taker volume and the
+        The suffix of `out` is neither .parquet nor .csv, its folder does not exist, or a setting needs taker volume and the
         klines have none.
     DataMissing
-        No bar lies in the range asked for.
+        No bar lies in the requested range.
     """
     if out.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--out {out}: the file must end in .parquet or .csv")

@@ -1,9 +1,9 @@
-"""One pass of the engine over prepared history: which bars are fed, when, and what the broker makes of them.
+"""One run of the engine over prepared history: which bars are fed to it, and when they are matched by the broker.
 
-Quiet bars are passed over: with nothing open and no signal the engine would only look at the bar and go on. Before the
-next bar that signals, the closes of the last hour are handed to it and it stands where it would have stood. While
-something is open, bars that reach nothing and say nothing are handed over together (`bt_quiet`). Feeding every bar is a
-setting, so that a test can show that passing over changes nothing.
+Quiet bars are skipped: with nothing open and no signal the engine would do nothing with them. Before the next bar with
+a signal, the engine gets the closes of the last `hedge.length` + 2 bars, which restores its state. While something is
+open, bars that reach no order level and trigger no rule are passed together (`quiet_bars`). Feeding every bar is a
+setting, so that a test can show that skipping changes nothing.
 """
 
 import math
@@ -26,15 +26,15 @@ from bot.strategy import rules
 
 
 class BacktestRun(Units):
-    """A session over the whole range, from one bar that signals to the next."""
+    """A session over the entire range, from one bar with a signal to the next."""
 
     def decide(self, index: int) -> None:
-        """Feed the bar at `index` to an engine that is flat: bring it up to date, then let it decide."""
+        """Feed the bar at `index` to a flat engine: update its closes, then let it decide."""
         self.stand_before(index)
         self.close(index)
 
     def stand_before(self, index: int) -> None:
-        """Let the engine know the closes before the bar at `index`, as if it had been fed them."""
+        """Set the engine's closes before the bar at `index`, as if it had been fed them."""
         alpha = self.bars[self.alpha]
         open_ms = alpha.times.item(index) if index < len(alpha.times) else alpha.base.end_ms
         length = self.config.hedge.length + 2
@@ -49,7 +49,7 @@ class BacktestRun(Units):
             series.last_open_ms = opens[-1] if opens else -1
 
     def pass_quiet(self, index: int) -> int:
-        """Hand the quiet bars of an open trade from `index` on to the engine together; return the first one that is not."""
+        """Pass the quiet bars of an open trade from `index` on to the engine together; return the first bar that is not quiet."""
         places, count = self._quiet_from(index)
         if count <= 0:
             return index
@@ -65,7 +65,7 @@ class BacktestRun(Units):
         self.take(pass_over(self.engine, quiet_bars))
         for name, told in closes.items():
             series = self.engine.market_state.series[name]
-            # The last bar alone: more of them only a decision asks for, and `close` sees to that.
+            # Only the last close: earlier ones are needed by decisions alone, for which `close` restores them.
             series.closes, series.last_open_ms = {opens[-1]: told[-1]}, opens[-1]
             place = places[name] + count - 1
             series.row = self.prepared.columns.row(place) if name == self.alpha else self._leg_row(name, place)
@@ -74,7 +74,7 @@ class BacktestRun(Units):
         return stop
 
     def _quiet_from(self, index: int) -> tuple[dict[str, int], int]:
-        """Return where each symbol's bars stand, the traded one last, and how many from there on are quiet."""
+        """Return the position of each symbol's bar, the traded one last, and the number of quiet bars from there on."""
         broker, alpha = self.broker, self.bars[self.alpha]
         open_ms = alpha.times.item(index)
         due_ms = broker.next_ms()
@@ -109,14 +109,14 @@ class BacktestRun(Units):
         return LegRow(self.prepared.legs[name], place)
 
     def _forget_before_gap(self, name: str, closes: dict[int, float], part: slice) -> None:
-        """Drop closes from before a long gap, as the engine does when it meets one."""
+        """Drop closes from before a long gap, as the engine does."""
         for reset in self.prepared.symbols[name].resets:
             if part.start < reset < part.stop:
                 for open_ms in self.bars[name].times[part.start : reset].tolist():
                     del closes[open_ms]
 
     def close(self, index: int) -> None:
-        """Close the base bar at `index` of the traded symbol: legs first, then the bar, in one instant."""
+        """Deliver the close of the base bar at `index` of the traded symbol: legs first, all in one instant."""
         bars, broker = self.bars[self.alpha], self.broker
         open_ms = int(bars.times[index])
         now = open_ms + BASE_MS
@@ -135,7 +135,7 @@ class BacktestRun(Units):
                 if self.engine.trade is not None and not self.every_bar:
                     self.stand_before(index)
                 events.extend(self._funding_rates(now, index))
-            # At the decision the book stands around the close; the next bar's open is not known yet.
+            # At the decision quotes are centred on the close; the next bar's open is not known yet.
             for name in self.symbols:
                 i = index if name == self.alpha else self.bars[name].at(open_ms)
                 if i >= 0:
@@ -154,7 +154,7 @@ class BacktestRun(Units):
         self.deliver(events)
 
     def _may_exit(self, row: dict[str, float], close: float) -> bool:
-        """Whether a bar may end a trade: then prices are told with it, to measure slippage against."""
+        """Whether a bar may close a trade; quotes are then delivered with it, as reference for slippage."""
         trade = self.engine.trade
         if trade is None or not trade.entered:
             return trade is not None
@@ -176,10 +176,10 @@ class BacktestRun(Units):
         )
         return [told]
 
-    # The whole range
+    # The entire range
 
     def run(self, candidates: Sequence[int], *, progress: Callable[[int], None] | None = None) -> None:
-        """Live through the range, stopping at `candidates` (positions of bars that signal, rising)."""
+        """Run over the range, deciding at `candidates` (ascending positions of bars with a signal)."""
         stop = self.prepared.stop
         index, ahead = self.prepared.first, list(reversed(candidates))
         while True:
@@ -204,7 +204,7 @@ class BacktestRun(Units):
     def run_alone(
         self, entries: Sequence[tuple[int, EntryTime]], *, progress: Callable[[int], None] | None = None
     ) -> list[BacktestTrade | str]:
-        """Take each entry by itself, with a fresh engine; return its trade, or why there was none."""
+        """Run each entry separately with a fresh engine; return its trade, or the code of why there was none."""
         found: list[BacktestTrade | str] = []
         for number, (index, entry) in enumerate(entries):
             self.start(int(self.bars[self.alpha].times[index]))
@@ -225,7 +225,7 @@ class BacktestRun(Units):
         return found
 
     def _until_flat(self, index: int) -> int:
-        """Live through bars from `index` on while something is open; return the next bar to look at."""
+        """Run through bars from `index` on while something is open; return the next bar to look at."""
         stop, engine = self.prepared.stop, self.engine
         self.funding_until = int(self.bars[self.alpha].times[index - 1]) + BASE_MS
         while engine.wants_quotes and index < stop:
@@ -246,13 +246,13 @@ class BacktestRun(Units):
         return index
 
     def finish(self) -> None:
-        """Value what is still open at the last closes."""
+        """Value open positions at the last closes."""
         if self.engine.wants_quotes:
             self.deliver([Command(self.prepared.to_ms, "end_of_data")])
 
 
 def entry_row(row: dict[str, float], close: float, entry: EntryTime | None) -> dict[str, float]:
-    """Return a bar's values with its signal replaced by a given entry, or taken away."""
+    """Return a bar's values with its signal replaced by a given entry, or removed."""
     row = {**row, "long_signal": 0.0, "short_signal": 0.0}
     if entry is None:
         return row
@@ -265,7 +265,7 @@ def entry_row(row: dict[str, float], close: float, entry: EntryTime | None) -> d
 
 
 def candidates_of(prepared: Prepared) -> list[int]:
-    """Return the positions of the bars that signal on exactly one side."""
+    """Return the positions of the bars with a signal on exactly one side."""
     columns = prepared.columns
     part = slice(prepared.first, prepared.stop)
     found: list[int] = (

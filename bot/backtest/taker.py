@@ -1,6 +1,6 @@
-"""Settings that read taker volume, and klines that lack it: said before anything is computed, for no trade would follow.
+"""Check that klines have taker volume if a setting needs it; without it no trade would follow, so check first.
 
-Klines lack it where the column is absent, null or NaN, or 0 on bars that traded (an exchange that does not know it sends 0).
+It is missing where the column is absent, null or NaN, or 0 on bars that traded (an exchange without the data sends 0).
 """
 
 from collections.abc import Iterable
@@ -12,34 +12,34 @@ from bot.core.errors import ConfigError
 from bot.core.klines import Klines
 from bot.core.words import counted
 
-FEW = 0.01  # of a series' bars that may be without: single bars really have no buyer that takes
+FEW = 0.01  # tolerated share of a series' bars without it: single bars really have no taker buys
 
 
 def settings_that_read(config: Config, *, traded: bool) -> list[str]:
-    """Return the settings of a symbol that need taker volume, as one writes them; gates count for the `traded` one."""
+    """Return the settings that need taker volume, as written in a file; gates only count for the `traded` symbol."""
     gates = config.strategy.gates if traded else None
     found = ['pac.split = "taker"'] if config.pac.split == "taker" else []
     return found + [f"strategy.gates.{name}" for name in ("taker_side", "taker_confirm") if getattr(gates, name, False)]
 
 
 def lacking(bars: Klines) -> int:
-    """Return how many bars that traded have no taker volume."""
+    """Count bars that traded but have no taker volume."""
     unknown = np.isnan(bars.taker_buy_volume) | (bars.taker_buy_volume == 0.0)
     return int((unknown & (bars.volume > 0.0) & (bars.filled == 0.0)).sum())
 
 
 def check_taker(config: Config, series: Iterable[tuple[Klines, str]]) -> list[str]:
-    """Refuse settings that need taker volume on klines without it; return a warning where a part lacks it.
+    """Reject settings that need taker volume on klines without it; return warnings where part of the bars lack it.
 
     Parameters
     ----------
     series
-        Bars and where they come from, the traded symbol's first.
+        Bars and their source, the traded symbol's first.
 
     Raises
     ------
     ConfigError
-        No bar of a series has it.
+        No bar of a series has taker volume.
     """
     warnings = []
     for place, (bars, source) in enumerate(series):

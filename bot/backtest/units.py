@@ -1,4 +1,4 @@
-"""What happens between two closes: bars, or their minutes, meet what rests at the broker, and funding falls due."""
+"""Simulate the time between two closes: match base or 1m bars against resting orders, and pay funding."""
 
 from bisect import bisect_right
 from typing import Final
@@ -11,15 +11,15 @@ from bot.core.times import MINUTE_MS
 from bot.core.types import to_decimal
 from bot.sim.account import booked
 
-TOLD_MS: Final = 2_000  # before the end of a unit: what happened inside it is told
-ENDED_MS: Final = 1_000  # before its end: its close is known
+TOLD_MS: Final = 2_000  # before the end of a unit: fills inside it are reported
+ENDED_MS: Final = 1_000  # before the end of a unit: its close is known
 
 
 class Units(BacktestSession):
-    """A session that lives through base bars, in minutes where there are any and something could happen."""
+    """A session that simulates base bars, in 1m steps where available and something could happen."""
 
     def live_through(self, index: int) -> None:
-        """Let the base bar at `index` happen, up to its close."""
+        """Simulate the base bar at `index` up to its close."""
         bars = self.bars[self.alpha]
         open_ms = int(bars.times[index])
         places = {name: (index if name == self.alpha else self.bars[name].at(open_ms)) for name in self.symbols}
@@ -42,7 +42,7 @@ class Units(BacktestSession):
                 return
 
     def _nothing_happens(self, open_ms: int, whole: dict[str, Prices]) -> bool:
-        """Whether the bar reaches nothing that rests, nothing is under way, and no timer or funding falls into it."""
+        """Whether the bar reaches no resting order, nothing is in flight, and no timer or funding falls into it."""
         broker, end_ms = self.broker, open_ms + BASE_MS
         if broker.next_ms() < end_ms or not broker.covered or not broker.unmoved(whole):
             return False
@@ -54,7 +54,7 @@ class Units(BacktestSession):
         return True
 
     def _units(self, whole: dict[str, Prices], open_ms: int, minute: int) -> list[tuple[int, int, dict[str, Prices]]]:
-        """Return (start, length, open high low close by symbol) of the units: three minutes where all symbols have them."""
+        """Return (start, length, prices by symbol) of the units: three 1m bars where all symbols have them."""
         if minute < 0 or self.broker.unmoved(whole):
             return [(open_ms, BASE_MS, whole)]
         starts = {}
@@ -77,10 +77,10 @@ class Units(BacktestSession):
         broker = self.broker
         order = [n for n in (*self.legs, self.alpha) if n in prices]
         held = broker.holdings
-        # The open: funding, gaps, and what was sent at the close before.
+        # The open: funding, gaps, and orders sent at the previous close.
         broker.begin_unit()
         for name in order:
-            broker.here[name] = prices[name][0]  # a time that nobody recorded ends here
+            broker.here[name] = prices[name][0]  # after a gap in the data, orders that arrived in it fill at this open
         self.drain(at_ms)
         broker.now = at_ms
         events = self._funding_paid(at_ms)
@@ -88,7 +88,7 @@ class Units(BacktestSession):
             broker.gap(name, prices[name][0], events)
         self._tell(events)
         self.drain(at_ms + length - TOLD_MS)
-        # What the bar's extremes did, told near its end.
+        # Fills at the bar's extremes, reported near its end.
         broker.now, broker.inside, events = at_ms + length - TOLD_MS, True, []
         for name in order:
             _, high, low, close = prices[name]
