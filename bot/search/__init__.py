@@ -1,1 +1,1 @@
-"""Settings tried over history, and how much of what they show is luck."""
+"""Search of settings over history, and tests of how much of the result is luck."""

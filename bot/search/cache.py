@@ -1,9 +1,9 @@
-"""Indicator values that are kept between back-tests of one range, by exactly the settings that they depend on.
+"""Cache of indicator values between back-tests of one range, keyed by exactly the settings that they depend on.
 
-A search changes a few settings at a time. As long as those are of the strategy, the trade, the entry, the hedge or the risk, no
-indicator changes: the rows of the step of live trading are kept under the bytes of its parameters, and only the conditions are
-written anew over them, by the kernel that writes them live. Values of single families are not kept: over a search that
-moves indicator settings too that saved nothing, for 1.5 GB (docs/decisions.md).
+A search changes a few settings at a time. As long as those belong to the strategy, the trade, the entry, the hedge or
+the risk, no indicator changes: the rows of the live step are cached under the bytes of its parameters, and only the
+conditions are recomputed in place, by the same kernel as live. Values of single indicator families are not cached: in a
+search that also changes indicator settings that saved nothing, for 1.5 GB (docs/decisions.md).
 """
 
 import functools
@@ -26,7 +26,7 @@ from bot.strategy import kernel as k
 from bot.strategy import rules
 from bot.strategy.features import batch
 
-# Rules that the flags alone read: all others change other columns, or which rows there are.
+# Rules that only the flags read; all others change other columns, or which rows there are.
 FLAG_RULES: Final = (
     "htf_source",
     "same_side_overflow",
@@ -40,7 +40,7 @@ FLAG_RULES: Final = (
 
 @dataclass(slots=True)
 class KeptArrays:
-    """Arrays by what they depend on; the least used go first when `megabytes` are full."""
+    """LRU cache of arrays, limited to `megabytes`."""
 
     megabytes: float = 1_500.0
     hits: int = 0
@@ -49,7 +49,7 @@ class KeptArrays:
     _bytes: int = 0
 
     def get(self, key: tuple[Any, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what is kept under `key`, or make and keep it."""
+        """Return the array cached under `key`; make and cache it if missing."""
         if key in self._held:
             self.hits += 1
             self._held.move_to_end(key)
@@ -64,7 +64,7 @@ class KeptArrays:
 
 
 def row_key(params: np.ndarray) -> bytes:
-    """Return the bytes of all parameters (an array of one `kernel.PARAMS`) but those that only the flags read."""
+    """Return the bytes of all parameters (an array of one `kernel.PARAMS`) except those that only the flags read."""
     other = params.copy()
     for name in FLAG_RULES:
         other[0]["rules"][name] = 0
@@ -72,9 +72,9 @@ def row_key(params: np.ndarray) -> bytes:
 
 
 def rows_of(symbol: Symbol, config: Config, kept: KeptArrays) -> np.ndarray:
-    """Return all columns of a symbol's bars under `config`, float64 (bars, `kernel.COLUMNS`), from kept rows where they fit.
+    """Return all columns of a symbol's bars under `config`, float64 (bars, `kernel.COLUMNS`), from the cache if possible.
 
-    The array is the kept one: its flags are of the newest configuration that was asked for.
+    The array is the cached one: its flags are those of the most recent call.
     """
     params = records(k.PARAMS, 1)
     model = model_for(config)
@@ -93,7 +93,7 @@ def rows_of(symbol: Symbol, config: Config, kept: KeptArrays) -> np.ndarray:
 
 @dataclass(slots=True)
 class PreparedCache:
-    """Makes `bt_data.Prepared` for one range under any configuration, from kept rows where they fit.
+    """Makes `backtest.data.Prepared` for one range under any configuration, from cached rows where possible.
 
     Parameters
     ----------
@@ -110,7 +110,13 @@ class PreparedCache:
     _base: Prepared | None = None
 
     def prepared(self, config: Config) -> Prepared:
-        """Return what a back-test of the range reads under `config`."""
+        """Return the input of a back-test of the range under `config`.
+
+        Raises
+        ------
+        ConfigError
+            `config` changes [data], or turns on a hedge that the first configuration had off.
+        """
         if self._base is None:
             symbols, first, stop = load_symbols(
                 self.config, self.market, from_ms=self.from_ms, to_ms=self.to_ms, bars=self.bars

@@ -1,10 +1,10 @@
 """Is it better than chance? The strategy's entries against random ones with the same plan and the same exits.
 
-A back-test can win because the exits are good, because the market went one way, or because of a few lucky bars,
-without the six conditions being worth anything. So the same number of trades on the same sides is opened at random
-instants, with the blocks' own shapes (distance and height in ATR) and the same plan, sizing, hedge, exits and costs;
-a thousand such lists give the share that did at least as well: the p-value. An optimiser is judged likewise: the best
-of N random lists is what a search of N trials finds where there is nothing to find.
+A back-test can win because the exits are good, because the market trended, or because of a few lucky bars, without the
+six conditions having any value. So the same number of trades on the same sides is opened at random times, with the
+order blocks' own geometry (distance and height in ATR) and the same plan, sizing, hedge, exits and costs. The share of a
+thousand such lists that did at least as well is the p-value. An optimiser is tested likewise: the best of N random lists
+is what a search of N trials finds where there is nothing to find.
 """
 
 import math
@@ -29,13 +29,13 @@ SEED = 7
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Random entries and what each would have made: R net and gross by side, in no order.
+    """Random entries and their results: side, net and gross R, unordered.
 
     Attributes
     ----------
     side : ndarray(int64, ndim=1)
     net_r, gross_r : ndarray(float64, ndim=1)
-        NaN where nothing filled.
+        NaN where the entry did not fill.
     """
 
     side: np.ndarray
@@ -43,13 +43,13 @@ class Pool:
     gross_r: np.ndarray
 
     def of(self, side: int) -> np.ndarray:
-        """Return the positions of one side's entries that filled."""
+        """Return the positions of one side's filled entries."""
         return np.flatnonzero((self.side == side) & np.isfinite(self.net_r))
 
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """The strategy beside random entries.
+    """Comparison of the strategy with random entries.
 
     Attributes
     ----------
@@ -85,14 +85,14 @@ class Chance:
 
 
 def random_entries(result: Result, *, count: int, seed: int = SEED) -> list[EntryTime]:
-    """Return `count` entries a side at random ready bars of the range, with the blocks' shapes of real signals.
+    """Return `count` entries per side at random ready bars of the range, with the block geometry of real signals.
 
-    A bar is drawn at most once a side. Shapes are those of the same side's signals; mirrored ones where a side had
-    none.
+    A bar is drawn at most once per side. The geometry is that of the same side's signals, or mirrored from the other
+    side if there are none.
     """
     rng = np.random.default_rng(seed)
     grid = result.grid
-    # The last hour is left out: such a trade would be closed by the end of the data, not by its exits.
+    # The last hour is excluded: such a trade would be closed by the end of the data, not by its exits.
     usable = np.flatnonzero(grid.ready & ~grid.filled & np.isfinite(grid.atr14))
     usable = usable[grid.open_ms[usable] < grid.open_ms[-1] - HOUR_MS] if len(usable) else usable
     found: list[EntryTime] = []
@@ -108,7 +108,19 @@ def random_entries(result: Result, *, count: int, seed: int = SEED) -> list[Entr
 
 
 def pool_of(config: Config, prepared: "Prepared", result: Result, *, count: int, seed: int = SEED) -> Pool:
-    """Simulate `count` random entries a side, each by itself with the initial equity, over the range of `result`."""
+    """Simulate `count` random entries per side, each separately with the initial equity, over the range of `result`.
+
+    Parameters
+    ----------
+    prepared
+        Data and indicator results of that range.
+    result
+        The back-test whose bars and block geometry are drawn from.
+    count
+        Entries per side.
+    seed
+        Seed of the random draws.
+    """
     from bot.backtest.run import simulate_entries
 
     entries = random_entries(result, count=count, seed=seed)
@@ -132,14 +144,14 @@ def _lists(rng: np.random.Generator, pool: Pool, longs: int, shorts: int, draws:
 
 
 def _p(better: np.ndarray) -> float:
-    """Return the share of random lists that did as well, never 0: the strategy itself is one of the possible lists."""
+    """Return the share of random lists that did as well; never 0, because the strategy's own list counts as one."""
     return (int(np.sum(better)) + 1) / (len(better) + 1)
 
 
 def against_chance(
     net: np.ndarray, gross: np.ndarray, sides: np.ndarray, pool: Pool, *, draws: int = DRAWS, seed: int = SEED
 ) -> Chance | None:
-    """Return the strategy's trades beside `draws` random lists of the same sides and count; None without trades.
+    """Compare the strategy's trades with `draws` random lists of the same sides and count; None without trades.
 
     Parameters
     ----------
@@ -188,20 +200,19 @@ def searches_as_good(
     seed: int = SEED,
     max_drawdown_r: float = math.inf,
 ) -> dict[str, float]:
-    """Return how often an equal search over random entries finds a profit factor at least as good as `best`.
+    """Return how often an equally large search over random entries finds a profit factor at least as good as `best`.
 
     Parameters
     ----------
     best
         Profit factor (in R) of the search's winner.
     trials
-        (longs, shorts) of every trial that was feasible for its number of trades; each random search has as many
-        trials of the same sizes.
+        (longs, shorts) of every feasible trial; each random search has as many trials of the same sizes.
     pools
         Random entries under the exits and costs of some of the trials; each trial draws from one of them at random,
         so that the spread between settings is part of the luck too.
     max_drawdown_r
-        A random list that falls deeper is infeasible, as it was for the search.
+        A random list with a deeper drawdown (R) is infeasible, as it was for the search.
     """
     rng = np.random.default_rng(seed)
     tops = np.zeros(searches)

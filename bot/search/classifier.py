@@ -1,14 +1,14 @@
-"""The learned classifier of the confirmation signals: what it is trained on, how it is judged, and where it is kept.
+"""The learned classifier of confirmation signals: training data, evaluation and storage.
 
-Every confirmation signal of a history is a question: does price go one R with the signal before it goes one R against it?
-R is 1.2 ATR 14 of the signal's bar, about the stop distance of a plan (half a block's height and 0.6 ATR). Entry is the
-signal's close. A bar that touches both ends counts as lost, because nobody knows which came first; a signal that touches
-neither within 60 bars is left out, and the share of those is reported. A logistic regression on ten standardised features
-(`indicators/rating.py`) gives the probability, the quartiles of its training probabilities the rating.
+The label of a confirmation signal: does price move one R with the signal before it moves one R against it? R is 1.2 ATR 14
+of the signal's bar, about the stop distance of a plan (half a block's height and 0.6 ATR). Entry is the signal's close. A
+bar that touches both levels counts as lost, because the order is unknown; a signal that touches neither within 60 bars is
+excluded, and the share of those is reported. A logistic regression on ten standardised features (`indicators/rating.py`)
+gives the probability; the quartiles of its training probabilities give the rating.
 
-The last fifth of the signals is never trained on. Before it, and between the parts of the cross-validation, so many
-signals are skipped that no label of the training part reaches into what is tested. What comes out of that is written
-beside the coefficients, good or bad (`models.print_report` shows it). Training needs scikit-learn; using the model does not.
+The last fifth of the signals is a holdout. Before it, and between the folds of the cross-validation, enough signals are
+skipped that no training label overlaps the test period. The results are stored next to the coefficients, good or bad
+(`models.print_report` shows them). Training needs scikit-learn; using the model does not.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ from bot.market import store
 
 REACH_ATR = 1.2  # R, in ATR 14 of the signal's bar
 HORIZON = 60  # bars within which a signal has to be decided
-HOLDOUT = 0.2  # share of the signals, the last ones, that is never trained on
+HOLDOUT = 0.2  # share of the signals, the last ones, that is never used for training
 SPLITS = 5
-REGULARISATION = 0.1  # C of the logistic regression: chosen beforehand, not searched for
+REGULARISATION = 0.1  # C of the logistic regression: fixed in advance, not tuned
 BINS = 10
 RESAMPLES = 2_000
-FEWEST = 500  # signals below which nothing can be said
+FEWEST = 500  # minimum number of decided signals
 
 WON, LOST, OPEN = 1, -1, 0
 FAMILY = np.dtype([("bar", BAR), ("so", overlays.STATE)])
@@ -54,11 +54,11 @@ class Samples:
     open_ms : ndarray(int64, ndim=1)
         Open of the signal's bar.
     at : ndarray(int64, ndim=1)
-        Its position among the bars.
+        Position of that bar.
     direction, rule_rating, outcome : ndarray(float64, ndim=1)
         +1 or -1; 1 to 4 by the rule; WON, LOST or OPEN.
     features : ndarray(float64, ndim=2)
-        One row of `rating.FEATURES` a signal.
+        One row of `rating.FEATURES` per signal.
     """
 
     open_ms: np.ndarray
@@ -73,7 +73,7 @@ class Samples:
         return len(self.at)
 
     def take(self, which: Any) -> "Samples":
-        """Return some of the signals."""
+        """Return a subset of the signals, by index, mask or slice."""
         return Samples(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
 
@@ -92,9 +92,22 @@ def collect(
     signals: np.ndarray,
     features: np.ndarray,
 ) -> None:
-    """Step Signals & Overlays, brought to its start before, over bars; write what each bar that signals was like.
+    """Step Signals & Overlays over bars and write signal, rating, ATR 14 and features of each bar with a signal.
 
-    That is (signal, rating, ATR 14) and the features.
+    Parameters
+    ----------
+    family
+        A `FAMILY` record, reset before; updated in place.
+    params
+        Parameters of Signals & Overlays.
+    open_ms, open_, high, low, close, volume, filled
+        Columns of the bars, shape (bars,).
+    row
+        Buffer of `overlays.COLUMNS`.
+    signals
+        Output (bars, 3): signal, rating, ATR 14; 0 without a signal.
+    features
+        Output (bars, features); unchanged without a signal.
     """
     bar, so = family.bar, family.so
     for i in range(len(open_ms)):
@@ -112,7 +125,21 @@ def collect(
 def decide(
     high: np.ndarray, low: np.ndarray, close: np.ndarray, at: int, direction: float, reach: float, horizon: int
 ) -> float:
-    """Return WON or LOST, whichever end is touched first after bar `at`, LOST for both on one bar, OPEN for none."""
+    """Return WON or LOST, whichever level is touched first after bar `at`, LOST for both on one bar, OPEN for none.
+
+    Parameters
+    ----------
+    high, low, close
+        Columns of the bars.
+    at
+        Position of the signal's bar; entry is its close.
+    direction
+        +1 for long, -1 for short.
+    reach
+        Distance of both levels from the entry, in price.
+    horizon
+        Number of bars after which the signal stays OPEN.
+    """
     won = close[at] + direction * reach
     lost = close[at] - direction * reach
     for i in range(at + 1, min(at + horizon + 1, len(close))):
@@ -130,7 +157,17 @@ def decide(
 
 
 def samples(bars: Klines, section: Overlays, *, reach_atr: float = REACH_ATR, horizon: int = HORIZON) -> Samples:
-    """Return every confirmation signal of the bars with features and outcome; a long gap starts everything anew."""
+    """Return all confirmation signals of the bars with features and outcome; a long gap resets the indicators.
+
+    Parameters
+    ----------
+    section
+        Settings of Signals & Overlays; the classifier itself is ignored.
+    reach_atr
+        R in ATR 14 of the signal's bar.
+    horizon
+        Bars within which a signal has to be decided.
+    """
     filled, resets = fill_gaps(bars)
     params = overlays.params(section.model_copy(update={"classifier": "spec"}))
     parts = []
@@ -154,7 +191,7 @@ def samples(bars: Klines, section: Overlays, *, reach_atr: float = REACH_ATR, ho
 
 
 def gap_of(at: np.ndarray, horizon: int) -> int:
-    """Return how many signals have to be skipped so that no label reaches over them: the most within one horizon.
+    """Return how many signals to skip so that no label overlaps: the maximum number within one horizon.
 
     >>> gap_of(np.array([0, 10, 50, 61, 500]), 60)
     2
@@ -164,7 +201,7 @@ def gap_of(at: np.ndarray, horizon: int) -> int:
 
 
 def curve(probability: np.ndarray, won: np.ndarray, bins: int = BINS) -> list[dict[str, float]]:
-    """Return the calibration curve: bins of equal count by probability, each with what was predicted and what came."""
+    """Return the calibration curve: bins of equal count by probability, with predicted probability and share won."""
     order = np.argsort(probability, kind="stable")
     rows = []
     for part in np.array_split(order, bins):
@@ -175,7 +212,7 @@ def curve(probability: np.ndarray, won: np.ndarray, bins: int = BINS) -> list[di
 
 
 def shares(ratings: np.ndarray, won: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """Return count and share of won signals of each rating; None for a rating that was not given."""
+    """Return count and share won of each rating; the share is None for a rating that did not occur."""
     found = {}
     for value in (1, 2, 3, 4):
         these = won[ratings == value]
@@ -184,16 +221,16 @@ def shares(ratings: np.ndarray, won: np.ndarray) -> dict[str, dict[str, float | 
 
 
 def quarter(probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return the ratings 1 to 4 of probabilities."""
+    """Return the rating of each probability, 1 to 4, by quartile `thresholds`."""
     return 1 + np.searchsorted(thresholds, probability, side="right")
 
 
 def _judge(probability: np.ndarray, part: Samples, base: float, seed: int) -> dict[str, Any]:
-    """Return Brier score and AUC, each with a 95 % interval from resampled days: signals of a day share their market."""
+    """Return Brier score and AUC with 95 % intervals from resampled days, because signals of a day are correlated."""
     from sklearn.metrics import brier_score_loss, roc_auc_score
 
     won = part.outcome == WON
-    gain = (base - won) ** 2 - (probability - won) ** 2  # of the Brier score, signal by signal
+    gain = (base - won) ** 2 - (probability - won) ** 2  # improvement of the Brier score, per signal
     days = part.open_ms // DAY_MS
     members = [np.flatnonzero(days == day) for day in np.unique(days)]
     rng = np.random.default_rng(seed)
@@ -234,14 +271,19 @@ def _fitted(part: Samples) -> Any:
 
 
 def fit(found: Samples, *, horizon: int = HORIZON, seed: int = 7) -> tuple[Any, dict[str, Any]]:
-    """Fit the regression to the first four fifths of the signals and judge it on what it has not seen.
+    """Fit the regression to the first four fifths of the signals and evaluate it on the holdout.
 
     Returns
     -------
     Pipeline
         Scaler and regression of scikit-learn.
     dict
-        The model as plain numbers, with its cross-validation and its results on the last fifth.
+        The model as plain numbers, with its cross-validation and its holdout results.
+
+    Raises
+    ------
+    DataMissing
+        Fewer than 500 signals are decided.
     """
     from sklearn.metrics import brier_score_loss, roc_auc_score
     from sklearn.model_selection import TimeSeriesSplit
@@ -293,6 +335,17 @@ def train(
     section: Overlays | None = None,
 ) -> dict[str, Any]:
     """Train the classifier on a folder of klines, write coefficients and results to `out` as JSON, and return them.
+
+    Parameters
+    ----------
+    klines_folder
+        Folder of kline files.
+    out
+        File of the model, replaced atomically.
+    symbol, interval
+        Klines to train on.
+    section
+        Settings of Signals & Overlays; defaults if None.
 
     Raises
     ------

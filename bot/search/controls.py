@@ -1,8 +1,8 @@
-"""What stands beside a back-test: the same range without the hedge, at other fees, and at random entries.
+"""Control runs of a back-test: the same range without the hedge, at other fees, and with random entries.
 
-One number says little. Whether the hedge was worth its cost shows when the same trades are run without it; whether
-the entries are worth anything when random ones are run with the same plan and exits. The runs share the indicator
-results, so each takes about as long as its trades.
+A single figure says little. The same trades without the hedge show whether the hedge was worth its cost; random entries
+with the same plan and exits show whether the entries have any value. The runs share the indicator results, so each takes
+only as long as its trades.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from bot.results.backtest import Result
 from bot.results.figures import interval
 from bot.search.chance import DRAWS, against_chance, pool_of
 
-POOL = 1_000  # random entries a side
+POOL = 1_000  # random entries per side
 HIGH_TAKER_FEE = 0.0005  # the venue's standard rate; the account's own is 0.04 %
 
 
 def with_values(config: Config, values: dict[str, Any]) -> Config:
-    """Return a configuration with some settings changed, by dotted name, validated.
+    """Return a validated configuration with some settings changed, by dotted name.
 
     >>> with_values(Config(), {"hedge.enabled": False}).hedge.enabled
     False
@@ -41,7 +41,7 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
 
 
 def variants_of(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return name, note and changed settings of what is run beside `config`."""
+    """Return name, note and changed settings of each control run of `config`."""
     found: list[tuple[str, str, dict[str, Any]]] = []
     if config.hedge.enabled:
         found += [
@@ -66,7 +66,7 @@ def variants_of(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def figures_of(name: str, note: str, result: Result) -> dict[str, Any]:
-    """Return the figures of a variant as the report's table shows them."""
+    """Return the figures of a variant for the report's table."""
     net = result.table()["net_r"]
     return {
         "name": name,
@@ -77,11 +77,11 @@ def figures_of(name: str, note: str, result: Result) -> dict[str, Any]:
 
 
 def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
-    """Return what the hedge did to the same trades: variance it removed, what it cost and what it earned.
+    """Return the effect of the hedge on the same trades: variance removed, cost and gross result.
 
     Trades are matched by their signal. Variance is that of the trades' gross results in R: BTC alone in `bare`
-    against BTC and legs in `result`; below 0 the hedge added variance. `gross_r` is what the legs made at the middle of the
-    book; `gross_r` - `cost_r` is what they changed, but for their funding and where BTC's own trade went another way.
+    against BTC and legs in `result`; below 0 the hedge added variance. `gross_r` is the legs' result at mid prices;
+    `gross_r` - `cost_r` is their net effect, except for their funding and where BTC's own trade differed.
     """
     ours, theirs = result.table(), bare.table()
     _, at, other = np.intersect1d(ours["signal_ms"], theirs["signal_ms"], return_indices=True)
@@ -98,7 +98,7 @@ def hedge_truth(result: Result, bare: Result) -> dict[str, Any]:
         if legs.std() > 0 and ours["alpha_r"][at].std() > 0
         else None
     )
-    # `hedge_r` is after the legs' spread and slippage, which `cost_r` holds too; at the middle of the book it is before them.
+    # `hedge_r` is after the legs' spread and slippage, which `cost_r` includes too; at mid prices it is before them.
     alpha_gross = ours["alpha_r"] + ours["cost_spread_r"] + ours["cost_slippage_r"]
     found["gross_r"] = float((ours["gross_r"] - alpha_gross)[at].mean())
     found["cost_r"] = float(ours["cost_hedge_r"][at].mean())
@@ -117,14 +117,18 @@ def run_controls(
     draws: int = DRAWS,
     progress: Callable[[int], None] | None = None,
 ) -> Controls:
-    """Run what stands beside `result`, over the same range and data.
+    """Run the controls of `result`, over the same range and data.
 
     Parameters
     ----------
     prepared
-        The indicator results of `result`'s range, computed anew if absent.
+        Data and indicator results of `result`'s range, computed if None.
     pool
-        Random entries a side; 0 leaves the test against chance out.
+        Random entries per side; 0 skips the test against chance.
+    draws
+        Random lists drawn from them.
+    progress
+        Called with the number of runs done.
     """
     config = result.config
     kept = prepared or prepare(config, market, from_ms=result.from_ms, to_ms=result.to_ms)
@@ -158,7 +162,7 @@ def run_controls(
 
 
 def without_legs(prepared: Prepared) -> Prepared:
-    """Return the same data with the traded symbol alone, as a run without a hedge reads it."""
+    """Return the same data with only the traded symbol, for a run without a hedge."""
     from dataclasses import replace
 
     first = next(iter(prepared.symbols))

@@ -1,11 +1,10 @@
-"""What the same trades could have done to an account in another order, with other luck and at other costs.
+"""Monte-Carlo bootstrap of a trade list: the same trades in another order, with other luck and at higher costs.
 
-The list of trades is drawn again, thousands of times: trade by trade (any order, some twice, some never), and in
-blocks of neighbours, which keeps streaks of losses together as they came. Each draw is a possible history of the
-account, with the bot's own sizing: a fixed fraction of the equity a trade, throttled in a drawdown, and of that the share
-which the trade really risked, because margin and fills cut it. From all of them come the quantiles of final result and
-drawdown, and the share of histories that end in ruin. The stresses do it over with dearer costs: double slippage, higher
-fees, a later order, no maker fill at all.
+The list of trades is resampled thousands of times with replacement: trade by trade, and in blocks of neighbours, which
+preserves streaks of losses. Each draw is a possible history of the account, with the bot's own sizing: a fixed fraction
+of the equity per trade, throttled in a drawdown, times the share that the trade really risked after margin and fills cut
+it. The result is the quantiles of final equity and drawdown, and the share of histories that end in ruin. The stresses
+repeat this at higher costs: double slippage, higher fees, later orders, no maker fill at all.
 """
 
 import math
@@ -25,7 +24,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """How much of the equity a trade risks (strategy 7) and what counts as ruin.
+    """Share of the equity that a trade risks (strategy 7) and the definition of ruin.
 
     Attributes
     ----------
@@ -34,9 +33,9 @@ class Sizing:
     throttle_drawdown, throttle_floor : float
         `fraction * max(floor, 1 - drawdown / throttle_drawdown)`.
     ruin : float
-        Fall from the start at which a person gives up, share of the starting equity.
+        Loss that counts as ruin, share of the starting equity.
     soft_stop_r : float
-        Fall from the peak, in R of the peak, at which the bot stops entering.
+        Drawdown from the peak, in R of the peak, at which the bot stops entering.
     """
 
     risk_fraction: float = 0.0075
@@ -53,12 +52,11 @@ class Simulation:
     Attributes
     ----------
     mean_share : float or None
-        Mean share of the planned risk that the trades really took; None where their list does not tell, and each risks
-        all of it.
+        Mean share of the planned risk that the trades really took; None if the list lacks it, and each trade risks all.
     total_r, final_equity, drawdown, drawdown_r : dict
         Value by quantile (`"0.05"` to `"0.99"`); equity in multiples of the start, drawdown as a fraction of the peak.
     ruin, soft_stop, loss : float
-        Share of histories that fall by `Sizing.ruin`, that meet the soft stop, and that end below their start.
+        Share of histories that lose `Sizing.ruin`, that reach the soft stop, and that end below their start.
     fan : dict
         Equity by quantile over the number of trades, for the chart: `{"trade": [...], "0.05": [...], ...}`.
     """
@@ -107,9 +105,10 @@ SHARE_COLUMNS: Final = ("risk_quote", "uncut_qty", "plan_entry", "plan_stop")
 
 
 def shares(columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return what each trade really risked over what its plan did before margin and fills cut it; None if a column is missing.
+    """Return each trade's actual risk as a share of its planned risk before margin and fills cut it.
 
-    The cuts are those of the run that made the list: a list from 5x carries that leverage's margin.
+    None if a column is missing. The cuts are those of the run that made the list: a list from 5x carries that leverage's
+    margin.
 
     >>> plan = {"plan_entry": np.array([60_000.0]), "plan_stop": np.array([59_900.0])}
     >>> shares({"risk_quote": np.array([6.0]), "uncut_qty": np.array([0.08]), **plan})
@@ -123,10 +122,10 @@ def shares(columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
 
 
 def account(results: np.ndarray, sizing: Sizing, share: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return equity (runs, trades + 1) in multiples of the start, and the deepest fall of each run in R of the peak.
+    """Return equity (runs, trades + 1) in multiples of the start, and the maximum drawdown of each run in R of the peak.
 
-    `results` are R multiples (runs, trades), `share` is what each of them risked of the planned fraction. An account that
-    has nothing left stays at nothing.
+    `results` are R multiples (runs, trades), `share` is the share of the planned fraction that each risked. An account at 0
+    stays at 0.
     """
     results = results * share
     runs, trades = results.shape
@@ -144,7 +143,7 @@ def account(results: np.ndarray, sizing: Sizing, share: np.ndarray | float = 1.0
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:
-    """Return the quantiles of `QUANTILES` by name."""
+    """Return the quantiles `QUANTILES` of `values` by name."""
     return {f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
 
 
@@ -160,9 +159,25 @@ def simulate(
     note: str = "",
     fan_points: int = 200,
 ) -> Simulation:
-    """Return the quantiles of `runs` histories drawn from `results` (R multiples, in the order they came).
+    """Return the quantiles of `runs` histories drawn from `results`.
 
-    A trade is drawn together with its `share` of the planned risk (None: each risks all of it).
+    Parameters
+    ----------
+    results
+        R multiples of the trades, in order of time.
+    share
+        Share of the planned risk of each trade, drawn together with it; None: each risks all of it.
+    block
+        Length of the blocks drawn; 1 draws single trades.
+    name, note
+        Labels of the simulation.
+    fan_points
+        Number of points of the fan chart.
+
+    Raises
+    ------
+    ValueError
+        There is no trade.
     """
     if not len(results):
         raise ValueError("no trade to draw from")
@@ -207,7 +222,7 @@ def simulate(
 
 @dataclass(frozen=True, slots=True)
 class Stress:
-    """One dearer world: a sentence, and what it takes off each trade in R."""
+    """One scenario with higher costs: a sentence, and the extra cost of each trade in R."""
 
     name: str
     note: str
@@ -216,7 +231,7 @@ class Stress:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What trading costs, as fractions of the price."""
+    """Costs of trading, as fractions of the price."""
 
     maker_fee: float = 0.0002
     taker_fee: float = 0.0004
@@ -230,14 +245,14 @@ BAR_SECONDS = 180.0
 
 
 def stresses(columns: Mapping[str, np.ndarray], prices: Prices) -> list[Stress]:
-    """Return the dearer worlds that the columns of a trade list allow.
+    """Return the stress scenarios that the columns of a trade list allow.
 
     Parameters
     ----------
     columns
         Per trade: `taker_turnover_r` and `maker_turnover_r` (notional turned over as taker and maker, legs included,
-        in units of the trade's risk) and `atr_fraction` (ATR14 of 3m bars over the price). What is absent leaves its
-        stress out.
+        in units of the trade's risk) and `atr_fraction` (ATR14 of 3m bars over the price). A missing column omits its
+        stress.
     """
     found: list[Stress] = []
     if "taker_turnover_r" in columns:
@@ -248,8 +263,8 @@ def stresses(columns: Mapping[str, np.ndarray], prices: Prices) -> list[Stress]:
         if (fee > 0).any():
             found.append(Stress(f"taker fee {prices.high_taker_fee:.2%}", "the venue's standard rate", fee))
         if "atr_fraction" in columns:
-            # Half of the move's deviation in that time is taken as adverse, at every taker fill: a careful reading, since
-            # late orders meet moves of both signs.
+            # Half of the move's standard deviation in that time counts as adverse, at every taker fill: conservative, since
+            # late orders see moves of both signs.
             a_second = columns["atr_fraction"] / RANGE_OF_DEVIATION / math.sqrt(BAR_SECONDS)
             late = 0.5 * a_second * taker
             found.append(Stress("250 ms later", "each taker order meets half a deviation of 250 ms", late * 0.5))
@@ -274,7 +289,19 @@ def study(
     runs: int = 5_000,
     seed: int = 7,
 ) -> list[Simulation]:
-    """Return the simulations of a trade list: trades, blocks, and each stress in blocks."""
+    """Return the simulations of a trade list: trades, blocks, and each stress in blocks.
+
+    Parameters
+    ----------
+    results
+        R multiples of the trades, in order of time.
+    columns
+        Other columns of the list, for `shares` and `stresses`.
+    prices
+        Costs that the list was made with.
+    runs
+        Histories per simulation.
+    """
     block = block_length(len(results))
     drawn = partial(simulate, sizing=sizing, share=shares(columns or {}), runs=runs, seed=seed)
     return [
@@ -291,14 +318,14 @@ NAMES_OF_R = ("net_r", "r_multiple")
 
 
 def read_trades(path: Path) -> dict[str, np.ndarray]:
-    """Return the numeric columns of a trade list: `trades.parquet` of a back-test or its folder, or a CSV file of `trades --csv`.
+    """Return the numeric columns of a trade list: a back-test's `trades.parquet` or folder, or a CSV file of `trades --csv`.
 
     Raises
     ------
     DataMissing
-        The file is not there.
+        The file does not exist.
     DataError
-        It is no trade list, or holds no trade: in one sentence.
+        It is not a trade list, or holds no trade.
     """
     if path.is_dir():
         path /= "trades.parquet"
@@ -338,13 +365,23 @@ def sizing_of(config: Config) -> Sizing:
 
 
 def prices_of(config: Config) -> Prices:
-    """Return what the back-test assumed that trading costs."""
+    """Return the trading costs assumed by the back-test."""
     fees, assumed = config.venue.sim, config.backtest
     return Prices(fees.maker_fee, fees.taker_fee, assumed.spread, assumed.slippage)
 
 
 def report(path: Path, config: Config, *, runs: int, seed: int) -> dict[str, Any]:
-    """Return the study of a trade list as plain values."""
+    """Return the study of a trade list as plain values.
+
+    Parameters
+    ----------
+    path
+        As in `read_trades`, which raises for an invalid list.
+    config
+        Sizing and costs.
+    runs, seed
+        Histories per simulation, and seed of the draws.
+    """
     columns = read_trades(path)
     results = columns.pop("result")
     sizing = sizing_of(config)

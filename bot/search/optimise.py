@@ -1,9 +1,9 @@
-"""Search for better settings, and say honestly how much of what it found is the searching.
+"""Search for better settings with Optuna.
 
-Optuna's TPE sampler proposes settings, each trial is a back-test of the first part of the range; the last part
-(`holdout`) is never shown to the search and only judges its winner. Trials live in a storage (SQLite by default; any
-Optuna RDB URL, or `journal://FILE`), so a search goes on where it stopped and several machines may share it. With one
-job the same seed gives the same trials; with several the order in which they finish decides what the sampler knows.
+Optuna's TPE sampler proposes settings; each trial is a back-test of the first part of the range. The last part
+(`holdout`) is never shown to the search and only evaluates its winner. Trials are kept in a storage (SQLite by default;
+any Optuna RDB URL, or `journal://FILE`), so a search resumes where it stopped and several machines may share it. With
+one job the same seed gives the same trials; with several, the sampler depends on the order in which trials finish.
 """
 
 import hashlib
@@ -35,16 +35,17 @@ DONE: Final = (TrialState.COMPLETE,)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One search, as every worker on every machine reads it.
+    """Definition of one search, shared by all workers on all machines.
 
     Attributes
     ----------
     trials : int
-        Finished trials in the study at which the search ends.
+        Number of finished trials in the study at which the search ends.
     from_ms, to_ms : int
-        Range of the trials; `holdout_ms` beyond it is what they never see (0: none).
-    embargo_ms : int
-        Left out between the two, so that no trade of one touches a bar of the other.
+        Range of the trials.
+    holdout_from_ms, holdout_to_ms : int
+        Range that the trials never see, empty for none. An embargo separates it from theirs, so that no trade of one
+        touches a bar of the other.
     """
 
     klines: str
@@ -63,19 +64,19 @@ class Task:
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """The settings that are searched."""
+        """The searched settings and their ranges."""
         return space_of(self.space)
 
 
 @dataclass(slots=True)
 class Found:
-    """A finished search: the study, the task and the clock."""
+    """A finished search: its task, study, market and duration."""
 
     task: Task
     study: Study
     market: Market
     seconds: float
-    ran: int  # trials of this call
+    ran: int  # trials run by this call
     cache: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -84,15 +85,15 @@ class Found:
         return self.study.get_trials(deepcopy=False, states=DONE)
 
     def close(self) -> None:
-        """Let go of the storage's connections; the study may still be read, which opens them again."""
+        """Close the storage's connections; reading the study reopens them."""
         close_storage(self.study._storage)
 
     def feasible(self) -> list[FrozenTrial]:
-        """Return the finished trials that keep both constraints."""
+        """Return the finished trials that satisfy both constraints."""
         return [trial for trial in self.done if violation(trial) <= 0]
 
     def winner(self) -> FrozenTrial:
-        """Return the best feasible trial; if there is none, the one that violates least."""
+        """Return the best feasible trial; if there is none, the one with the smallest violation."""
         feasible = self.feasible()
         if feasible:
             return max(feasible, key=lambda t: (t.value or 0.0, -t.number))
@@ -100,7 +101,7 @@ class Found:
 
 
 def violation(trial: FrozenTrial) -> float:
-    """Return by how much a trial breaks its constraints, 0 if it keeps them: each as a share of its limit."""
+    """Return the sum of a trial's constraint violations, each as a share of its limit; 0 if it is feasible."""
     attrs = trial.user_attrs["score"]
     deep = max(0.0, attrs["max_drawdown"] / MAX_DRAWDOWN - 1.0)
     if attrs["max_drawdown"] >= MAX_DRAWDOWN:
@@ -110,9 +111,18 @@ def violation(trial: FrozenTrial) -> float:
 
 
 def fingerprint(config: Config, market: Market, *, from_ms: int, to_ms: int, space: str, min_trades: int) -> str:
-    """Return what a study is about, in twelve letters: same data, settings, range and space, same study.
+    """Return the identity of a study as twelve hex digits: same data, settings, range and space give the same study.
 
-    Data are all that a trial reads: 3m bars from the warm-up on, 1m bars where there are any, and funding.
+    The data are everything that a trial reads: 3m bars from the warm-up on, 1m bars where available, and funding.
+
+    Parameters
+    ----------
+    from_ms, to_ms
+        Range of the trials, `to_ms` exclusive.
+    space
+        Names of the searched spaces, as in `space_of`.
+    min_trades
+        Constraint on the number of trades.
     """
     warm_ms = from_ms - config.data.history_bars * BASE_MS
     series = [
@@ -128,12 +138,12 @@ def fingerprint(config: Config, market: Market, *, from_ms: int, to_ms: int, spa
 
 
 def sampler_of(seed: int) -> TPESampler:
-    """Return the seeded sampler; trials under way count as bad ones, so that workers do not crowd one place."""
+    """Return the seeded sampler; running trials count as bad, so that workers do not sample the same region."""
     return TPESampler(seed=seed, constant_liar=True, n_startup_trials=20)
 
 
 def defaults_of(config: Config, space: dict[str, Range]) -> dict[str, Any]:
-    """Return today's settings as a trial's values, where they lie in the space: the first trial of every search."""
+    """Return the current settings as trial values where they lie in the space: the first trial of every search."""
     values: dict[str, Any] = {}
     dumped = config.model_dump()
     for name, choice in space.items():
@@ -154,7 +164,7 @@ def defaults_of(config: Config, space: dict[str, Range]) -> dict[str, Any]:
 
 
 def objective_of(trier: Trier, task: Task) -> Callable[[Trial], float]:
-    """Return what Optuna calls for each trial."""
+    """Return the objective function that Optuna calls for each trial."""
     space = task.ranges
 
     def objective(trial: Trial) -> float:
@@ -182,7 +192,7 @@ def _stopper(trials: int, told: Callable[[int], None] | None = None) -> Callable
 
 
 def work(task: Task, number: int) -> None:
-    """Do trials until the study has enough: one worker process."""
+    """Run trials in one worker process until the study has enough."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     market = load_market(task.config, Path(task.klines))
     trier = Trier(task.config, market, task.from_ms, task.to_ms, use_cache=task.use_cache)
@@ -209,14 +219,35 @@ def make_task(
     min_trades: int = 30,
     use_cache: bool = True,
 ) -> Task:
-    """Cut the range into what the search sees and what it does not, and name the study after both.
+    """Split the range into search and holdout, and name the study by its fingerprint.
+
+    Parameters
+    ----------
+    klines
+        Folder from which workers load `market` again.
+    trials
+        Number of finished trials at which the search ends.
+    storage, study
+        URL of the storage and name of the study; defaults if None.
+    space
+        Names of the searched spaces, as in `space_of`.
+    seed
+        Seed of the sampler.
+    from_ms, to_ms
+        Range of base bars by open time, `to_ms` exclusive.
+    holdout
+        Share of the range, at its end, that the search never sees.
+    min_trades
+        Trials with fewer trades are infeasible.
+    use_cache
+        Share indicator results between trials.
 
     Raises
     ------
     ConfigError
-        A number that makes no sense.
+        A number is out of range.
     DataMissing
-        No bar in the range.
+        Fewer than 1000 bars lie in the range.
     """
     if trials < 1:
         raise ConfigError(f"--trials {trials} must be at least 1")
@@ -249,12 +280,12 @@ def make_task(
 
 
 def open_study(task: Task, name: str) -> Study:
-    """Create the study or go on with it.
+    """Create or resume the study.
 
     Raises
     ------
     ConfigError
-        A study of this name is about something else.
+        A study of this name has another fingerprint.
     """
     space = task.ranges
     study = optuna.create_study(
@@ -280,10 +311,19 @@ def open_study(task: Task, name: str) -> Study:
 def optimise(task: Task, market: Market, *, jobs: int = 1, quiet: bool = False) -> Found:
     """Run a search to its number of trials and return it.
 
+    Parameters
+    ----------
+    jobs
+        Number of worker processes; 1 runs in this one.
+    quiet
+        Show no progress.
+
     Raises
     ------
+    ConfigError
+        `jobs` is below 1, or the study has another fingerprint.
     BotError
-        A worker failed; in its own words.
+        A worker failed; with its error message.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs} must be at least 1")

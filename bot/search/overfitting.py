@@ -1,10 +1,10 @@
 """How much of a good back-test is luck of the search: the deflated Sharpe ratio and the probability of overfitting.
 
-Whoever tries two hundred settings and shows the best one has to answer two questions. Would the best of two hundred
-worthless settings have looked as good (deflated Sharpe ratio; Bailey and López de Prado, 2014)? And does the setting
-that wins on one half of the history still stand above the middle on the other half (probability of back-test
-overfitting by combinatorially symmetric cross-validation, CSCV; Bailey, Borwein, López de Prado and Zhu, 2017)?
-Purged splits keep a trade that spans a border out of both sides, and an embargo keeps the next bars apart too.
+The best of two hundred settings raises two questions. Would the best of two hundred worthless settings have looked as
+good (deflated Sharpe ratio; Bailey and López de Prado, 2014)? And is the setting that wins on one half of the history
+still above the median on the other half (probability of back-test overfitting by combinatorially symmetric
+cross-validation, CSCV; Bailey, Borwein, López de Prado and Zhu, 2017)? Purged splits exclude a trade that spans a border
+from both sides, and an embargo excludes the bars that follow.
 """
 
 import math
@@ -23,16 +23,16 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Deflated:
-    """A Sharpe ratio beside what luck alone gives.
+    """A Sharpe ratio compared with what luck alone gives.
 
     Attributes
     ----------
     sharpe : float
-        Mean over deviation of the returns, per observation (not annualised).
+        Mean over standard deviation of the returns, per observation (not annualised).
     expected_best : float
         Sharpe ratio per observation that the best of `trials` worthless settings is expected to show.
     probability : float
-        Probability that the true ratio is above 0 once the search is taken off; 0.95 is the usual demand.
+        Probability that the true ratio is above 0 after correction for the search; 0.95 is the usual threshold.
     observations, trials : int
     """
 
@@ -59,7 +59,18 @@ def expected_best_sharpe(variance: float, trials: int) -> float:
 
 
 def probability_above(ratio: float, against: float, *, observations: int, skew: float, kurtosis: float) -> float:
-    """Return the probability that the true Sharpe ratio is above `against`, given length, skew and tails (normal: 3).
+    """Return the probability that the true Sharpe ratio is above `against`.
+
+    Parameters
+    ----------
+    ratio
+        Measured Sharpe ratio, per observation.
+    against
+        Sharpe ratio to exceed, in the same unit.
+    observations
+        Number of returns.
+    skew, kurtosis
+        Of the returns; 0 and 3 for a normal distribution.
 
     >>> round(probability_above(2.5 / 250**0.5, 0.1132, observations=1250, skew=-3.0, kurtosis=10.0), 3)
     0.9
@@ -81,7 +92,7 @@ def probabilistic_sharpe(returns: np.ndarray, against: float) -> float:
 
 
 def deflated_sharpe(returns: np.ndarray, ratios_of_trials: np.ndarray, *, trials: int | None = None) -> Deflated:
-    """Return the winner's Sharpe ratio with the luck of the search taken off.
+    """Return the winner's Sharpe ratio corrected for the luck of the search.
 
     Parameters
     ----------
@@ -90,7 +101,7 @@ def deflated_sharpe(returns: np.ndarray, ratios_of_trials: np.ndarray, *, trials
     ratios_of_trials : ndarray(float64, ndim=1)
         Sharpe ratio of every trial, in the same unit of time; NaN for trials that did not trade.
     trials : int, optional
-        How many settings were tried, if that is more than the ratios known.
+        Number of settings tried, if more than the ratios known.
     """
     known = ratios_of_trials[np.isfinite(ratios_of_trials)]
     count = max(len(known), trials or 0)
@@ -101,17 +112,17 @@ def deflated_sharpe(returns: np.ndarray, ratios_of_trials: np.ndarray, *, trials
 
 @dataclass(frozen=True, slots=True)
 class Overfitting:
-    """What happens to the in-sample winner out of sample, over all ways to halve the history.
+    """Out-of-sample result of the in-sample winner, over all ways to halve the history.
 
     Attributes
     ----------
     probability : float
         Share of splits in which the winner of one half falls to or below the median of the other (PBO).
     loss_probability : float
-        Share of splits in which it does not even break even out of sample.
+        Share of splits in which it loses out of sample.
     degradation : float
-        Slope of the out-of-sample measure on the in-sample one over all splits: below 0, the better it looked the
-        worse it did.
+        Slope of the out-of-sample measure on the in-sample one over all splits; below 0, the better in sample the
+        worse out of sample.
     splits, settings, observations : int
     """
 
@@ -128,12 +139,12 @@ _BREAK_EVEN = {"profit_factor": 1.0, "mean": 0.0, "sharpe": 0.0}
 
 
 def _measures(kind: Measure, gain: np.ndarray, loss: np.ndarray, square: np.ndarray, rows: int) -> np.ndarray:
-    """Return the measure of every column from its sums over some blocks; a column without a result is 0."""
+    """Return the measure of each column from its sums over some blocks; 0 for a column without a result."""
     total = gain - loss
     if kind == "mean":
         return total / rows
     if kind == "profit_factor":
-        # Log keeps an unbeaten column finite; a column that never traded stands at break-even's loser side: 0 earned.
+        # The cap keeps a column without a loss finite; a column that never traded counts as a loser: 0.
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.where(loss > 0, gain / loss, np.where(gain > 0, 1e6, 0.0))
         return np.minimum(factor, 1e6)
@@ -153,11 +164,11 @@ def backtest_overfitting(
     results : ndarray(float64, ndim=2)
         (time, setting): result of each setting on each day, 0 where it did not trade.
     blocks : int
-        Even number of blocks of time; every half of them is once the sample, the other half the test.
+        Even number of blocks of time; each half of them is once the sample, with the other half as the test.
     measure
-        What the winner is chosen by: the optimiser's own objective.
+        Criterion of the winner: the optimiser's own objective.
     max_splits : int
-        Above it the number of blocks is lowered by two until the number of splits fits.
+        Maximum number of splits; the number of blocks is lowered by two until it fits.
     """
     while math.comb(blocks, blocks // 2) > max_splits:
         blocks -= 2
@@ -181,7 +192,7 @@ def backtest_overfitting(
         )
         unseen = _measures(measure, gain[rest].sum(0), loss[rest].sum(0), square[rest].sum(0), int(size[rest].sum()))
         winner = int(np.argmax(seen))
-        # Relative rank in (0, 1), ties in the middle; at or below a half the winner is no better than a coin.
+        # Relative rank in (0, 1), ties in the middle; at or below 0.5 the winner is no better than a coin toss.
         rank = (np.sum(unseen < unseen[winner]) + 0.5 * (np.sum(unseen == unseen[winner]) - 1) + 1) / (columns + 1)
         below += rank <= 0.5
         losing += unseen[winner] < _BREAK_EVEN[measure]
@@ -194,7 +205,7 @@ def backtest_overfitting(
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Half-open stretch of time `[from_ms, to_ms)`."""
+    """Half-open time range `[from_ms, to_ms)`."""
 
     from_ms: int
     to_ms: int
@@ -203,14 +214,16 @@ class Span:
 def purged(
     opened_ms: np.ndarray, closed_ms: np.ndarray, span: Span, *, neighbours: tuple[Span, ...] = (), embargo_ms: int = 0
 ) -> np.ndarray:
-    """Return which trades belong to `span` alone: begun and ended inside, and not within the embargo after a neighbour.
+    """Return which trades belong to `span` only: opened and closed inside, not overlapping a neighbour or its embargo.
 
     Parameters
     ----------
     opened_ms, closed_ms : ndarray(int64, ndim=1)
-        First knowledge (the signal) and end of each trade.
+        Time of the signal and of the close of each trade.
     neighbours
-        The other side of the split: what stands right behind its end stays out.
+        The other side of the split; trades opened right after its end are excluded.
+    embargo_ms
+        Length of that exclusion.
 
     >>> opened, closed = np.array([0, 9, 12, 30]), np.array([5, 11, 14, 35])
     >>> purged(opened, closed, Span(10, 40), neighbours=(Span(0, 10),), embargo_ms=3).tolist()

@@ -1,6 +1,6 @@
-"""What a search found, with the doubts beside it: holdout, purged folds, overfitting, chance, importance.
+"""Report of a search with tests of its result: holdout, purged folds, overfitting, chance, importance.
 
-The winner is proposed, never applied: `winner.toml` is a profile that a person may take over after looking at the page.
+The winner is proposed, never applied: `winner.toml` is a profile that a person may adopt after reading the page.
 """
 
 import itertools
@@ -32,7 +32,7 @@ def _short(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folds(result: Result, count: int = FOLDS) -> list[dict[str, Any]]:
-    """Return the profit factor in R of the trades in each of `count` equal stretches, purged and embargoed."""
+    """Return the profit factor in R of the trades in each of `count` equal periods, purged and embargoed."""
     table = result.table()
     edges = np.linspace(result.from_ms, result.to_ms, count + 1).astype(np.int64).tolist()
     spans = [Span(a, b) for a, b in itertools.pairwise(edges)]
@@ -54,7 +54,7 @@ def folds(result: Result, count: int = FOLDS) -> list[dict[str, Any]]:
 
 
 def importance(found: Found) -> dict[str, float]:
-    """Return how much each setting matters for reaching the best tenth of the trials (PED-ANOVA), largest first."""
+    """Return the importance of each setting for reaching the best tenth of the trials (PED-ANOVA), largest first."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator
 
@@ -72,10 +72,23 @@ def importance(found: Found) -> dict[str, float]:
 
 
 def chance_of(found: Found, winner: FrozenTrial, trier: Trier, *, pool: int, searches: int = 1_000) -> dict[str, float]:
-    """Return the share of equal searches over random entries that find a profit factor (in R) as good as the winner's.
+    """Return how many equal searches over random entries find a profit factor (in R) as good as the winner's.
 
-    Random entries are simulated under the settings of up to three trials spread over the search, the winner's among
-    them.
+    Random entries are simulated under the settings of up to three trials spread over the search, including the winner.
+
+    Parameters
+    ----------
+    trier
+        Runs trials over the range of the search.
+    pool
+        Random entries per side and trial.
+    searches
+        Random searches drawn.
+
+    Returns
+    -------
+    dict
+        Figures of `searches_as_good`; empty if the pools hold no filled entry of a side.
     """
     counted = found.feasible() or found.done
     others = [trial for trial in counted if trial.number != winner.number]
@@ -105,7 +118,7 @@ def doubts(found: Found, *, pool: int = 200) -> dict[str, Any]:
     scores = [trial.user_attrs["score"] for trial in done]
     ratios = np.array([np.nan if score["sharpe"] is None else score["sharpe"] for score in scores])
     deflated = deflated_sharpe(np.array(winner.user_attrs["score"]["daily_r"]), ratios, trials=len(done))
-    # Only what the search may choose: a setting of a few lucky trades wins most halves and is never proposed.
+    # Only feasible settings: one with a few lucky trades wins most halves and is never proposed.
     feasible = found.feasible()
     eligible = feasible or done
     days = np.array([trial.user_attrs["score"]["daily_r"] for trial in eligible])
@@ -177,7 +190,7 @@ def _columns(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def sentences(told: Mapping[str, Any]) -> list[str]:
-    """Return the outcome in words, doubts first."""
+    """Return the outcome as sentences, a violated constraint first."""
     winner, lines = told["winner"], []
     train = winner["train"]
     if not winner["feasible"]:
@@ -230,7 +243,7 @@ def winner_toml(told: Mapping[str, Any]) -> str:
 
 
 def write_search(told: Mapping[str, Any], found: Found, out: Path) -> list[Path]:
-    """Write `optimise.json`, `optimise.html` and `winner.toml`; a failure leaves none of them."""
+    """Write `optimise.json`, `optimise.html` and `winner.toml`, all or none."""
     from bot.report.search_page import search_page
 
     page = search_page(told, contours(found, list(told["importance"])[:3]))
@@ -243,7 +256,7 @@ def write_search(told: Mapping[str, Any], found: Found, out: Path) -> list[Path]
 
 
 def write_whole(files: Mapping[Path, str]) -> list[Path]:
-    """Write several files, all or none; a folder made for them goes again if something fails."""
+    """Write several files, all or none; folders created for them are removed on failure."""
     made: list[Path] = []
     folders: list[Path] = []
     try:
@@ -266,7 +279,7 @@ def write_whole(files: Mapping[Path, str]) -> list[Path]:
 
 
 def contours(found: Found, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return a contour figure of the most important settings against each other, as plotly's plain values."""
+    """Return a contour figure of the most important settings against each other, as plain plotly values."""
     if len(names) < 2 or len(found.done) < 10:
         return None
     from optuna.visualization import plot_contour

@@ -1,8 +1,9 @@
-"""Research by the calendar (strategy 12): processes of low priority whose results are proposed to a person, never applied.
+"""Scheduled research (strategy 12): low-priority processes whose results are proposed to a person, never applied.
 
 Weekly: walk-forward over the settings of Smart Trail and the blocks; monthly: the 60-day walk-forward and an
-optimisation; quarterly: a Monte-Carlo stress. Each begins with fresh klines and leaves its results, its log and
-`proposed.diff` in `BOT_DATA/proposals/`. What is proposed is one result's settings, whole: a mixture of two was never tried.
+optimisation; quarterly: a Monte-Carlo stress. Each starts by downloading klines and leaves its results, its log and
+`proposed.diff` in `BOT_DATA/proposals/`. The proposal is the complete settings of one result: a mixture of two was never
+tested.
 """
 
 import asyncio
@@ -35,7 +36,22 @@ class ResearchStep:
 
 
 def steps_of(kind: str, config: Config, *, klines: Path, out: Path) -> list[ResearchStep]:
-    """Return what a research run does: fresh klines first, then what strategy 12 asks for."""
+    """Return the steps of a research run: fresh klines first, then what strategy 12 asks for.
+
+    Parameters
+    ----------
+    kind
+        weekly, monthly or quarterly.
+    klines
+        Folder of the klines.
+    out
+        Folder of the results.
+
+    Raises
+    ------
+    ValueError
+        `kind` is unknown.
+    """
     symbols = ",".join(config.data.symbols)
     fetch = ResearchStep("download", ("download", "--symbols", symbols, "--intervals", "3m,15m", "--out", str(klines)))
     folder = ("--klines", str(klines))
@@ -72,9 +88,9 @@ class Research:
     Parameters
     ----------
     common
-        Words put before each command: `--config FILE`, `--profile NAME`.
+        Arguments put before each command: `--config FILE`, `--profile NAME`.
     tell
-        Given one sentence when a run has ended.
+        Called with one sentence when a run has ended.
     """
 
     def __init__(
@@ -93,7 +109,7 @@ class Research:
         self._busy = asyncio.Lock()
 
     async def run(self, kind: str) -> None:
-        """Do one research run; a step that fails ends it, and the sentence says which."""
+        """Do one research run; a failed step ends it and is named in the message."""
         async with self._busy:
             out = self._folder / f"{self._today()}-{kind}"
             private_folder(out)
@@ -122,7 +138,7 @@ class Research:
                 stdout=told,
                 stderr=said,
                 env=environment,
-                umask=0o077,  # what a step writes is as private as the rest of the bot's data
+                umask=0o077,  # files of a step are as private as the rest of the bot's data
             )
             try:
                 return await asyncio.wait_for(self._process.wait(), TIMEOUT_S)
@@ -138,9 +154,10 @@ class Research:
                 self._process = None
 
     def _propose(self, out: Path) -> list[str]:
-        """Write what one result would change in the settings, as a diff and as overrides; return its lines.
+        """Write the changes that one result proposes as a diff of overrides; return its lines.
 
-        Of several results the last by name is taken: a walk-forward's before a search's, whose winner was judged once.
+        Of several results the last by name is used: a walk-forward has precedence over a search, whose winner was
+        evaluated only once.
         """
         values: dict[str, Any] = {}
         source = ""
@@ -158,16 +175,16 @@ class Research:
         return lines
 
     async def close(self) -> None:
-        """End a process that runs."""
+        """Terminate a running process."""
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
 
 
 def settings_in(result: Any, config: Config) -> dict[str, Any]:
-    """Return the settings (`section.key`) that a research result names as the ones it would choose.
+    """Return the settings (`section.key`) that a research result would choose.
 
-    The winner's of a search or the newest slice's of a walk-forward, unless it broke a constraint: that is no proposal.
-    Of anything else the last table of settings that it holds.
+    These are those of a search's winner or of a walk-forward's newest slice, or none if it violated a constraint. Of any
+    other result, they are the last table of settings in it.
     """
     match result:
         case {"winner": {} as chosen} | {"slices": [*_, {} as chosen]}:
@@ -189,7 +206,7 @@ def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _setting(config: Config, name: str) -> Any:
-    """Return a setting's present value; None if there is no such setting."""
+    """Return a setting's current value; None if there is no such setting."""
     if "." not in name:
         return None
     value: Any = config
@@ -199,7 +216,7 @@ def _setting(config: Config, name: str) -> Any:
 
 
 def changes_of(config: Config, values: Mapping[str, Any]) -> list[str]:
-    """Return a diff of settings, in the words of `--set`.
+    """Return a diff of settings, in the syntax of `--set`.
 
     >>> changes_of(Config(), {"overlays.smart_trail": 4, "overlays.neo_cloud": 3})
     ['- overlays.smart_trail=3', '+ overlays.smart_trail=4']
@@ -209,5 +226,5 @@ def changes_of(config: Config, values: Mapping[str, Any]) -> list[str]:
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that differ from the present ones, by name."""
+    """Return the settings that differ from the current ones, by name."""
     return {name: value for name, value in sorted(values.items()) if _setting(config, name) != value}

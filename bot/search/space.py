@@ -1,8 +1,8 @@
-"""What a search may change, and what it calls good: one trial from settings to a score.
+"""Search space and objective: one trial from settings to a score.
 
-The space holds settings that a trader would turn: conditions, blocks, exits, hedge, and the few indicator settings
-that the recipe itself names. A trial is a whole back-test. Its value is the profit factor in quote; a deep fall or
-too few trades makes it infeasible (strategy 10), by how much is told to the sampler.
+The space holds settings that a trader would tune: conditions, blocks, exits, hedge, and the few indicator settings that
+the recipe itself names. A trial is a complete back-test. Its value is the profit factor in quote; a deep drawdown or too
+few trades make it infeasible (strategy 10), and the sampler gets the size of the violation.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 MAX_DRAWDOWN: Final = 0.08
-FACTOR_CAP: Final = 10.0  # a list without a loss is a short list, not an infinite one
+FACTOR_CAP: Final = 10.0  # a list without a loss is merely short, not infinitely good
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number from `low` to `high` in steps."""
+    """An integer from `low` to `high` in steps."""
 
     low: int
     high: int
@@ -46,7 +46,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A number from `low` to `high` in steps: results of equal settings are found again in the cache."""
+    """A float from `low` to `high` in steps, so that equal settings are found in the cache."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Real:
 Range = Choice | Whole | Real
 BOOL: Final = Choice((False, True))
 
-# Strategy: no indicator depends on these. Blocks and indicators: those do.
+# No indicator depends on "strategy" and "exits"; "blocks" and "indicators" change indicators.
 SPACES: Final[dict[str, dict[str, Range]]] = {
     "strategy": {
         "strategy.htf_source": Choice(("both", "smc", "pac")),
@@ -95,7 +95,7 @@ STOP_RATIO: Final = 1.25  # stop_atr_large over stop_atr_small, as 0.75 over 0.6
 
 
 def space_of(names: str) -> dict[str, Range]:
-    """Return the settings of one or several spaces, `all` for every one.
+    """Return the settings of one or several spaces, comma-separated, or of `all`; ConfigError for an unknown name.
 
     >>> len(space_of("strategy,exits")) == len(SPACES["strategy"]) + len(SPACES["exits"])
     True
@@ -108,7 +108,7 @@ def space_of(names: str) -> dict[str, Range]:
 
 
 def suggest(trial: "Trial", space: Mapping[str, Range]) -> dict[str, Any]:
-    """Return one setting of each range, as the sampler proposes."""
+    """Return one value of each range, as proposed by the sampler."""
     found: dict[str, Any] = {}
     for name, choice in space.items():
         if isinstance(choice, Choice):
@@ -121,10 +121,10 @@ def suggest(trial: "Trial", space: Mapping[str, Range]) -> dict[str, Any]:
 
 
 def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a trial's values stand for.
+    """Convert a trial's values to settings.
 
     The second target is searched as its distance beyond the first, the wide stop keeps its ratio to the narrow one,
-    and at most one of the optional gates is closed: several at once leave next to no trades.
+    and at most one of the optional gates is enabled: several at once leave almost no trades.
 
     >>> settings_of({"trade.tp2_r": 0.5})
     {'trade.tp2_r': 0.5}
@@ -149,12 +149,12 @@ def configured(config: Config, values: Mapping[str, Any]) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class TrialScore:
-    """What a trial came to.
+    """Result of a trial.
 
     Attributes
     ----------
     profit_factor : float
-        In quote, capped; 0 without a winner.
+        In quote, capped; 0 without a winning trade.
     max_drawdown : float
         Fraction of the peak.
     trades, longs, shorts : int
@@ -177,7 +177,7 @@ class TrialScore:
     daily_r: list[float]
 
     def feasible(self, min_trades: int, max_drawdown: float = MAX_DRAWDOWN) -> bool:
-        """Return whether the trial keeps both constraints."""
+        """Return whether the trial satisfies both constraints."""
         return self.trades >= min_trades and self.max_drawdown < max_drawdown
 
     def as_dict(self) -> dict[str, Any]:
@@ -186,13 +186,13 @@ class TrialScore:
 
 
 def factor_of(results: np.ndarray) -> float:
-    """Return the profit factor, capped, 0 without a winner."""
+    """Return the profit factor, capped; 0 without a winning trade."""
     factor = profit_factor(results)
     return min(factor, FACTOR_CAP) if factor is not None else FACTOR_CAP * bool((results > 0).any())
 
 
 def score_of(result: Result) -> TrialScore:
-    """Return what a back-test came to, as the search sees it."""
+    """Return the score of a back-test."""
     table = result.table()
     judged = table["judged"]
     net = table["net_r"][judged]
@@ -213,7 +213,7 @@ def score_of(result: Result) -> TrialScore:
 
 @dataclass(slots=True)
 class Trier:
-    """Runs trials over one range; keeps indicator results between them unless told not to."""
+    """Runs trials over one range; caches indicator results between them unless `use_cache` is False."""
 
     config: Config
     market: Market
@@ -228,12 +228,12 @@ class Trier:
 
     @property
     def cache(self) -> PreparedCache:
-        """The kept indicator results."""
+        """The cache of indicator results."""
         assert self._cache is not None
         return self._cache
 
     def run(self, values: Mapping[str, Any]) -> Result:
-        """Back-test one setting."""
+        """Back-test one set of values."""
         config = configured(self.config, values)
         prepared = self.cache.prepared(config) if self.use_cache else None
         return run_backtest(
@@ -241,5 +241,5 @@ class Trier:
         )
 
     def score(self, values: Mapping[str, Any]) -> TrialScore:
-        """Back-test one setting and return what it came to."""
+        """Back-test one set of values and return its score."""
         return score_of(self.run(values))

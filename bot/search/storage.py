@@ -1,4 +1,4 @@
-"""Where searches keep their trials: SQLite by default, any other database, or a journal file."""
+"""Storage of search trials: SQLite by default, any other database, or a journal file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from bot.market.paths import data_folder
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Return the storage of a URL: `journal://FILE`, else whatever SQLAlchemy opens.
+    """Open the storage at a URL: `journal://FILE`, or any URL that SQLAlchemy opens.
 
     Raises
     ------
     ConfigError
-        The URL cannot be opened: what it is and what may be given instead.
+        The URL cannot be opened; the message lists valid forms.
     """
     if url.startswith("journal://"):
         from optuna.storages.journal import JournalFileBackend
@@ -35,7 +35,7 @@ def open_storage(url: str) -> BaseStorage:
         if local:
             _lighten(storage)
         return storage
-    except Exception as error:  # every database driver has exceptions of its own
+    except Exception as error:  # each database driver has its own exceptions
         first = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"--storage {redact_addresses(url)} cannot be opened ({type(error).__name__}: {first}); give "
@@ -44,15 +44,15 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Close what a storage holds open."""
+    """Close the connections of a storage."""
     storage.remove_session()
-    behind = getattr(storage, "_backend", storage)  # Optuna puts a cache before a database
+    behind = getattr(storage, "_backend", storage)  # Optuna wraps a database in a cache
     if isinstance(behind, RDBStorage):
         behind.engine.dispose()
 
 
 def _lighten(storage: RDBStorage) -> None:
-    """Let SQLite survive a killed process but not wait for the disk at each of a trial's forty commits."""
+    """Set SQLite to WAL: safe against a killed process, without a disk sync at each of a trial's forty commits."""
     from sqlalchemy import event
 
     def dress(connection: Any, _record: Any) -> None:
@@ -64,7 +64,7 @@ def _lighten(storage: RDBStorage) -> None:
 
 
 def default_storage() -> str:
-    """Return the SQLite file among the bot's data."""
+    """Return the URL of the SQLite file in the bot's data folder."""
     path = private_folder(data_folder()) / "studies.db"
-    open_private(path, "ab").close()  # SQLite gives the files next to it the same rights
+    open_private(path, "ab").close()  # SQLite gives its side files the same permissions
     return f"sqlite:///{path}"

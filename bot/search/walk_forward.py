@@ -1,7 +1,7 @@
-"""Would re-optimising have helped? The search is repeated as a person would have run it, and judged on what came next.
+"""Walk-forward analysis, which shows whether periodic re-optimisation would have helped.
 
-Each slice: search on the `train` days before it, take the winner, trade the slice with it, unseen. Standing beside
-it: today's settings on the same slice. The recipe wants an out-of-sample profit factor of 1.4; slices of 90 days
+For each slice: search on the `train` days before it and trade the unseen slice with the winner. It is compared with
+today's settings on the same slice. The recipe requires an out-of-sample profit factor of 1.4, with slices of 90 days
 after 270 (strategy 10), or the monthly form: 60 days of search for the 30 that follow (strategy 12).
 """
 
@@ -32,7 +32,7 @@ TARGET_FACTOR: Final = 1.4
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One step: what is searched on, and what follows."""
+    """One step: the range searched and the range traded after it."""
 
     train_from_ms: int
     train_to_ms: int
@@ -41,7 +41,7 @@ class Slice:
 
 
 def days_of(text: str, option: str) -> int:
-    """Return a length typed as `90d` in ms.
+    """Return a length such as `90d` in ms; ConfigError, naming `option`, if it is invalid.
 
     >>> days_of("90d", "--slice") // DAY_MS
     90
@@ -53,7 +53,16 @@ def days_of(text: str, option: str) -> int:
 
 
 def slices(from_ms: int, to_ms: int, *, train_ms: int, slice_ms: int, embargo_ms: int) -> list[Slice]:
-    """Return the steps that fit into a range; the last slice may be short, but not below a third.
+    """Return the steps that fit into a range; the last slice may be shorter, but not below a third.
+
+    Parameters
+    ----------
+    from_ms, to_ms
+        The range, `to_ms` exclusive.
+    train_ms, slice_ms
+        Lengths of the range searched and of the slice after it.
+    embargo_ms
+        Left out at the beginning of each slice.
 
     >>> [(s.test_from_ms, s.test_to_ms) for s in slices(0, 100, train_ms=40, slice_ms=30, embargo_ms=1)]
     [(41, 70), (71, 100)]
@@ -81,12 +90,25 @@ def tasks_of(
     to_ms: int | None = None,
     min_trades: int = 20,
 ) -> list[Task]:
-    """Return one search a slice; each is a study of its own, so an interrupted walk goes on where it stopped.
+    """Return one search per slice; each is a separate study, so an interrupted walk resumes where it stopped.
+
+    Parameters
+    ----------
+    klines
+        Folder from which workers load `market` again.
+    train_ms, slice_ms
+        Lengths of the range searched and of the slice after it.
+    trials
+        Finished trials per slice.
+    storage, space, seed, min_trades
+        As in `make_task`.
+    from_ms, to_ms
+        Range of base bars by open time, `to_ms` exclusive.
 
     Raises
     ------
     DataMissing
-        The range is too short for one slice: how long it is, and what would fit.
+        The range is too short for one slice; the message gives its length and what would fit.
     """
     bars = market.base(config.data.symbols[0]).between(from_ms, to_ms)
     if not len(bars):
@@ -133,7 +155,7 @@ def work(tasks: list[Task]) -> None:
 
 
 def _count(tasks: list[Task], storage: BaseStorage) -> int:
-    """Return how many trials are done in all slices."""
+    """Count finished trials over all slices."""
     known = {study.study_name for study in optuna.get_all_study_summaries(storage)}
     return sum(
         len(optuna.load_study(study_name=t.study, storage=storage).get_trials(deepcopy=False, states=DONE))
@@ -143,9 +165,25 @@ def _count(tasks: list[Task], storage: BaseStorage) -> int:
 
 
 def walk(tasks: list[Task], market: Market, *, jobs: int = 1, quiet: bool = False) -> dict[str, Any]:
-    """Search every slice, trade what follows each, and return the report as plain values.
+    """Search every slice, trade the range after each, and return the report as plain values.
 
-    Slices are searched one a process, each with its own seeded sampler: the result does not depend on `jobs`.
+    Each slice is searched by one process with its own seeded sampler, so the result does not depend on `jobs`.
+
+    Parameters
+    ----------
+    tasks
+        Searches of the slices, from `tasks_of`.
+    jobs
+        Number of worker processes; 1 runs in this one.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    ConfigError
+        `jobs` is below 1.
+    BotError
+        A worker failed; with its error message.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs} must be at least 1")
@@ -172,7 +210,7 @@ def walk(tasks: list[Task], market: Market, *, jobs: int = 1, quiet: bool = Fals
                 raise BotError(f"a worker of the walk failed: {trouble}")
     rows, unseen, plain_unseen = [], [], []
     for task in tasks:
-        found = optimise(task, market, quiet=True)  # finished above: only opened
+        found = optimise(task, market, quiet=True)  # finished above, only opened here
         row, result, other = _judge(found, market)
         found.close()
         rows.append(row)
@@ -213,7 +251,7 @@ def _judge(found: Found, market: Market) -> tuple[dict[str, Any], Result, Result
 
 
 def _together(results: list[Result]) -> dict[str, Any]:
-    """Return the figures of all slices' trades as one list."""
+    """Return the figures of all slices' trades taken together."""
     tables = [result.table() for result in results]
     net = np.concatenate([t["net_r"] for t in tables])
     gross = np.concatenate([t["gross_r"] for t in tables])
@@ -223,7 +261,7 @@ def _together(results: list[Result]) -> dict[str, Any]:
 
 
 def sentences(told: Mapping[str, Any]) -> list[str]:
-    """Return the outcome in words."""
+    """Return the outcome as sentences."""
     rows, unseen, today = told["slices"], told["out_of_sample"], told["today_out_of_sample"]
     kept = sum(row["out_of_sample"]["profit_factor"] >= TARGET_FACTOR for row in rows)
     found = sum(row["feasible"] for row in rows)

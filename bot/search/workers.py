@@ -1,4 +1,4 @@
-"""Processes that work beside this one; they share its kernels, which several may read and write at once."""
+"""Worker processes; they share the cache of compiled kernels, which is safe for concurrent reads and writes."""
 
 import multiprocessing
 import signal
@@ -19,14 +19,14 @@ def _begin(target: Callable[..., None], arguments: tuple[Any, ...], errors: Any)
 
 
 class Workers:
-    """A few processes running the same function; `with` waits for them, and ends them if this side fails.
+    """Processes running the same function; `with` waits for them, and terminates them if the parent fails.
 
     Parameters
     ----------
     target
-        A function of a module, called with the arguments of each worker.
+        A module-level function, called with the arguments of each worker.
     arguments
-        One tuple a worker.
+        One tuple per worker.
     """
 
     def __init__(self, target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> None:
@@ -37,7 +37,7 @@ class Workers:
             process = context.Process(
                 target=_begin, args=(target, given, self.errors), name=f"worker-{number}", daemon=True
             )
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is this side's to answer; it ends them
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and terminates them
             try:
                 process.start()
             finally:
@@ -50,18 +50,18 @@ class Workers:
 
     @property
     def alive(self) -> bool:
-        """Whether any still works."""
+        """Whether any worker is still running."""
         return any(process.is_alive() for process in self.processes)
 
     def failure(self) -> str | None:
-        """Return what went wrong in a worker, in its own words; None if nothing did."""
+        """Return the error message of a failed worker; None if none failed."""
         if not self.errors.empty():
             return str(self.errors.get())
         codes = [p.exitcode for p in self.processes if p.exitcode not in (None, 0)]
         return f"a worker ended with code {codes[0]}" if codes else None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for the workers, or end them when this side failed."""
+        """Wait for the workers, or terminate them if the parent failed."""
         for process in self.processes:
             if kind is not None:
                 process.terminate()
