@@ -1,1 +1,1 @@
-"""What a person looks at: pages, terminal, notifications."""
+"""User-facing output: pages, terminal, notifications."""

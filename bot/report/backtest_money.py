@@ -1,4 +1,4 @@
-"""Sections of a back-test's report about money: what a trade costs, what the hedge did, and whether it was luck."""
+"""Sections of a back-test's report about money: costs per trade, effect of the hedge, comparison with chance."""
 
 import itertools
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ PART_WORDS = {
 
 
 def costs(page: Page, columns: metrics.Columns, figures: Mapping[str, Any]) -> None:
-    """Add the cost of a trade by part, and what would have to fall for the mean trade to break even."""
+    """Add the mean cost of a trade by part, and the reduction needed for the mean trade to break even."""
     parts = metrics.costs(columns)
     names = [name for name in metrics.COST_PARTS if parts[name] is not None]
     if not names:
@@ -72,7 +72,7 @@ def costs(page: Page, columns: metrics.Columns, figures: Mapping[str, Any]) -> N
 
 
 def distance_words(distance: float | None) -> str:
-    """Return how much of the price one R is, and what that makes of a cost, in words."""
+    """Return sentences on how much of the price one R is, and what a cost of 0.1 % is in R."""
     if not distance:
         return ""
     share = f"R is the way to the stop, in the median {distance:.2%} of the price"
@@ -80,7 +80,19 @@ def distance_words(distance: float | None) -> str:
 
 
 def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], controls: Controls) -> None:
-    """Add alpha and hedge apart, and the truth about the hedge: with and without, side by side."""
+    """Add BTC and hedge results separately, and a comparison of the same trades with and without the hedge.
+
+    Parameters
+    ----------
+    page
+        The page to add to.
+    columns
+        Columns of the trades.
+    figures
+        Figures of the report.
+    controls
+        Control runs; their `hedge` and `variants` are shown.
+    """
     parts = [
         tiles(
             [
@@ -177,7 +189,7 @@ def hedge(page: Page, columns: metrics.Columns, figures: Mapping[str, Any], cont
 
 
 def chance(page: Page, controls: Controls) -> None:
-    """Add the strategy beside random entries."""
+    """Add the comparison of the strategy with random entries, if it was run."""
     found = controls.chance
     if found is None:
         return

@@ -1,8 +1,8 @@
-"""`report.html`: would it have made money? One file that answers with numbers, figures and every assumption.
+"""`report.html` of a back-test: one file with results, charts and all assumptions.
 
-The order is that of the questions a person asks: what came out, does it keep what was claimed, how did the account
-move, where did the result come from (months, exits, excursions, hedge, costs), why are there so few trades, was it
-more than luck, and what had to be assumed to say all this.
+The order is that of a reader's questions: what was the result, does it meet the claims, how did equity develop, where
+did the result come from (months, exits, excursions, hedge, costs), was it more than luck, why are there so few trades,
+and what was assumed.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def build_page(result: Result, controls: Controls | None = None) -> Page:
-    """Return the report as a page, not written yet."""
+    """Return the report as an unwritten page."""
     controls = controls or Controls()
     figures = report_figures(result)
     columns = result.table()
@@ -68,11 +68,11 @@ def build_page(result: Result, controls: Controls | None = None) -> Page:
 
 
 def write_page(result: Result, path: Path, controls: Controls | None = None) -> None:
-    """Write `report.html`, whole or not at all.
+    """Write `report.html` atomically.
 
     Parameters
     ----------
-    beside
+    controls
         The same range without hedge, with the literal hedge, at other fees, and random entries (`search.controls`).
     """
     build_page(result, controls).write(path)

@@ -1,4 +1,4 @@
-"""The sections of a back-test's report, one function each: numbers in, a piece of the page out."""
+"""Sections of a back-test's report, one function each, which adds figures and tables to the page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,14 @@ EXIT_WORDS = {"end_of_data": "end of the data"}
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What stands beside a result: the same range under other assumptions, and random entries.
+    """Control runs of a result: the same range under other assumptions, and random entries.
 
     Attributes
     ----------
     variants : list of dict
         `name`, `note` and the figures of `results.summary.summary_figures`, in order; the first is the run itself.
     hedge : dict
-        `matched`, `variance_removed`, `variance_removed_total`, `cost_r`, `gross_r`, `funding_r`: the hedge against
-        none.
+        Figures of `search.controls.hedge_truth`: the hedge compared with none.
     chance : dict or None
         `search.chance.Chance` as plain values.
     """
@@ -38,17 +37,17 @@ class Controls:
 
 
 def kind_of(value: float | None) -> str:
-    """Return the class of a number whose sign is a verdict."""
+    """Return the CSS class of a number by its sign: good, bad or none."""
     return "" if value is None or value == 0 else "good" if value > 0 else "bad"
 
 
 def band(pair: Sequence[float] | None, form: str = "+.2f") -> str:
-    """Return an interval in words."""
+    """Return an interval as text."""
     return "no interval" if pair is None else f"{show(pair[0], form)} to {show(pair[1], form)}"
 
 
 def verdict(figures: Mapping[str, Any], controls: Controls) -> tuple[str, list[str]]:
-    """Return the class and the sentences at the top: would it have made money, was it luck."""
+    """Return CSS class and sentences of the verdict: did it make money, and was it luck."""
     if not figures["trades"]:
         return "", ["No trade was made in this range: there is nothing to judge."]
     mean, gross, span = figures["expectancy_r"], figures["gross_expectancy_r"], figures["expectancy_r_95"]
@@ -77,7 +76,7 @@ def verdict(figures: Mapping[str, Any], controls: Controls) -> tuple[str, list[s
 
 
 def overview(page: Page, figures: Mapping[str, Any]) -> None:
-    """Add the tiles."""
+    """Add the tiles with the main figures."""
     won = figures["win_rate_95"]
     page.section(
         "At a glance",
@@ -143,7 +142,7 @@ def overview(page: Page, figures: Mapping[str, Any]) -> None:
 
 
 def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add the recipe's claims beside what was measured."""
+    """Add the recipe's claims next to the measurements."""
     rows = []
     for figure, claim in claimed.items():
         label, words, measured, verdict = claim_row(figure, claim)
@@ -159,7 +158,7 @@ def claims(page: Page, claimed: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def equity(page: Page, result: Result, scripts: Sequence[str]) -> None:
-    """Add the equity line with its drawdown; the chart library draws it with a cursor and zoom."""
+    """Add the equity line with its drawdown, drawn by the chart library with cursor and zoom."""
     line = result.equity
     at = np.concatenate(([result.from_ms], line.at_ms, [result.to_ms]))
     values = np.concatenate(([result.initial_equity], line.equity, [result.final_equity]))
@@ -167,7 +166,7 @@ def equity(page: Page, result: Result, scripts: Sequence[str]) -> None:
     last_of = np.append(np.flatnonzero(np.diff(seconds)), len(seconds) - 1)
     peak = np.maximum.accumulate(values)
     fall = np.where(peak > 0, values / peak - 1, 0.0)
-    if len(last_of) > 4_000:  # the extremes of each stretch stay, the rest is left out
+    if len(last_of) > 4_000:  # keep the extremes of each period, drop the rest
         parts = np.array_split(last_of, 2_000)
         last_of = np.unique(np.concatenate([[p[np.argmin(values[p])], p[np.argmax(values[p])]] for p in parts]))
     page.data["equity"] = {
@@ -187,7 +186,7 @@ def equity(page: Page, result: Result, scripts: Sequence[str]) -> None:
 
 
 def monthly(page: Page, result: Result) -> None:
-    """Add one row a month."""
+    """Add one row per calendar month."""
     rows_of = metrics.months(
         result.table(),
         lambda times: result.equity.at(times, result.initial_equity),
@@ -215,7 +214,7 @@ def monthly(page: Page, result: Result) -> None:
 
 
 def distribution(page: Page, columns: metrics.Columns) -> None:
-    """Add the histogram of results and the exits."""
+    """Add the histogram of results and the table of exits."""
     net = columns["net_r"]
     if len(net):
         low, high = np.floor(net.min() * 4) / 4, np.ceil(net.max() * 4) / 4 + 0.25
@@ -258,7 +257,7 @@ def distribution(page: Page, columns: metrics.Columns) -> None:
 
 
 def excursions(page: Page, columns: metrics.Columns) -> None:
-    """Add how far trades went for and against."""
+    """Add the favourable and adverse excursions of the trades."""
     found = metrics.excursions(columns)
     points = [
         {

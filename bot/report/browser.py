@@ -1,18 +1,19 @@
-"""A browser that watches: its short queue of frames, and the equity line that it is given when it comes.
+"""A connected browser: its short queue of frames, and the equity line sent on connection.
 
-A browser that does not read is given up, so that no page in a forgotten tab can make the bot wait or its memory grow.
+A browser that does not read is disconnected, so that a page in a forgotten tab cannot make the bot wait or its memory
+grow.
 """
 
 import asyncio
 from typing import Final
 
-SILENCE_S: Final = 10.0  # a comment keeps proxies and browsers from giving up on a quiet stream
-QUEUE: Final = 40  # frames that wait for a browser: ten seconds
+SILENCE_S: Final = 10.0  # after this a comment is sent, so that proxies and browsers do not time out a quiet stream
+QUEUE: Final = 40  # pending frames of a browser: ten seconds
 EQUITY_POINTS: Final = 2000
 
 
 class EquitySeries:
-    """Equity samples for a drawing: when full, every other one is dropped, so that the whole session stays in view."""
+    """Equity samples for a chart: when full, every other one is dropped, so that it always covers the entire session."""
 
     def __init__(self, capacity: int = EQUITY_POINTS) -> None:
         self._capacity = capacity
@@ -21,7 +22,7 @@ class EquitySeries:
         self.points: list[tuple[int, float]] = []
 
     def add(self, at_ms: int, equity: float) -> None:
-        """Take a sample, if it is its turn."""
+        """Add a sample, subject to the current thinning."""
         self._skipped += 1
         if self._skipped < self._step:
             return
@@ -33,12 +34,12 @@ class EquitySeries:
 
 
 class Browser:
-    """One browser's short queue of frames; one that lets it fill up is given up and may connect again.
+    """One browser's short queue of frames; if it is full, the browser is disconnected and may reconnect.
 
     Parameters
     ----------
     operators
-        Whether it has shown that it is the operator's: it keeps its place when others come.
+        Whether it authenticated as the operator's; guests cannot displace it.
     """
 
     def __init__(self, *, operators: bool = False) -> None:
@@ -47,7 +48,7 @@ class Browser:
         self._lost = False
 
     def offer(self, frame: bytes) -> None:
-        """Hand over a frame; never waits."""
+        """Queue a frame; never waits."""
         if self._lost or not frame:
             return
         if self._frames.full():
@@ -56,14 +57,14 @@ class Browser:
             self._frames.put_nowait(frame)
 
     def close(self) -> None:
-        """End the stream once the frame that is being sent is through."""
+        """End the stream after the frame that is being sent."""
         self._lost = True
         while not self._frames.empty():
             self._frames.get_nowait()
         self._frames.put_nowait(None)
 
     async def next(self) -> bytes | None:
-        """Wait for a frame, or for the moment to give a sign of life; None at the end."""
+        """Return the next frame, or a keep-alive comment after a timeout; None at the end."""
         try:
             return await asyncio.wait_for(self._frames.get(), SILENCE_S)
         except TimeoutError:

@@ -1,8 +1,8 @@
-"""The chart as data: closed bars of one symbol with everything that is drawn on them, for the live page and for files.
+"""Chart data: closed bars of one symbol with everything that is drawn on them, for the live page and for files.
 
-A tape takes closed bars with the columns of `signals`, one at a time while the bot runs or a whole history at once, and gives
-out what a chart needs as plain JSON: prices, lines, flags and the findings with both their ends. Positions are bar numbers
-counted from the tape's first bar, so that what was sent once stays right when bars are added.
+A tape takes closed bars with the columns of `signals`, one at a time while the bot runs or an entire history at once, and
+returns the chart as plain JSON: prices, lines, flags and the findings with start and end. Positions are bar numbers
+counted from the tape's first bar, so that data already sent stays valid when bars are added.
 """
 
 import math
@@ -61,7 +61,7 @@ _HAPPENED: Final = [
 _GROW: Final = 4096
 
 
-Parts = Iterator[tuple[tuple[str, ...], Any]]  # a place, of one key or two, and what stands there
+Parts = Iterator[tuple[tuple[str, ...], Any]]  # (path of one or two keys, value)
 
 
 class ChartTape:
@@ -70,7 +70,7 @@ class ChartTape:
     Parameters
     ----------
     decimals
-        Of prices; found from the prices themselves when not given.
+        Decimals of prices; derived from the prices if None.
     """
 
     def __init__(self, config: Config, symbol: str, *, interval_ms: int = 180_000, decimals: int | None = None) -> None:
@@ -98,15 +98,15 @@ class ChartTape:
         return self._open_ms[: self._count]
 
     def column(self, name: str) -> np.ndarray:
-        """Return one of COLUMNS, or of the bars' own."""
+        """Return one of COLUMNS or BARS."""
         if name in BARS:
             return self._bars[: self._count, BARS.index(name)]
         return self._rows[: self._count, _AT[name]]
 
     def take(self, bar: Kline, values: np.ndarray, *, filled: bool = False) -> None:
-        """Add one closed bar and its row of `signals`; an older one is passed over.
+        """Add one closed bar and its row of `signals`; ignore a bar that is not newer.
 
-        A short gap before it becomes flat bars on which nothing happens and the lines stand still, as the features fill it.
+        A short gap before it is filled with flat bars without events and with unchanged lines, as in the features.
         """
         last_ms = self.last_open_ms
         if bar.open_ms <= last_ms:
@@ -131,7 +131,7 @@ class ChartTape:
             self._bars[part, k] = getattr(bars, name)
 
     def _room(self, more: int) -> int:
-        """Make room for more bars and return where the first of them goes."""
+        """Reserve space for more bars and return the position of the first."""
         first, self._count = self._count, self._count + more
         if self._count > len(self._open_ms):
             size = max(self._count, 2 * len(self._open_ms))
@@ -143,14 +143,14 @@ class ChartTape:
 
     @property
     def found(self) -> Findings:
-        """What is drawn, up to the newest bar."""
+        """The findings up to the newest bar."""
         self.follow()
         return self._found
 
     def follow(self, most: int | None = None) -> bool:
-        """Follow the findings up to the newest bar, at most so many bars; whether all is followed.
+        """Update the findings by at most `most` bars; return whether they are up to date.
 
-        This is kept off the way to a decision: a page follows when somebody looks, some bars at a time.
+        This is kept out of the decision path: a page updates them while somebody watches, some bars at a time.
         """
         first = len(self._found.high)
         last = self._count if most is None else min(first + most, self._count)
@@ -170,7 +170,7 @@ class ChartTape:
 
     @property
     def decimals(self) -> int:
-        """Decimals of the prices: what the newest thousand closes need, at most 6."""
+        """Decimals needed by the newest thousand closes, at most 6."""
         if self._decimals is None:
             closes = self._bars[max(self._count - 1000, 0) : self._count, 3]
             fits = (n for n in range(6) if np.allclose(closes, np.round(closes, n), rtol=0, atol=1e-9))
@@ -199,24 +199,23 @@ class ChartTape:
         Parameters
         ----------
         last
-            Only so many of the newest bars.
+            Maximum number of bars, the newest ones.
         after_ms
-            Only bars that opened later than this: what a page that has the others lacks. Findings are those that can have
-            changed since.
+            Only bars that opened later, for a page that has the others. Findings are those that may have changed since.
         """
         return assembled(self.parts(last=last, after_ms=after_ms))
 
     def parts(self, *, last: int | None = None, after_ms: int | None = None) -> Parts:
-        """Yield the parts of `payload` one after the other, each with its place: other work may come in between.
+        """Yield the parts of `payload` one by one, each with its path, so that other work can run in between.
 
-        The bars are those of the beginning, whatever is taken meanwhile.
+        The range of bars is fixed at the start, even if bars are added meanwhile.
         """
         first = 0 if last is None else max(self._count - last, 0)
         if after_ms is not None:
             first = max(first, int(np.searchsorted(self.open_ms, after_ms, side="right")))
         part = slice(first, self._count)
         decimals = self.decimals
-        # Findings change with every bar, so they are taken first, together with what belongs to them.
+        # Findings change with every bar, so they are read first, together with the columns.
         column = {name: self.column(name)[part] for name in (*COLUMNS, *BARS)}
         signal = column["long_signal"] - column["short_signal"]
         yield ("symbol",), self.symbol
@@ -243,7 +242,7 @@ class ChartTape:
         yield ("gap_end",), self.config.pac.fvg_mitigation
 
     def _boxes(self, first: int) -> list[list[Any]]:
-        """Return blocks that reach into the part asked for; with `first` beyond the end, those that live."""
+        """Return blocks that are active or end at bar `first` or later."""
         decimals = self.decimals
         return [
             [
@@ -255,7 +254,7 @@ class ChartTape:
         ]
 
     def _segments(self, first: int, *, since: bool) -> list[list[Any]]:
-        # An equal level is confirmed some bars after its second pivot, where its segment ends.
+        # An equal level is confirmed some bars after its second pivot, at which its segment ends.
         reach = first - self.config.pac.equal_length if since else first
         decimals = self.decimals
         return [
@@ -284,7 +283,7 @@ class ChartTape:
         return plans
 
     def funnel(self, first: int = 0) -> dict[str, Any]:
-        """Return how many bars from `first` on pass each condition alone, and in sequence, for either side."""
+        """Return how many bars from `first` on pass each condition alone, and in sequence, for each side."""
         result: dict[str, Any] = {"bars": self._count - first}
         for side in ("long", "short"):
             alone, running = [], np.ones(self._count - first, bool)
@@ -313,7 +312,7 @@ class ChartTape:
 
 
 def assembled(parts: Parts) -> dict[str, Any]:
-    """Return the chart that its parts make."""
+    """Assemble the payload from its parts."""
     made: dict[str, Any] = {}
     for path, value in parts:
         place = made if len(path) == 1 else made.setdefault(path[0], {})
@@ -335,7 +334,7 @@ def _whole(values: np.ndarray) -> list[int]:
 
 
 def trade_marks(trade: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a chart shows of a trade row (`tables.trade_row`): its levels, its life and its fills by symbol."""
+    """Return what a chart shows of a trade row (`results.trades.trade_row`): levels, times, and fills with symbol."""
     names = ("trade_id", "symbol", "side", "signal_ms", "opened_ms", "closed_ms", "exit_reason", "r_multiple")
     prices = ("entry_price", "exit_price", "stop", "tp1", "tp2")
     fills = [[f["at_ms"], f["symbol"], f["role"], f["side"], f["price"], f["qty"]] for f in trade.get("fills", ())]

@@ -1,8 +1,8 @@
-"""The chart for the page: made once for all who ask for the same, and a part at a time, because the loop sends the orders.
+"""Charts for the page: cached for identical requests, and encoded part by part, because the event loop sends the orders.
 
-The 5,000 newest bars of a symbol are about a megabyte of JSON; made at once they would keep the loop for tens of milliseconds,
-in a thread they would keep the interpreter as long. So each of some forty parts is made and written as JSON by itself, and
-everything else that waits comes in between.
+The 5,000 newest bars of a symbol are about a megabyte of JSON; encoded at once they would block the loop for tens of
+milliseconds, in a thread they would hold the interpreter lock as long. So each of some forty parts is encoded separately,
+and other tasks run in between.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from typing import Any, Final
 
 from bot.report.live import Live
 
-KEPT: Final = 6  # charts: two of each symbol
-SLICE_S: Final = 0.001  # of work before others have their turn
+KEPT: Final = 6  # cached charts: two per symbol
+SLICE_S: Final = 0.001  # of work before yielding to the event loop
 
 
 class ChartDoor:
-    """Gives out charts as JSON.
+    """Serves charts as JSON.
 
     Parameters
     ----------
     dumps
-        Makes JSON of a part.
+        Encodes a part as JSON.
     """
 
     def __init__(self, live: Live, *, dumps: Callable[[Any], bytes]) -> None:
@@ -34,14 +34,14 @@ class ChartDoor:
     async def chart(
         self, symbol: str, *, last: int, after_ms: int | None, spend: Callable[[float], None]
     ) -> bytes | None:
-        """Return the chart of a symbol, None for one that is not there.
+        """Return the chart of a symbol; None for an unknown one.
 
         Parameters
         ----------
         last, after_ms
             As `Live.chart`.
         spend
-            Is given the seconds of the loop that making it took, bit by bit.
+            Called repeatedly with the seconds of loop time used.
         """
         if symbol not in self._live.tapes:
             return None

@@ -1,7 +1,7 @@
-"""A chart as one file that needs nothing else: open it in any browser, send it to anybody, look at it offline.
+"""A chart as one self-contained HTML file, viewable offline in any browser.
 
-The page is made of the very modules that the dashboard serves, put together in order; the drawing library (Lightweight Charts,
-Apache 2.0, by TradingView) comes from the installed package `lwcharts` and keeps its licence text at its head.
+The page bundles the same modules that the dashboard serves; the drawing library (Lightweight Charts, Apache 2.0, by
+TradingView) comes from the installed package `lwcharts` and keeps its licence header.
 """
 
 import functools
@@ -52,12 +52,12 @@ _PAGE: Final = """<!doctype html>
 
 @functools.cache
 def library() -> str:
-    """Return the drawing library, with its licence text at its head.
+    """Return the source of the drawing library, with its licence header.
 
     Raises
     ------
     BotError
-        The package `lwcharts` does not hold it.
+        The package `lwcharts` is missing or incomplete.
     """
     try:
         found = resources.files("lwcharts") / "vendor" / "lightweight-charts.standalone.production.js"
@@ -69,7 +69,7 @@ def library() -> str:
 
 
 def modules(entry: str = ENTRY) -> list[str]:
-    """Return the names of the page's modules that `entry` needs, each after those it imports."""
+    """Return the names of the modules that `entry` needs, each after those it imports."""
     done: list[str] = []
 
     def visit(name: str) -> None:
@@ -84,7 +84,7 @@ def modules(entry: str = ENTRY) -> list[str]:
 
 
 def bundle(entry: str = ENTRY) -> str:
-    """Return the modules that `entry` needs as one script, without imports and exports; their names are distinct."""
+    """Return the modules that `entry` needs as one script, without imports and exports; their names must not clash."""
     parts = []
     for name in modules(entry):
         text = _IMPORT.sub("", (STATIC / name).read_text(encoding="utf-8"))
@@ -93,13 +93,13 @@ def bundle(entry: str = ENTRY) -> str:
 
 
 def inline_json(value: Any) -> str:
-    """Return JSON that may stand inside a script element."""
+    """Return JSON that is safe inside a script element."""
     text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _inside(script: str) -> str:
-    """Return a script that may stand inside a script element."""
+    """Return a script that is safe inside a script element."""
     return script.replace("</script", "<\\/script")
 
 
@@ -113,7 +113,19 @@ def scripts_of(data: Any, *, name: str, entry: str = ENTRY) -> str:
 
 
 def document(*, title: str, body: str, scripts: str, style: str = "") -> str:
-    """Return a page that loads nothing: `body` between title and credit, `style` after the sheets of the dashboard."""
+    """Return a page that loads nothing.
+
+    Parameters
+    ----------
+    title
+        Title, escaped here.
+    body
+        HTML between title and credit.
+    scripts
+        Script elements, as from `scripts_of`.
+    style
+        CSS appended to the dashboard's style sheets.
+    """
     sheets = [(STATIC / name).read_text(encoding="utf-8") for name in ("style.css", "chart.css")]
     return _PAGE.format(
         policy=_POLICY,
@@ -128,7 +140,17 @@ def document(*, title: str, body: str, scripts: str, style: str = "") -> str:
 def page(
     charts: Sequence[Mapping[str, Any]], *, title: str, note: str, trades: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """Return a self-contained page with a tab for each payload of `chart_data.Tape`."""
+    """Return a self-contained page with a tab for each chart.
+
+    Parameters
+    ----------
+    charts
+        Payloads of `chart_data.ChartTape`.
+    title, note
+        Texts of the page, escaped here.
+    trades
+        Trades to mark, as from `chart_data.trade_marks`.
+    """
     return document(
         title=title,
         body=f'<div id="chart"></div>\n<p class="credit">{escape(note)}</p>',
@@ -137,7 +159,7 @@ def page(
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page, or any text file, whole or not at all.
+    """Write a page, or any text file, atomically.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The comparison as one HTML file: the verdict, the exported chart and ours under each other with one cursor, and the figures.
+"""The comparison as one HTML file: verdict, exported chart and ours with a shared cursor, and figures.
 
-Everything stands in the file: it loads nothing and can be mailed. A click on the bar where a column first differs brings both
-charts there; marks that only one side has carry an exclamation mark.
+The file is self-contained and can be mailed. A click on the bar where a column first differs moves both charts there;
+marks on only one side carry an exclamation mark.
 """
 
 import math
@@ -15,8 +15,8 @@ from bot.core.times import utc
 from bot.report.charts import document, scripts_of, write_page
 from bot.results.numbers import DASH
 
-MOST_BARS: Final = 20_000  # the newest that are drawn; the figures are of all
-APART: Final = 50.0  # lines that differ in size by more than this stand in panes of their own
+MOST_BARS: Final = 20_000  # newest bars drawn; the figures cover all bars
+APART: Final = 50.0  # lines that differ in size by more than this factor get separate panes
 _UP: Final = ("bull", "up", "long")
 _STYLE: Final = """
 .twin { height: clamp(18rem, 44vh, 30rem); border: 1px solid var(--line); margin-bottom: .6rem; }
@@ -39,7 +39,7 @@ def _digits(values: np.ndarray) -> int:
 
 
 def _short(feature: str) -> str:
-    """Return the few letters that stand beside a mark.
+    """Return the short label next to a mark.
 
     >>> _short("so_bullish_strong"), _short("om_cross_up"), _short("long_signal")
     ('bullish+', 'cross', 'long')
@@ -52,9 +52,9 @@ def _short(feature: str) -> str:
 
 
 def _panes(series: list[dict[str, Any]], close: np.ndarray) -> list[int]:
-    """Return the pane of each series: on the price where it has the price's size, else one pane a family, four at most.
+    """Return the pane of each series: the price pane if its size is similar, else one pane per family, four at most.
 
-    Lines of one family that differ in size by far (a volume and a wave) would flatten each other and part.
+    Lines of one family that differ widely in size (a volume and a wave) would flatten each other, so they are separated.
     """
     middle = float(np.nanmedian(close))
     groups: list[tuple[str, float]] = []
@@ -76,7 +76,7 @@ def _panes(series: list[dict[str, Any]], close: np.ndarray) -> list[int]:
 
 
 def page_data(page: dict[str, Any]) -> dict[str, Any]:
-    """Return what the script draws: times in s, bars and series of both sides, marks as bar numbers."""
+    """Return the data that the script draws: times in s, bars and series of both sides, marks as bar numbers."""
     first = max(0, len(page["open_ms"]) - MOST_BARS)
     cut = slice(first, None)
     close = page["theirs"]["close"][cut]
@@ -108,7 +108,7 @@ def page_data(page: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share(value: float) -> str:
-    """Return a share in per cent, and never 100 for what is not all."""
+    """Return a share in per cent; never 100 for less than all."""
     return f"{min(100 * value, 99.99) if value < 1.0 else 100:.2f}"
 
 
@@ -195,13 +195,13 @@ def _table(title: str, head: tuple[str, ...], rows: list[str]) -> str:
 
 
 def _sentence(report: dict[str, Any], sentence: str) -> str:
-    """Return one sentence of the verdict; what the kept summary begins with stands out."""
+    """Return one sentence of the verdict as a list item, highlighted if the stored headline starts with it."""
     head = ' class="head"' if report["headline"].startswith(sentence) else ""
     return f"<li{head}>{escape(sentence)}</li>"
 
 
 def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
-    """Return the report of `compare` as a self-contained page; `drawn` holds the series of chart data, else it is empty."""
+    """Return the report of `compare` as a self-contained page; `drawn` holds the chart series, empty for no charts."""
     export = report["export"]
     charts = scripts = ""
     if drawn:
@@ -227,5 +227,5 @@ def page(report: dict[str, Any], drawn: dict[str, Any]) -> str:
 
 
 def write(path: Path, report: dict[str, Any], drawn: dict[str, Any]) -> None:
-    """Write the page whole or not at all."""
+    """Write the page atomically."""
     write_page(path, page(report, drawn))

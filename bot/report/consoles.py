@@ -1,4 +1,4 @@
-"""The one place where consoles are made: whatever stands in a table or a sentence, no control character of it is obeyed."""
+"""Factory of all consoles: control characters in tables and sentences are escaped, never executed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,21 +13,21 @@ PIPED_WIDTH = 160
 
 
 class SafeConsole(Console):
-    """A console that shows control characters of the text as escapes; its own colours and movements are not text."""
+    """A console that escapes control characters in text; its own colours and cursor codes are not affected."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render to segments, their text made visible."""
+        """Render to segments with escaped text."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control else Segment(visible(text), style)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Make text of a string, with its escapes before its width is measured."""
+        """Convert a string to text; escape it first, so that its width is measured correctly."""
         return super().render_str(visible(text), **settings)
 
 
 def console(**settings: Any) -> Console:
-    """Return a console with rich's settings."""
+    """Return a console; `settings` are those of rich."""
     return SafeConsole(**settings)
 
 
