@@ -1,10 +1,11 @@
-"""The bot on a page: the chart as it grows, twelve lights, the position in R, trades and what happened, in any browser here.
+"""The bot's web page: live chart, state of the twelve conditions, position in R, trades and recent events.
 
-The page is served by the bot itself, from the files in `static/` and the chart library of the package `lwcharts`, with nothing
-loaded from elsewhere. State comes by server-sent events: at most four a second, made once for all browsers, and a browser
-that does not read is dropped; the bot never waits for one. Events name each symbol's newest bar, and a page asks for what it
-lacks of the symbol that it shows. Looking needs no password, because the server listens on this machine only and answers
-only to its own name (`doors`); doing (flatten, stop entries, arm) needs the token that the bot prints at its start.
+The page is served by the bot itself, from the files in `static/` and the chart library of the package `lwcharts`, and loads
+nothing from elsewhere. State is sent as server-sent events: at most four a second, encoded once for all browsers. A
+browser that does not read is dropped; the bot never waits for one. Events name each symbol's newest bar, and a page
+requests the bars it lacks of the symbol it shows. Viewing needs no password, because the server listens on this machine
+only and answers only to its own name (`doors`); commands (flatten, stop entries, arm) need the token that the bot prints
+at its start.
 """
 
 import asyncio
@@ -43,16 +44,16 @@ log = structlog.get_logger(__name__)
 COMMANDS: Final = frozenset({"arm", "stop_entries", "start_entries", "flatten", "shutdown"})
 STATIC: Final = Path(__file__).with_name("static")
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-FRAME_S: Final = 0.25  # between two frames to a browser
+FRAME_S: Final = 0.25  # minimum time between two frames
 STUCK_S: Final = 10.0  # a browser that takes longer to read a frame, or an answer, is dropped
-MAX_BROWSERS: Final = 16  # a newcomer takes the place of the one that has watched longest, the operator's apart
-SEND_BUFFER: Final = 131_072  # bytes that the system keeps for a stream: one that is not read is soon found out
-ROWS_S: Final = 1.0  # trades are read from the journal no oftener
+MAX_BROWSERS: Final = 16  # a new one replaces the oldest, except for the operator's
+SEND_BUFFER: Final = 131_072  # socket send buffer of a stream, bytes; small, so that an unread stream is detected soon
+ROWS_S: Final = 1.0  # minimum time between two reads of trades from the journal
 NEWS: Final = 50
 MOST_TRADES: Final = 200
-CHART_BARS: Final = 1_500  # of a symbol that a page is given at first
+CHART_BARS: Final = 1_500  # bars per symbol sent by default
 MOST_BARS: Final = 5_000
-ARGUMENT: Final = 200  # characters of a command's argument
+ARGUMENT: Final = 200  # maximum characters of a command's argument
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -84,21 +85,21 @@ class Dashboard:
     Parameters
     ----------
     hub
-        Where the shell publishes what happens.
+        The hub to which the shell publishes.
     host, port
         Address to listen on; port 0 takes any free one.
     token
         Secret that commands must carry in the header `X-Token`.
     snapshot
-        Gives the engine's snapshot; asked at most four times a second, and only while somebody looks.
+        Returns the engine's snapshot. The stream calls it at most four times a second, and only with a browser connected.
     trades
-        Gives the trades so far, as `TradeRecord` or plain rows, oldest first.
+        Returns the trades so far, as `TradeRecord` or plain rows, oldest first.
     command
         Puts an operator's command on the bot's queue: name and arguments.
     live
-        The tapes that the chart is drawn from; without them the page has no chart.
+        The tapes of the chart; None for no chart.
     allowed_hosts
-        Names that it answers to besides this machine's own.
+        Host names accepted besides this machine's own.
     """
 
     def __init__(
@@ -120,8 +121,8 @@ class Dashboard:
         self._ration = doors.Ration()
         self._gate: doors.DoorGate | None = None
         self._listener: asyncio.Server | None = None
-        self._pass = secrets.token_urlsafe(24)  # shows that a stream is the operator's, without the token in an address
-        self._failed: set[str] = set()  # routes whose failure the log holds already
+        self._pass = secrets.token_urlsafe(24)  # authenticates an operator's stream without the token in a URL
+        self._failed: set[str] = set()  # routes whose failure has been logged
         self._kept_rows: tuple[float, bytes] = (-math.inf, b"")
         self._newest: dict[str, int] = {}
         self._hub, self._host, self._port, self._token = hub, host, port, token
@@ -129,10 +130,10 @@ class Dashboard:
         self._equity = EquitySeries()
         self._news: deque[dict[str, str]] = deque(maxlen=NEWS)
         self._runner: web.AppRunner | None = None
-        self._registry: Any = None  # of the metrics, made when they are first asked for
+        self._registry: Any = None  # of the metrics, created on first request
         self._collector: asyncio.Task[None] | None = None
-        self._browsers: dict[Browser, None] = {}  # the one that has watched longest first
-        self._frame: tuple[int, bytes] = (-1, b"")  # the hub's version and the state that was encoded at it
+        self._browsers: dict[Browser, None] = {}  # oldest first
+        self._frame: tuple[int, bytes] = (-1, b"")  # version of the hub, and the state encoded at it
         pages = ("index.html", "style.css", "chart.css", "icon.svg", *modules("app.js"))
         self._files = {
             f"/{'' if name == 'index.html' else name}": (TYPES[Path(name).suffix], (STATIC / name).read_bytes())
@@ -141,7 +142,7 @@ class Dashboard:
         self._files[f"/{LIBRARY}"] = (TYPES[".js"], library().encode())
 
     async def start(self) -> int:
-        """Listen, and return the port."""
+        """Start listening and return the port; BotError if that fails."""
         app = web.Application(middlewares=[self._guard], client_max_size=16_384)
         app.add_routes(
             [
@@ -190,7 +191,7 @@ class Dashboard:
         return self._port
 
     async def close(self) -> None:
-        """Let all browsers go and stop listening."""
+        """Disconnect all browsers and stop listening."""
         for browser in tuple(self._browsers):
             browser.close()
         if self._collector is not None:
@@ -205,19 +206,19 @@ class Dashboard:
             self._runner = None
 
     def add_equity(self, points: Sequence[EquityPoint]) -> None:
-        """Take over earlier samples, for instance of a resumed session."""
+        """Add earlier samples, for instance of a resumed session."""
         for point in points:
             self._equity.add(point.at_ms, float(point.equity))
 
     async def _collect(self) -> None:
-        """Keep the equity line and the last news, and give every browser the same frame, made once."""
+        """Update the equity line and recent events, and send all browsers the same frame, encoded once."""
         subscription = self._hub.subscribe(keep=10_000)
         try:
             while not subscription.closed:
                 await subscription.wait(0.0 if self._behind() else None)
                 try:
                     frame = self._changes(subscription.take())
-                except Exception:  # watching must not end with one odd snapshot; the log says what it was
+                except Exception:  # one bad snapshot must not end the stream; the log has the reason
                     log.exception("the dashboard could not show the state")
                     frame = b""
                 for browser in tuple(self._browsers):
@@ -227,7 +228,7 @@ class Dashboard:
             subscription.close()
 
     def _behind(self) -> bool:
-        """Follow the drawings some bars further while somebody looks; whether there are more to follow."""
+        """Update the findings by some bars while a browser is connected; return whether more are left."""
         return bool(self._browsers) and self._live is not None and not self._live.follow()
 
     def _changes(self, items: list[Any]) -> bytes:
@@ -240,7 +241,7 @@ class Dashboard:
         if closed:
             self._kept_rows = (-math.inf, b"")
         if not self._browsers:
-            return b""  # nobody looks: the engine is not asked
+            return b""  # no browser: no snapshot is needed
         parts: list[tuple[str, Any]] = [("point", points[-1:]), ("trade", closed), ("news", news[-NEWS:])]
         if self._live is not None and (newest := self._live.newest()) != self._newest:
             self._newest = newest
@@ -251,7 +252,7 @@ class Dashboard:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let in who may come in, answer in one sentence whatever happens, and drop who does not read the answer."""
+        """Check a request, send its response or a one-sentence error, and drop a client that does not read it."""
         assert self._gate is not None
         with self._gate.working(request):
             response = await self._answer(request, handler)
@@ -264,7 +265,7 @@ class Dashboard:
                 except TimeoutError:
                     _drop(request)
                 except ConnectionError:
-                    pass  # who asked has gone
+                    pass  # the client has disconnected
                 if not self._is_operators(request):
                     self._ration.spend((response.content_length or 0) * doors.BYTE_S)
             return response
@@ -290,17 +291,17 @@ class Dashboard:
         except ConnectionError as error:
             return _json({"error": f"the connection was lost: {error}"}, status=400)
         except Exception:
-            if request.path not in self._failed:  # once: asking again and again must not fill the log
+            if request.path not in self._failed:  # once: repeated requests must not fill the log
                 self._failed.add(request.path)
                 log.exception("the dashboard could not answer", path=request.path)
             return _json({"error": "the page could not answer this; the bot's log has the reason"}, status=500)
         finally:
-            # Those that wait on the way count what they use themselves.
+            # Handlers that await something account for their own loop time.
             if request.path not in ("/events", "/api/chart", "/api/command"):
                 self._ration.spend(max(0.0, perf_counter() - began))
 
     def _is_operators(self, request: web.Request) -> bool:
-        """Whether a request shows the token."""
+        """Whether a request carries the token."""
         given = request.headers.get("X-Token", "").encode(errors="surrogateescape")
         return hmac.compare_digest(given, self._token.encode())
 
@@ -309,13 +310,13 @@ class Dashboard:
         return web.Response(body=body, content_type=kind, charset=None if kind == "image/svg+xml" else "utf-8")
 
     def _state(self) -> bytes:
-        """Return the encoded state, made anew only when something has changed: one snapshot for all browsers."""
+        """Return the encoded state, cached until the hub's version changes: one snapshot for all browsers."""
         if self._frame[0] != self._hub.version or not self._frame[1]:
             self._frame = (self._hub.version, dumps(view(self._seen())))
         return self._frame[1]
 
     def _seen(self) -> Mapping[str, Any]:
-        """Return the engine's snapshot with what the tapes add to it."""
+        """Return the engine's snapshot with the additions of the tapes."""
         snapshot = self._snapshot()
         return snapshot if self._live is None else {**snapshot, **self._live.told()}
 
@@ -327,7 +328,7 @@ class Dashboard:
         return [trade_row(trade) if isinstance(trade, TradeRecord) else trade for trade in self._trades()]
 
     def _encoded_rows(self) -> bytes:
-        """Return the last trades, read from the journal at most once a second."""
+        """Return the last trades, read from the journal at most once a second unless one has closed."""
         now = asyncio.get_running_loop().time()
         if now - self._kept_rows[0] >= ROWS_S:
             self._kept_rows = (now, dumps(self._rows()[-MOST_TRADES:]))
@@ -347,7 +348,7 @@ class Dashboard:
         return _json(self._equity.points)
 
     async def _chart(self, request: web.Request) -> web.Response:
-        """Answer with a symbol's chart: its newest bars, or those after a bar that the page has."""
+        """Return a symbol's chart: its newest bars, or those after a given bar."""
         if self._charts is None:
             raise DoorRefusal(404, "this bot keeps no chart")
         found = doors.parameters(request, "symbol", "last", "after")
@@ -362,7 +363,7 @@ class Dashboard:
         return web.Response(body=body, content_type="application/json")
 
     async def _bar(self, request: web.Request) -> web.Response:
-        """Answer with a bar as it was decided, in the form of the state."""
+        """Return the decision of a bar, in the format of the state."""
         found = doors.parameters(request, "open_ms")
         open_ms = doors.number(found, "open_ms", default=None, least=0, meaning="epoch ms of the bar's open")
         if open_ms is None:
@@ -405,14 +406,14 @@ class Dashboard:
         return _json({"accepted": name}, status=202)
 
     async def _watch_pass(self, request: web.Request) -> web.Response:
-        """Give the operator's page what its stream shows: an address is no place for the token."""
+        """Return the pass that authenticates the operator's stream, because a URL is no place for the token."""
         doors.parameters(request)
         if not self._is_operators(request):
             raise DoorRefusal(403, "the pass needs the token of this bot in the header X-Token")
         return _json({"pass": self._pass})
 
     def _make_room(self, *, operators: bool) -> None:
-        """Let the browser go that has watched longest when there are enough; one of the operator's only for another."""
+        """Disconnect the oldest browser if all places are taken; the operator's browsers only yield to the operator's."""
         if len(self._browsers) < MAX_BROWSERS:
             return
         guests = (browser for browser in self._browsers if not browser.operators)
@@ -445,23 +446,23 @@ class Dashboard:
                 async with asyncio.timeout(STUCK_S):
                     await response.write(frame)
         except ConnectionError:
-            pass  # the browser has gone: it comes back by itself when it wants to
+            pass  # the browser has disconnected; it reconnects by itself
         except TimeoutError:
-            _drop(request)  # it does not read
+            _drop(request)  # the browser does not read
         finally:
             self._browsers.pop(browser, None)
         return response
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a part of a command is what the journal keeps of it: short text, a number, or yes or no."""
+    """Whether a command's argument can be stored in the journal: short printable text, a number, a boolean or null."""
     if isinstance(value, str):
         return len(value) <= ARGUMENT and visible(value) == value
     return value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def _drop(request: web.Request) -> None:
-    """End a connection at once, whatever waits to be sent."""
+    """Abort a connection at once, discarding unsent data."""
     if request.transport is not None:
         request.transport.abort()
 

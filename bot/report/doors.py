@@ -1,9 +1,9 @@
-"""Who may come in to the page, how many at once, and how much of the bot's time they may take.
+"""Access control of the page: allowed hosts and origins, connection limit, and rate limit of loop time.
 
-The page listens on this machine, but every browser on it obeys pages of strangers, and other users and programs reach the port
-too. So a name that is not ours is refused (a stranger's name may be made to point here), a request that a foreign page made is
-refused, connections are counted and closed when they do not ask for anything, and all guests together may use a tenth of the
-event loop, because the same loop sends the orders. Who shows the token of the bot is the operator and waits for nobody.
+The page listens on this machine, but any browser on it also runs pages of strangers, and other users and programs reach
+the port too. So unknown host names are rejected (DNS rebinding can point a stranger's name here), cross-site requests are
+rejected, connections are limited and closed when idle, and all guests together may use a tenth of the event loop, because
+the same loop sends the orders. A client with the bot's token is the operator and is never delayed.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_CONNECTIONS: Final = 64
-HEADERS_S: Final = 10.0  # from the opening of a connection, or from the last answer, to a whole request
-SHARE: Final = 0.1  # of the loop's time that guests may use
-BURST_S: Final = 0.3  # loop time that may be used at once: five pages opened anew
-OVERHEAD_S: Final = 0.0005  # of reading a request and writing its answer, measured
-BYTE_S: Final = 1.5e-9  # of handing a byte of the answer to the system, measured
-PATIENCE_S: Final = 2.0  # a guest who would wait longer is asked to come back
+HEADERS_S: Final = 10.0  # from opening a connection, or from its last response, to a complete request
+SHARE: Final = 0.1  # share of the loop's time that guests may use
+BURST_S: Final = 0.3  # loop time that may be used at once: five fresh page loads
+OVERHEAD_S: Final = 0.0005  # of reading a request and writing its response, measured
+BYTE_S: Final = 1.5e-9  # of passing a byte of the response to the kernel, measured
+PATIENCE_S: Final = 2.0  # a guest who would wait longer gets 429
 _NUMBER: Final = re.compile(r"-?[0-9]{1,16}")
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{1,30}(_[0-9]{6})?")
 
 
 class _NotOfGuests(logging.Filter):
-    """Lets through what aiohttp reports, except that somebody sent what is no HTTP: guests must not fill the log."""
+    """Drops aiohttp's reports of malformed HTTP, so that guests cannot fill the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
@@ -42,16 +42,16 @@ SERVER_LOG.addFilter(_NotOfGuests())
 
 
 class DoorRefusal(Exception):
-    """A request that is turned away.
+    """A rejected request.
 
     Parameters
     ----------
     status
         The HTTP status.
     sentence
-        Why, and the way out.
+        Reason and remedy.
     retry_s
-        Seconds after which it may be asked again; None for never.
+        Seconds after which to retry; None for never.
     """
 
     def __init__(self, status: int, sentence: str, *, retry_s: int | None = None) -> None:
@@ -60,12 +60,12 @@ class DoorRefusal(Exception):
 
 
 def names_of(allowed_hosts: Sequence[str]) -> frozenset[str]:
-    """Return the names that the page answers to: this machine's own, and those of the settings."""
+    """Return the accepted host names: this machine's own, and those of the settings."""
     return LOOPBACK | {name.lower().strip("[]") for name in allowed_hosts}
 
 
 def netloc(host: str, port: int) -> str:
-    """Return host and port as an address writes them.
+    """Return host and port as in a URL.
 
     >>> netloc("127.0.0.1", 80), netloc("::1", 80)
     ('127.0.0.1:80', '[::1]:80')
@@ -74,7 +74,7 @@ def netloc(host: str, port: int) -> str:
 
 
 def exposure(host: str, allowed_hosts: Sequence[str]) -> str | None:
-    """Return the warning for a page that others than this machine can reach, None for one that they cannot."""
+    """Return a warning if the page can be reached from other machines, else None."""
     if host in LOOPBACK:
         return None
     names = (
@@ -87,7 +87,7 @@ def exposure(host: str, allowed_hosts: Sequence[str]) -> str | None:
 
 
 def check_name(request: web.Request, names: frozenset[str], ours: str) -> None:
-    """Refuse a request for a name that is not ours."""
+    """Raise DoorRefusal for a request to an unknown host name."""
     try:
         name = request.url.host
     except ValueError:
@@ -97,7 +97,7 @@ def check_name(request: web.Request, names: frozenset[str], ours: str) -> None:
 
 
 def check_site(request: web.Request) -> None:
-    """Refuse what a page of another site asks for: browsers name the site, other programs send nothing of the kind."""
+    """Raise DoorRefusal for a cross-site request: browsers name the site, other programs send no such headers."""
     if any(site not in ("same-origin", "none") for site in request.headers.getall("Sec-Fetch-Site", ())):
         raise DoorRefusal(403, "pages of other sites may ask for nothing here: type the address, or use a bookmark")
     for origin in request.headers.getall("Origin", ()):
@@ -111,7 +111,7 @@ def check_site(request: web.Request) -> None:
 
 
 def parameters(request: web.Request, *known: str) -> Mapping[str, str]:
-    """Return the parameters of a request, each known and given once."""
+    """Return the query parameters of a request; raise DoorRefusal if one is unknown or repeated."""
     for name in request.query:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -122,7 +122,24 @@ def parameters(request: web.Request, *known: str) -> Mapping[str, str]:
 
 
 def number(found: Mapping[str, str], name: str, *, default: int | None, least: int, meaning: str) -> int | None:
-    """Return a parameter as a whole number from `least` on; `default` when it is not given."""
+    """Return a query parameter as an integer.
+
+    Parameters
+    ----------
+    found
+        Parameters of the request.
+    default
+        Value if the parameter is missing.
+    least
+        Smallest valid value.
+    meaning
+        Description for the error message.
+
+    Raises
+    ------
+    DoorRefusal
+        The value is invalid.
+    """
     text = found.get(name)
     if text is None:
         return default
@@ -132,7 +149,7 @@ def number(found: Mapping[str, str], name: str, *, default: int | None, least: i
 
 
 def symbol_of(found: Mapping[str, str]) -> str:
-    """Return the parameter `symbol`."""
+    """Return the parameter `symbol`; raise DoorRefusal if it is missing or invalid."""
     symbol = found.get("symbol", "")
     if not _SYMBOL.fullmatch(symbol):
         raise DoorRefusal(400, "symbol is a contract such as BTCUSDT")
@@ -140,30 +157,30 @@ def symbol_of(found: Mapping[str, str]) -> str:
 
 
 class Ration:
-    """The loop time that guests may use: `share` of it, and `burst_s` at once.
+    """Token bucket of the loop time that guests may use: `share` of it, and `burst_s` at once.
 
-    A guest who comes when it is used up waits for a turn, and is asked to come back when that would take too long.
+    A guest waits while it is empty, and gets 429 if that would take too long.
     """
 
     def __init__(self, *, share: float = SHARE, burst_s: float = BURST_S) -> None:
         self._share, self._burst_s = share, burst_s
         self._left_s = burst_s
-        self._seen_s = math.inf  # when what is left was last counted, loop time
+        self._seen_s = math.inf  # loop time of the last refill
 
     def _wait_s(self) -> float:
-        """Return how long the next guest has to wait."""
+        """Refill and return how long the next guest has to wait."""
         now = asyncio.get_running_loop().time()
         self._left_s = min(self._burst_s, self._left_s + max(0.0, now - self._seen_s) * self._share)
         self._seen_s = now
         return -self._left_s / self._share if self._left_s < 0 else 0.0
 
     async def turn(self) -> None:
-        """Wait for a turn.
+        """Wait until loop time is available.
 
         Raises
         ------
-        Refusal
-            429 with the time to come back.
+        DoorRefusal
+            429 with the time after which to retry.
         """
         patience = PATIENCE_S
         while (wait := self._wait_s()) > 0:
@@ -175,21 +192,23 @@ class Ration:
         self.spend(OVERHEAD_S)
 
     def spend(self, seconds: float) -> None:
-        """Take loop time that was used off what is left."""
+        """Subtract used loop time."""
         self._left_s -= seconds
 
 
 class DoorGate(asyncio.Protocol):
-    """Gives each new connection its handler, as long as there is room; the protocol of a connection until then.
+    """Limits connections: assigns each new one its handler while there is room, and is its protocol until then.
 
-    aiohttp closes a connection that has sent no whole request for its keep-alive time, from the first moment on. When all
-    places are taken, the oldest connection that asks for nothing makes room, so that those who only hold places keep nobody
-    out; with every place at work the new one is closed at once.
+    aiohttp closes a connection that has sent no complete request within its keep-alive time, also at the start. When all
+    places are taken, the oldest idle connection is closed, so that idle clients cannot block others; if none is idle, the
+    new connection is closed at once.
 
     Parameters
     ----------
     server
-        aiohttp's server, which makes the handlers.
+        aiohttp's server, which creates the handlers.
+    limit
+        Maximum number of connections.
     """
 
     def __init__(self, server: web.Server, *, limit: int = MAX_CONNECTIONS) -> None:
@@ -201,7 +220,7 @@ class DoorGate(asyncio.Protocol):
         return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection to a handler, or close it."""
+        """Assign a handler to the connection, or abort it."""
         assert isinstance(transport, asyncio.Transport)
         held = [handler for handler in self._server.connections if handler.connected]
         if len(held) >= self._limit:
@@ -216,7 +235,7 @@ class DoorGate(asyncio.Protocol):
 
     @contextmanager
     def working(self, request: web.Request) -> Iterator[None]:
-        """Keep a request's connection from making room."""
+        """Mark a request's connection as busy while the block runs."""
         handler = request.protocol
         self._working.add(handler)
         try:

@@ -1,9 +1,9 @@
-"""What a trader sees drawn on the chart: order blocks from birth to end, breaks of structure, equal highs and lows.
+"""Findings drawn on the chart: order blocks from creation to end, breaks of structure, equal highs and lows.
 
-The indicators tell for each closed bar what was born, broken or confirmed on it. A drawing needs the other end too: where a
-block's candle stands, on which bar it was mitigated or covered by a younger one, which pivot a break broke. This module
-follows the columns bar by bar, live and over history alike, and keeps those ends. The rules of a block's life are those of
-the kernel (premium indicators 2.2); that both count the same deaths on every bar is held by a test.
+For each closed bar the indicators report what was created, broken or confirmed on it. A drawing also needs the other end:
+the candle of a block, the bar on which it was mitigated or covered by a newer one, the pivot that a break broke. This
+module follows the columns bar by bar, live and over history alike, and keeps those ends. The rules of a block's life are
+those of the kernel (premium indicators 2.2); a test checks that both end the same number of blocks on every bar.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import Final
 
 from bot.config import Config
 
-CAPACITY: Final = 60  # active blocks a side, as in the kernel
+CAPACITY: Final = 60  # active blocks per side, as in the kernel
 SHOWN, WAITING, MITIGATED, COVERED = "shown", "waiting", "mitigated", "covered"
 STATES: Final = (SHOWN, WAITING, MITIGATED, COVERED)
 BREAKS: Final = {1: "BOS", 2: "CHoCH", 3: "CHoCH+"}
 LOOK_BACK: Final = 500  # bars searched for the candle of a block or the pivot of a level
 
-# The columns that `Findings.step` reads: what happens on a bar, and the numbers that belong to it.
+# The columns that `Findings.step` reads: events of a bar, and the values that belong to them.
 EVENTS: Final = (
     *("pac_event", "pac_eqh", "pac_eql", "pac_ob_new"),
     *(
@@ -40,11 +40,11 @@ COLUMNS: Final = (
 
 @dataclass(slots=True)
 class Box:
-    """An order block; bars are counted from the first one seen, `end` is -1 while it lives."""
+    """An order block; bars are counted from the first one, `end` is -1 while it is active."""
 
     number: int
     side: int  # +1 demand, -1 supply
-    start: int  # the candle that is the zone
+    start: int  # the candle that defines the zone
     born: int
     bottom: float
     top: float
@@ -57,7 +57,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class ChartSegment:
-    """A level from the bar where it came about to the bar that broke or confirmed it."""
+    """A level from the bar where it formed to the bar that broke or confirmed it."""
 
     start: int
     end: int
@@ -69,7 +69,7 @@ class ChartSegment:
 
 @dataclass(slots=True)
 class Pivots:
-    """Turns of the short-term legs that equal highs and lows are measured on."""
+    """Pivots of the short-term legs, on which equal highs and lows are measured."""
 
     length: int
     leg: int = 0
@@ -77,7 +77,7 @@ class Pivots:
     lows: list[int] = field(default_factory=list)
 
     def step(self, i: int, high: Sequence[float], low: Sequence[float]) -> None:
-        """Look at the bar `length` bars ago: above all after it, or below, it is where the leg turned."""
+        """Check the bar `length` bars ago: it is a pivot if it is above or below all later bars and the leg turns there."""
         k = i - self.length
         if k < 0:
             return
@@ -92,7 +92,7 @@ class Pivots:
 
 
 class Findings:
-    """Everything drawable of one symbol, followed one closed bar at a time."""
+    """All findings of one symbol, updated one closed bar at a time."""
 
     def __init__(self, config: Config) -> None:
         pac = config.pac
@@ -106,16 +106,25 @@ class Findings:
         self._trigger = {1: -math.inf, -1: -math.inf}
         self.high: list[float] = []
         self.low: list[float] = []
-        self.mitigated = 0  # blocks that ended on the newest bar, by the two ways
+        self.mitigated = 0  # blocks that ended on the newest bar, by reason
         self.covered = 0
 
     def step(
         self, high: float, low: float, close: float, *, filled: bool, reset: bool, row: Mapping[str, float] | None
     ) -> None:
-        """Take the next closed bar; `reset` when a long gap lies before it.
+        """Process the next closed bar.
 
-        `row` holds COLUMNS, and is None when none of EVENTS happened on the bar. The levels of SMC in it are those before
-        the bar: the ones that it may have broken.
+        Parameters
+        ----------
+        high, low, close
+            Prices of the bar.
+        filled
+            Whether it is a flat bar that fills a gap.
+        reset
+            Whether a long gap lies before it.
+        row
+            Values of COLUMNS; None if none of EVENTS occurred on the bar. The SMC levels in it are those before the bar,
+            which it may have broken.
         """
         i = len(self.high)
         self.high.append(high)
@@ -201,7 +210,7 @@ class Findings:
         self._trigger[side] = max(self._trigger[side], self._limit(box))
 
     def _candle(self, i: int, side: int, bottom: float, top: float) -> int:
-        """Return the bar whose low (high of a supply block) and range are the zone's; the first one on ties."""
+        """Return the bar whose low (high of a supply block) and range define the zone; the first one on ties."""
         found = i
         for k in range(i - 1, max(i - LOOK_BACK, -1), -1):
             low, high = self.low[k], self.high[k]

@@ -1,8 +1,8 @@
-"""Lets people watch without being in the way: the engine's shell publishes, terminal and dashboard take when they can.
+"""Publish/subscribe without back-pressure: the engine's shell publishes, terminal and dashboard read when they can.
 
-Publishing is a few list operations and never waits. Two kinds of news travel: *that the state has changed* (only the latest
-counts, so watchers ask for a snapshot when they are ready to show one) and *things that happened* (fills, decisions,
-trades, alerts), kept for each watcher in a bounded queue that drops its oldest when the watcher is too slow, and counts them.
+Publishing is a few list operations and never waits. There are two kinds of notification: *the state has changed* (only the
+latest counts, so subscribers request a snapshot when they are ready to show one), and *items* (fills, decisions, trades,
+alerts), kept for each subscriber in a bounded queue that drops and counts its oldest items if the subscriber is too slow.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from typing import Any
 
 
 class Subscription:
-    """One watcher's view of the hub.
+    """One subscription to the hub.
 
     Parameters
     ----------
     keep
-        Things that happened that are kept until taken; older ones are dropped and counted in `dropped`.
+        Maximum number of pending items; older ones are dropped and counted in `dropped`.
     """
 
     def __init__(self, hub: "Hub", *, keep: int) -> None:
@@ -34,7 +34,7 @@ class Subscription:
         self._wake.set()
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait for news, at most `seconds` of wall time; False if there was none."""
+        """Wait for a notification, at most `seconds` of wall time; False on timeout."""
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except TimeoutError:
@@ -42,44 +42,44 @@ class Subscription:
         return True
 
     def take(self) -> list[Any]:
-        """Return what happened since the last call, oldest first, and sleep again until there is more."""
+        """Return the items since the last call, oldest first, and reset `wait`."""
         self._wake.clear()
         items = list(self._items)
         self._items.clear()
         return items
 
     def close(self) -> None:
-        """Stop watching."""
+        """End the subscription."""
         self.closed = True
         self._wake.set()
         self._hub._subscriptions.discard(self)
 
 
 class Hub:
-    """Where the bot's shell publishes; all calls belong to the event loop's thread."""
+    """The hub to which the bot's shell publishes; call it only in the event loop's thread."""
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
-        self.version = 0  # counts changes: equal versions need no second look
+        self.version = 0  # number of changes: an equal version means an unchanged state
 
     def publish(self, *items: Any) -> None:
-        """Tell all watchers that the state has changed, and what happened (events, intents, records), if anything."""
+        """Notify all subscribers that the state has changed, with items (events, intents, records) if any."""
         self.version += 1
         for subscription in self._subscriptions:
             subscription._offer(items)
 
     def subscribe(self, *, keep: int = 1000) -> Subscription:
-        """Return a new watcher's subscription."""
+        """Return a new subscription."""
         subscription = Subscription(self, keep=keep)
         self._subscriptions.add(subscription)
         return subscription
 
     @property
     def watchers(self) -> int:
-        """How many are watching."""
+        """Number of subscriptions."""
         return len(self._subscriptions)
 
     def close(self) -> None:
-        """Let every watcher go."""
+        """Close all subscriptions."""
         for subscription in tuple(self._subscriptions):
             subscription.close()

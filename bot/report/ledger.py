@@ -1,12 +1,12 @@
-"""The repaint ledger: what was seen when it was decided, against what the same bars say later.
+"""The repaint ledger: compares values at decision time with the same bars recomputed later.
 
-A chart may look right because it was redrawn. Every value and condition that stood when a bar was decided is therefore stored
-as it was, for all symbols, and computed again later by a second set of kernels that begins at the session's recorded first
-bar (two runs agree only from the same start, strategy 1). Both must agree to the last bit. The figure is "0 of N closed bars
-rewritten"; the first miss names the bar and the column, raises an alert and stops entries.
+A chart may look right because it was redrawn. All values and conditions at the decision on a bar are therefore stored, for
+all symbols, and recomputed later by a second set of kernels that starts at the session's recorded first bar (two runs
+agree only from the same start, strategy 1). Both must agree to the last bit. The figure is "0 of N closed bars rewritten";
+the first miss names the bar and the column, raises an alert and stops entries.
 
-A bar that was closed early is judged on the confirmed bar: that is the one taken here. After a restart the stored values are
-those of the process before, so that the comparison also says whether a restart changed anything.
+For a bar that was closed early, the confirmed bar is compared. After a restart the stored values are those of the previous
+process, so the comparison also shows whether a restart changed anything.
 """
 
 import os
@@ -28,24 +28,24 @@ from bot.strategy.features import Features
 from bot.strategy.kernel import COLUMNS
 
 VERSION: Final = 1
-AT_ONCE: Final = 1_024  # bars of a symbol that one check computes again: about 20 ms while it catches up with history
+AT_ONCE: Final = 1_024  # bars per symbol recomputed by one check: about 20 ms while it catches up with history
 FOLDER: Final = "ledger"
 SUMMARY: Final = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A closed bar whose values came out differently."""
+    """A closed bar whose recomputed values differ."""
 
     symbol: str
     open_ms: int
     column: str
     stored: float
     found: float
-    columns: int  # how many differ
+    columns: int  # number of columns that differ
 
     def __str__(self) -> str:
-        """Return the sentence for the person."""
+        """Return a sentence for the user."""
         more = f" and {self.columns - 1} more" if self.columns > 1 else ""
         return (
             f"{self.symbol} bar {utc(self.open_ms)} was rewritten: {self.column}{more} was {self.stored!r} when decided, "
@@ -54,19 +54,19 @@ class Miss:
 
 
 class LedgerBook:
-    """The stored rows of one symbol: a file that only grows, one record a bar (open time, then every column).
+    """The stored rows of one symbol: an append-only file, one record per bar (open time, then all columns).
 
-    A file of other columns is refused; a record that a crash cut short is cut off.
+    A file with other columns is rejected; a record truncated by a crash is removed.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.stored: dict[int, np.ndarray] = {}  # rows of an earlier process, by open time, until they are judged
+        self.stored: dict[int, np.ndarray] = {}  # rows of an earlier process by open time, until compared
         self._file: BinaryIO | None = None
         self._size = 8 * (1 + len(COLUMNS))
 
     def open(self) -> None:
-        """Read what an earlier process left, and be ready to add to it."""
+        """Read the rows of an earlier process and open the file for appending; DataError if its columns differ."""
         if self.path is None:
             return
         head = orjson.dumps({"version": VERSION, "columns": COLUMNS}) + b"\n"
@@ -85,12 +85,12 @@ class LedgerBook:
         self._file.seek(0, os.SEEK_END)
 
     def add(self, open_ms: int, values: np.ndarray) -> None:
-        """Store a row as it was decided."""
+        """Store a row as it was at the decision."""
         if self._file is not None:
             self._file.write(np.float64(open_ms).tobytes() + values.tobytes())
 
     def flush(self) -> None:
-        """Hand what was added to the system."""
+        """Flush added rows to the operating system."""
         if self._file is not None:
             self._file.flush()
 
@@ -102,12 +102,16 @@ class LedgerBook:
 
 
 class RepaintLedger:
-    """Stores the rows of all symbols as they were decided, and judges them.
+    """Stores the rows of all symbols as they were at the decision, and compares them with recomputed ones.
 
     Parameters
     ----------
     folder
-        Where the books stand, one a session and symbol; None keeps nothing on disk.
+        Folder of the books, one per session and symbol; None keeps nothing on disk.
+    session
+        Number of the session, part of the file names.
+    model
+        The learned classifier, if any.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class RepaintLedger:
         self.close()
 
     def take(self, event: KlineClosed, values: np.ndarray | None) -> None:
-        """Take a closed bar and its row as the decision saw it; None for a refused bar. History warms up only."""
+        """Add a closed bar and its row at the decision, None for a rejected bar; history is only warm-up."""
         bar = event.kline
         if bar.symbol not in self._waiting or event.early or bar.open_ms <= self._last[bar.symbol]:
             return
@@ -150,7 +154,7 @@ class RepaintLedger:
         self._waiting[bar.symbol].append((event, values if earlier is None else earlier))
 
     def check(self, at_once: int | None = AT_ONCE) -> Miss | None:
-        """Compute waiting bars again, all but the newest of each symbol; return the first miss that this found."""
+        """Recompute pending bars except the newest of each symbol; return the first miss if this call found it."""
         before = self.first
         for symbol, waiting in self._waiting.items():
             self._books[symbol].flush()
@@ -177,11 +181,11 @@ class RepaintLedger:
             self.first = Miss(bar.symbol, bar.open_ms, COLUMNS[at], stored, found, int((~same).sum()))
 
     def finish(self) -> Miss | None:
-        """Judge every bar that waits, the newest too."""
+        """Compare all pending bars, including the newest."""
         return self.check(None)
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures: bars stored, bars computed again, bars rewritten, and the first miss in words."""
+        """Return the figures: bars stored, recomputed and rewritten, and the first miss as a sentence."""
         return {
             "bars": self.bars,
             "judged": self.judged,
@@ -191,7 +195,7 @@ class RepaintLedger:
         }
 
     def close(self) -> None:
-        """Close the books and leave the figures beside them, for `status` when the bot no longer runs."""
+        """Close the books and write the figures next to them, for `status` when the bot is not running."""
         for book in self._books.values():
             book.close()
         if self._told is not None:
@@ -199,7 +203,7 @@ class RepaintLedger:
 
 
 def left(folder: Path, session: int) -> dict[str, Any] | None:
-    """Return the figures that a session's ledger left when it was closed; None if it was not, as after a crash."""
+    """Return the figures that a session's ledger wrote on closing; None if there are none, as after a crash."""
     try:
         told = orjson.loads((folder / f"{session}-{SUMMARY}").read_bytes())
     except (OSError, ValueError):
@@ -208,7 +212,7 @@ def left(folder: Path, session: int) -> dict[str, Any] | None:
 
 
 def forget(folder: Path, sessions: Iterable[int]) -> int:
-    """Remove the books of these sessions; return how many files went."""
+    """Remove the books of these sessions; return the number of files removed."""
     gone = [path for session in sessions for path in folder.glob(f"{session}-*")]
     for path in gone:
         path.unlink(missing_ok=True)

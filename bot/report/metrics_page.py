@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: the figures that a person would want an alarm on, under the names people expect.
+"""`/metrics` for Prometheus: figures worth an alarm, under conventional names.
 
-Read from the same snapshot that the page shows, at the moment somebody asks; nothing is counted twice and nothing
-runs in between. Money is in USDT, times in seconds, R in multiples of what was risked.
+They are read on request from the same snapshot that the page shows; nothing is counted twice and nothing runs between
+requests. Money is in USDT, times in seconds, R in multiples of the risk.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,13 +38,13 @@ _FLAGS: Final = (
 
 
 class BotCollector(Collector):
-    """Turns a snapshot into metrics."""
+    """Converts a snapshot to metrics."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterable[Any]:
-        """Yield every metric of the state as it is now."""
+        """Yield all metrics of the current state."""
         seen = self._snapshot()
         limits = _table(seen.get("limits"))
         words = {name: str(seen.get(name) or "") for name in ("venue", "stage", "profile")}
@@ -108,7 +108,7 @@ def _numbers(seen: Mapping[str, Any], key: str, name: str, text: str, scale: flo
 
 
 def registry_of(snapshot: Snapshot) -> CollectorRegistry:
-    """Return a registry of the bot's own, with the process's figures beside."""
+    """Return a registry with the bot's and the process's metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(BotCollector(snapshot))
     ProcessCollector(registry=registry)
@@ -118,5 +118,5 @@ def registry_of(snapshot: Snapshot) -> CollectorRegistry:
 
 
 def metrics(registry: CollectorRegistry) -> bytes:
-    """Return the page."""
+    """Return the metrics in Prometheus text format."""
     return generate_latest(registry)

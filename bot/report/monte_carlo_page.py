@@ -1,4 +1,4 @@
-"""The page of a Monte-Carlo study: what the same trades could have done in another order and at other costs."""
+"""The page of a Monte-Carlo study: the same trades in another order and at other costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,7 +81,7 @@ def monte_carlo_page(told: Mapping[str, Any]) -> Page:
 
 
 def sentences(told: Mapping[str, Any]) -> list[str]:
-    """Return the outcome in words."""
+    """Return the outcome as sentences."""
     blocks = next(s for s in told["simulations"] if s["name"] == "blocks")
     worst = told["simulations"][-1]
     lines = [
@@ -98,7 +98,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
 
 
 def share_words(mean_share: float | None) -> str:
-    """Return how much of the planned risk the drawn trades take, in words."""
+    """Return a sentence on the share of the planned risk that the drawn trades take."""
     if mean_share is None:
         return (
             "The list does not tell what each trade risked of its plan (risk_quote, uncut_qty, plan_entry and plan_stop "

@@ -1,10 +1,10 @@
-"""Alerts that reach a person: Telegram, Slack, Discord, e-mail and a hundred more by their address, through apprise.
+"""Notifications: send alerts to Telegram, Slack, Discord, e-mail and a hundred more services by URL, through apprise.
 
-Addresses hold secrets, so they come from the environment alone: BOT_NOTIFY_URLS (one or several, separated by spaces
-or line ends; or BOT_NOTIFY_URLS_FILE naming a file of the machine, outside the project), and BOT_WEBHOOK_URL for the
-webhook form of strategy 9. The same alert is not sent twice within `notify.repeat_minutes`, and no more than
-`notify.per_hour` in an hour; what is held back is counted and told with the next one. Critical alerts pass the hourly
-limit. Sending happens beside the bot: it never waits, and an address that fails is named by its kind, not by itself.
+URLs contain secrets, so they come only from the environment: BOT_NOTIFY_URLS (one or several, separated by whitespace; or
+BOT_NOTIFY_URLS_FILE naming a file outside the project), and BOT_WEBHOOK_URL for the webhook form of strategy 9. The same
+alert is not sent twice within `notify.repeat_minutes`, and at most `notify.per_hour` are sent in an hour; suppressed alerts
+are counted and reported with the next one. Critical alerts are exempt from the hourly limit. Sending is asynchronous: the
+bot never waits, and a failed URL is reported by its scheme only.
 """
 
 import asyncio
@@ -32,15 +32,21 @@ LEVELS: Final = {"info": 0, "warning": 1, "critical": 2}
 QUEUE: Final = 200
 SEND_TIMEOUT_S: Final = 30.0
 _APART: Final = re.compile(r"[/:@?&=,]+")
-KINDS: Final = {"info": "info", "warning": "warning", "critical": "failure"}  # apprise's words
+KINDS: Final = {"info": "info", "warning": "warning", "critical": "failure"}  # apprise's names
 
 
 class BadAddress(ConfigError):
-    """A notification address that apprise cannot read."""
+    """An invalid notification or webhook URL."""
 
 
 def addresses() -> tuple[list[str], str]:
-    """Return the notification addresses and the webhook's from the environment, and keep them out of every text."""
+    """Return the notification URLs and the webhook URL from the environment, and redact them in all output.
+
+    Raises
+    ------
+    BadAddress
+        The file cannot be read, or a URL is invalid.
+    """
     text = os.environ.get("BOT_NOTIFY_URLS", "")
     if not text and (name := os.environ.get("BOT_NOTIFY_URLS_FILE")):
         try:
@@ -58,7 +64,7 @@ def addresses() -> tuple[list[str], str]:
 
 
 def hide_addresses(*urls: str) -> None:
-    """Keep addresses, and what in them may be secret, out of every text: passwords, tokens, channel and chat numbers."""
+    """Redact URLs and their possibly secret parts in all output: passwords, tokens, channel and chat numbers."""
     for url in urls:
         if not url:
             continue
@@ -75,11 +81,13 @@ class Notifier:
     Parameters
     ----------
     urls
-        Addresses that apprise understands.
+        URLs in apprise's format.
     webhook
-        Where the webhook form of a signal is posted; empty for nowhere.
+        URL to which the webhook form of a signal is posted; empty for none.
     now_ms
-        The clock that repetition and the hourly limit are counted on.
+        Clock of the repetition and hourly limits.
+    title
+        Title of the notifications.
     """
 
     def __init__(
@@ -96,7 +104,7 @@ class Notifier:
         self._untold = 0
 
     def offer(self, alert: Alert) -> bool:
-        """Take an alert; never waits. Return whether it will be sent."""
+        """Queue an alert, without waiting; return whether it will be sent."""
         form = bool(self._webhook and alert.payload.get("trail"))
         if not form and not self._due(alert):
             return False
@@ -107,7 +115,7 @@ class Notifier:
         return True
 
     def _due(self, alert: Alert) -> bool:
-        """Whether an alert is grave enough, new enough and not one too many."""
+        """Whether an alert's level is high enough, it is not a repetition, and the hourly limit is not reached."""
         if not self._urls or LEVELS[alert.level] < LEVELS[self.settings.level]:
             return False
         now, key = self._now_ms(), f"{alert.level} {_shape(alert.text)}"
@@ -130,19 +138,19 @@ class Notifier:
         return False
 
     async def run(self) -> None:
-        """Send what was offered, one after the other, until closed."""
+        """Send queued alerts one after the other until closed."""
         while (alert := await self._queue.get()) is not None:
             await self.send(alert)
 
     def close(self) -> None:
-        """End `run` after what is queued."""
+        """End `run` after the queued alerts; if the queue is full, its oldest alert is dropped."""
         if self._queue.full():
             self._queue.get_nowait()
             self.dropped += 1
         self._queue.put_nowait(None)
 
     async def send(self, alert: Alert) -> bool:
-        """Send one alert now; return whether every address took it."""
+        """Send one alert now; return whether all services accepted it."""
         good = True
         if self._webhook and alert.payload.get("trail"):
             good = await self._post(alert.payload)
@@ -170,10 +178,10 @@ class Notifier:
         return bool(result)
 
     def _build(self) -> Any:
-        """Read the addresses; importing apprise takes a while, so this runs in a thread."""
+        """Create the apprise service; importing apprise is slow, so this runs in a thread."""
         import apprise
 
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its messages hold addresses; ours say what happened
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its messages contain URLs; ours do not
         service = apprise.Apprise()
         for number, url in enumerate(self._urls, start=1):
             if not service.add(url):
@@ -181,7 +189,7 @@ class Notifier:
         return service
 
     def kinds(self) -> list[str]:
-        """Return the kinds of the addresses, without the addresses."""
+        """Return the schemes of the URLs."""
         return sorted({urlsplit(url).scheme for url in self._urls})
 
     async def _post(self, payload: dict[str, Any]) -> bool:
@@ -199,7 +207,7 @@ class Notifier:
         return False
 
     async def watch(self, hub: Hub) -> None:
-        """Offer every alert that is published, until the hub closes."""
+        """Queue all published alerts until the hub closes."""
         subscription = hub.subscribe(keep=1_000)
         try:
             while not subscription.closed:
@@ -212,7 +220,7 @@ class Notifier:
 
 
 def _shape(text: str) -> str:
-    """Return a text without its numbers: "naked for 1503 ms" and "naked for 1611 ms" are one alert.
+    """Replace the numbers of a text: "naked for 1503 ms" and "naked for 1611 ms" are the same alert.
 
     >>> _shape("BTCUSDT naked for 1503 ms")
     'BTCUSDT naked for # ms'
@@ -236,12 +244,12 @@ TEST_SIGNAL: Final = {
 
 
 async def try_addresses(settings: Notify) -> list[dict[str, Any]]:
-    """Send a test alert to each address by itself and say which took it.
+    """Send a test alert to each URL separately and return which services accepted it.
 
     Raises
     ------
     ConfigError
-        There is no address.
+        No URL is set, or one is invalid.
     """
     urls, webhook = addresses()
     if not urls and not webhook:

@@ -1,7 +1,7 @@
-"""What the operator asks from another terminal: state, trades, commands, and the configuration in force.
+"""Operator commands from another terminal: state, trades, commands to the bot, and the effective configuration.
 
-A running bot writes `run.json` (process, port, venue) and `token` (mode 0600) into BOT_DATA; commands are sent to its page with
-that token. With none running, the journal answers what it knows.
+A running bot writes `run.json` (process, port, venue, host) and `token` (mode 0600) to BOT_DATA; commands are sent to its
+page with that token. If no bot is running, the state comes from the journal.
 """
 
 import csv
@@ -36,7 +36,19 @@ SECRET_WORDS = ("key", "secret", "token", "password")
 
 
 def write_run_file(folder: Path, *, port: int, venue: str, token: str, host: str = "127.0.0.1") -> None:
-    """Leave the address and the token of this process for `status`, `arm` and `flatten`."""
+    """Write the address and the token of this process for `status`, `arm` and `flatten`.
+
+    Parameters
+    ----------
+    folder
+        BOT_DATA.
+    port, host
+        Address on which the page listens.
+    venue
+        Name of the venue.
+    token
+        Secret that commands must carry.
+    """
     private_folder(folder)
     for name, text in (
         ("token", token),
@@ -46,13 +58,13 @@ def write_run_file(folder: Path, *, port: int, venue: str, token: str, host: str
 
 
 def remove_run_file(folder: Path) -> None:
-    """Take the address and the token away again."""
+    """Remove the address and the token."""
     for name in ("run.json", "token"):
         (folder / name).unlink(missing_ok=True)
 
 
 def running_bot() -> dict[str, Any] | None:
-    """Return `{pid, port, venue}` of the bot that runs on BOT_DATA, or None."""
+    """Return the contents of `run.json` if the bot of BOT_DATA is running, else None."""
     try:
         found: dict[str, Any] = json.loads((data_folder() / "run.json").read_text(encoding="utf-8"))
         os.kill(int(found["pid"]), 0)
@@ -67,13 +79,13 @@ def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> A
     Raises
     ------
     BotError
-        It does not answer, or refuses.
+        The bot does not answer or rejects the request, or the token file cannot be read.
     """
     try:
         token = (data_folder() / "token").read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BotError(f"the token file of the running bot cannot be read: {error.strerror}") from None
-    # A page that listens on one address of the network is not at this machine's own; to the page we are this machine.
+    # A page that listens on a network address is not reachable at 127.0.0.1, but accepts that name in the Host header.
     host = str(bot.get("host", "127.0.0.1"))
     request = urllib.request.Request(
         f"http://{netloc('127.0.0.1' if host in ('', '0.0.0.0', '::') else host, bot['port'])}{path}",
@@ -92,7 +104,13 @@ def ask(bot: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> A
 
 
 def print_status(config: Config, *, as_json: bool) -> int:
-    """Print the state of the running bot, or of the journal's last session; return the exit code."""
+    """Print the state of the running bot, or of the journal's last session; return the exit code.
+
+    Raises
+    ------
+    DataMissing
+        No bot is running and the journal is empty.
+    """
     bot = running_bot()
     if bot is not None:
         seen = ask(bot, "/api/status")
@@ -138,7 +156,7 @@ def print_status(config: Config, *, as_json: bool) -> int:
 
 
 def send_command(config: Config, name: str, *, as_json: bool) -> int:
-    """Send one command to the running bot and say what it answered."""
+    """Send one command to the running bot and print its reply; BotError if none is running."""
     bot = running_bot()
     if bot is None:
         raise BotError(f"no bot is running on {data_folder()}: start it, then {name} it")
@@ -167,7 +185,20 @@ def _print_pairs(values: dict[str, Any], rows: Iterable[tuple[str, str]] = (), *
 
 
 def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) -> None:
-    """Print the trades of the last session, or of all."""
+    """Print the trades of the last session, or of all sessions.
+
+    Parameters
+    ----------
+    as_json, as_csv
+        Print JSON or CSV instead of a table.
+    every
+        Print the trades of all sessions.
+
+    Raises
+    ------
+    DataMissing
+        The journal holds no session.
+    """
     with Journal(data_folder() / "bot.db", read_only=True) as journal:
         sessions = journal.sessions()
         if not sessions:
@@ -190,7 +221,7 @@ def print_trades(config: Config, *, as_json: bool, as_csv: bool, every: bool) ->
 
 
 def render_config(config: Config, *, as_json: bool) -> str:
-    """Return the effective configuration as TOML or JSON; anything that sounds like a secret is redacted."""
+    """Return the effective configuration as TOML or JSON, with anything named like a secret redacted."""
     values = _redacted(config.model_dump(mode="json"))
     if as_json:
         return visible_json(json.dumps(values, indent=2))

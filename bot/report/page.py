@@ -1,8 +1,8 @@
-"""A report as one HTML file that a person can mail, keep and open without a network.
+"""A report as one self-contained HTML file that can be mailed, archived and opened offline.
 
-Style, scripts and data stand inside the file; a content security policy forbids it to load anything. Every text goes
-through `html.escape`, every figure is data (JSON) that a script inside the file draws, so the same page reads well on
-a phone and on a desk, in light and in dark.
+Style, scripts and data are inside the file; a content security policy forbids it to load anything. All text goes through
+`html.escape`. Each chart is data (JSON) drawn by a script inside the file, so the same page works on phone and desktop, in
+light and dark mode.
 """
 
 import html
@@ -25,18 +25,18 @@ def static(name: str) -> str:
 
 
 def lightweight_charts() -> str:
-    """Return the library of time charts, as it comes with the installed package `lwcharts` (Apache-2.0)."""
+    """Return the library of time charts from the installed package `lwcharts` (Apache-2.0)."""
     found = files("lwcharts") / "vendor" / "lightweight-charts.standalone.production.js"
     return found.read_text(encoding="utf-8")
 
 
 def text(value: Any) -> str:
-    """Return escaped text."""
+    """Return `value` as escaped text."""
     return html.escape(str(value))
 
 
 def plain(value: Any) -> Any:
-    """Return `value` with every number that JSON lacks as null and numpy's numbers as Python's."""
+    """Convert `value` to plain JSON values: NaN and infinity to None, numpy to Python types."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -51,14 +51,14 @@ def plain(value: Any) -> Any:
 
 
 def json_inside(value: Any) -> str:
-    """Return JSON that may stand in a script element: nothing in it can end the element."""
+    """Return JSON that is safe inside a script element: nothing in it can end the element."""
     dumped = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
     return dumped.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 @dataclass
 class Cell:
-    """One cell: its words, a class, and a heat from -1 (bad) to 1 (good) as the ground behind it."""
+    """A table cell: its text, a CSS class, and a heat from -1 (bad) to 1 (good) as background colour."""
 
     words: str
     kind: str = ""
@@ -66,7 +66,7 @@ class Cell:
     span: int = 1
 
     def html(self, tag: str = "td") -> str:
-        """Return the cell's element."""
+        """Return the cell's HTML element."""
         kinds, style = self.kind, ""
         if self.heat is not None and math.isfinite(self.heat) and self.heat != 0:
             share = round(10 + 55 * min(1.0, abs(self.heat)))
@@ -79,12 +79,22 @@ class Cell:
 
 
 def cell(value: Any) -> Cell:
-    """Return anything as a cell."""
+    """Convert any value to a cell."""
     return value if isinstance(value, Cell) else Cell(DASH if value is None else str(value))
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], *, tall: bool = False, total: bool = False) -> str:
-    """Return a table; `tall` scrolls inside itself, `total` sets the last row off."""
+    """Return an HTML table.
+
+    Parameters
+    ----------
+    head, rows
+        Cells or values.
+    tall
+        Scroll inside the table.
+    total
+        Set off the last row.
+    """
     body = [list(map(cell, row)) for row in rows]
     top = "".join(cell(name).html("th") for name in head)
     lines = []
@@ -108,13 +118,13 @@ def tiles(items: Iterable[tuple[str, str, str, str]]) -> str:
 
 
 def paragraph(words: str, kind: str = "quiet") -> str:
-    """Return a paragraph of escaped words."""
+    """Return a paragraph of escaped text."""
     return f'<p class="{kind}">{text(words)}</p>'
 
 
 @dataclass
 class Page:
-    """Collects sections and data, then becomes one file."""
+    """Collects sections and data and renders them as one file."""
 
     title: str
     sections: list[str] = field(default_factory=list)
@@ -125,7 +135,21 @@ class Page:
     foot: str = ""
 
     def section(self, title: str, *parts: str, note: str = "", wide: bool = False, short: str = "") -> None:
-        """Add a section; `short` puts it into the line of links at the top."""
+        """Add a section.
+
+        Parameters
+        ----------
+        title
+            Heading, escaped here.
+        *parts
+            HTML of the section.
+        note
+            Paragraph below the heading, escaped here.
+        wide
+            Use the full width of the page.
+        short
+            Name in the navigation at the top; empty for none.
+        """
         place = f"s{len(self.sections)}"
         if short:
             self.links.append((place, short))
@@ -134,13 +158,13 @@ class Page:
         self.sections.append(f'<section id="{place}"{kind}><h2>{text(title)}</h2>{quiet}{"".join(parts)}</section>')
 
     def plot(self, kind: str, **spec: Any) -> str:
-        """Return the place of a figure and remember its data; `kind` is a shape of `plots.js`."""
+        """Add a chart's data and return its placeholder element; `kind` is a chart type of `plots.js`."""
         name = f"d{len(self.data)}"
         self.data[name] = {"kind": kind, **spec}
         return f'<div class="plot" data-from="{name}"></div>'
 
     def html(self) -> str:
-        """Return the whole file."""
+        """Return the complete HTML file."""
         links = "".join(f'<a href="#{place}">{text(words)}</a>' for place, words in self.links)
         data = "".join(
             f'<script type="application/json" id="{name}">{json_inside(value)}</script>\n'
@@ -159,7 +183,7 @@ class Page:
         )
 
     def write(self, path: Path) -> None:
-        """Write the file whole or not at all."""
+        """Write the file atomically."""
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             temporary.write_text(self.html(), encoding="utf-8")

@@ -1,8 +1,8 @@
 """A Pine v6 script that draws our findings on the user's own TradingView chart: blocks, breaks and signals at their bars.
 
-The script computes nothing of its own. It carries what was found here as text, newest first within TradingView's limits
-(500 boxes, 500 lines and 500 labels a script), and it checks the feed: it counts how many of our last closes are those of the
-chart it stands on. Open the Pine editor, paste, "Add to chart", on the same symbol and interval.
+The script computes nothing itself. It contains the findings as text, newest first within TradingView's limits (500 boxes,
+500 lines and 500 labels per script), and it checks the feed: it counts how many of our last closes equal those of the
+chart. To use it, open the Pine editor, paste, "Add to chart", on the same symbol and interval.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,25 +17,25 @@ from bot.report.chart_data import ChartTape
 from bot.report.charts import STATIC
 from bot.report.findings import COVERED, MITIGATED, WAITING
 
-MOST_BOXES: Final = 500  # TradingView's limits a script
+MOST_BOXES: Final = 500  # TradingView's limits per script
 MOST_LINES: Final = 500
 MOST_LABELS: Final = 500
-MOST_SIGNALS: Final = 200  # of the labels; the rest name breaks
-CHECKED: Final = 200  # closes that the script compares with the chart's
-CHUNK: Final = 3_900  # characters of one string; TradingView takes 4,096
+MOST_SIGNALS: Final = 200  # of the labels; the rest are for breaks
+CHECKED: Final = 200  # number of closes compared with the chart's
+CHUNK: Final = 3_900  # maximum characters of one string; TradingView allows 4,096
 TEMPLATE: Final = "findings.pine"
 BREAK_CODES: Final = {"BOS": 1, "CHoCH": 2, "CHoCH+": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Pine:
-    """A script and what it draws."""
+    """A script and the counts of what it draws."""
 
     text: str
     blocks: int
     breaks: int
     signals: int
-    left_out: int  # findings that TradingView's limits had no room for
+    left_out: int  # findings beyond TradingView's limits
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for a report."""
@@ -44,7 +44,7 @@ class Pine:
 
 
 def short(value: float) -> str:
-    """Return a number without needless digits.
+    """Return a number without superfluous digits.
 
     >>> short(104250.1), short(54.0), short(0.1 + 0.2)
     ('104250.1', '54', '0.3')
@@ -54,7 +54,7 @@ def short(value: float) -> str:
 
 
 def chunks(rows: Iterable[Sequence[float]]) -> list[str]:
-    """Return rows as texts of at most CHUNK characters each: fields by commas, rows by semicolons."""
+    """Return rows as strings of at most CHUNK characters: fields separated by commas, rows by semicolons."""
     texts, now = [], ""
     for row in rows:
         record = ",".join(short(value) for value in row)
@@ -67,7 +67,7 @@ def chunks(rows: Iterable[Sequence[float]]) -> list[str]:
 
 
 def _filled(**values: Any) -> str:
-    """Return the template with each `@NAME@` filled in."""
+    """Return the template with each `@NAME@` replaced."""
     text = (STATIC / TEMPLATE).read_text(encoding="utf-8")
     for name, value in values.items():
         text = text.replace(f"@{name.upper()}@", str(value))
@@ -92,13 +92,13 @@ def pine(
     Parameters
     ----------
     tape
-        Bars with their columns; everything up to its last bar is known.
+        Bars with their columns.
     interval
-        Name of the bars' interval, for the text.
+        Name of the bars' interval, for the script's texts.
     from_ms
-        Findings that end before it are left out, UTC epoch ms.
+        Findings that end before it are omitted, UTC epoch ms.
     up, down
-        Colours; the defaults are told apart by everybody.
+        Colours; the defaults are safe for colour-blind readers.
     """
     opens = tape.open_ms
     start = int(opens[0])

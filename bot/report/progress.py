@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, nothing when piped or told to be quiet."""
+"""Progress of long tasks on standard error: a bar on a terminal, nothing when piped or quiet."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from bot.core.printable import visible
 
 @contextmanager
 def progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs; call what it yields with how much is done."""
+    """Show a bar while the block runs; it yields a function to call with the number of steps done."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -24,13 +24,13 @@ def progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Print one line of progress to standard error, at once."""
+    """Print one line of progress to standard error and flush it."""
     if not quiet:
         print(visible(text), file=sys.stderr, flush=True)
 
 
 class ProgressBar:
-    """A bar whose total is told once it is known."""
+    """A progress bar whose total is set once it is known."""
 
     def __init__(self) -> None:
         self.advance: Callable[[int], None] = lambda steps: None
@@ -39,7 +39,7 @@ class ProgressBar:
 
 @contextmanager
 def progress_of(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
-    """Show a bar while the block runs, for work that learns its length as it goes."""
+    """Show a bar while the block runs, for tasks whose total is not known at the start."""
     bar = ProgressBar()
     if quiet or not sys.stderr.isatty():
         yield bar

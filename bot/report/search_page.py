@@ -1,4 +1,4 @@
-"""The page of a search: what was found, on how many tries, and every reason to doubt it."""
+"""The page of a search: result, number of trials, and tests for overfitting and luck."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from bot.results.numbers import show
 
 
 def search_page(told: Mapping[str, Any], contour: Mapping[str, Any] | None = None) -> Page:
-    """Return the page of `search.report.doubts`; `contour` is a plotly figure as plain values."""
+    """Return the page for the result of `search.report.doubts`; `contour` is a plotly figure as plain values."""
     page = Page(f"Search of {told['trials']} trials")
     good = told["winner"]["feasible"] and (told["winner"].get("holdout") or {"expectancy_r": -1})["expectancy_r"] > 0
     lines = "".join(f"<p>{text(line)}</p>" for line in told["sentences"])

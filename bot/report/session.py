@@ -1,4 +1,4 @@
-"""A session's report for a terminal: result, claims beside measurements, trades, and how far it can be trusted."""
+"""A session's report for a terminal: result, claims next to measurements, trades, and a note on reliability."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from bot.results.numbers import show
 
 
 def render(report: Mapping[str, Any]) -> RenderableType:
-    """Return the report for a terminal: result, claims beside measurements, exits and vetoes."""
+    """Return the report for a terminal: result with exits and vetoes, claims next to measurements, trades."""
     summary = report["summary"]
     return Group(
         _result_table(summary), claims_table(summary["claims"]), trades_table(report["trades"]), _honest(summary)
@@ -48,7 +48,7 @@ def _result_table(summary: Mapping[str, Any]) -> Table:
 
 
 def claims_table(found: Mapping[str, Any]) -> Table:
-    """Return the recipe's claims beside what was measured, for a terminal."""
+    """Return the recipe's claims next to the measurements, for a terminal."""
     table = Table(title="The recipe's claims beside what was measured", title_justify="left", pad_edge=False)
     table.add_column("claim")
     table.add_column("claimed")
@@ -60,7 +60,7 @@ def claims_table(found: Mapping[str, Any]) -> Table:
 
 
 def trades_table(trades: Sequence[Mapping[str, Any]], last: int = 15) -> Table:
-    """Return the last trades as a table; rows as `results.trades.trade_row` makes them."""
+    """Return the last trades as a table, from rows of `results.trades.trade_row`."""
     title = f"Last {last} of {len(trades)} trades" if len(trades) > last else "Trades"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("closed (UTC)", "side", "exit", "qty", "entry", "exit price", "R", "BTC", "hedge", "cost"):

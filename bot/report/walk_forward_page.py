@@ -1,4 +1,4 @@
-"""The page of a walk-forward: each slice's search beside what followed."""
+"""The page of a walk-forward: each slice's search next to its out-of-sample result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from bot.results.numbers import show
 
 
 def walk_forward_page(told: Mapping[str, Any]) -> Page:
-    """Return the page of `search.walk_forward.walk`."""
+    """Return the page for the result of `search.walk_forward.walk`."""
     rows_of, target = told["slices"], told["target_profit_factor"]
     page = Page(f"Walk-forward over {len(rows_of)} slices")
     good = told["out_of_sample"]["profit_factor"] >= target
