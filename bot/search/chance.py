@@ -159,6 +159,11 @@ def against_chance(
         R of the strategy's trades.
     sides : ndarray(int64, ndim=1)
         +1 or -1 of each.
+
+    Raises
+    ------
+    ValueError
+        The pool holds no filled entry of a side that the strategy traded.
     """
     if not len(net):
         return None

@@ -92,7 +92,17 @@ def block_length(trades: int) -> int:
 
 
 def draw(rng: np.random.Generator, count: int, *, runs: int, block: int = 1) -> np.ndarray:
-    """Return (runs, count) positions into a list of `count` trades: single draws, or circular blocks of neighbours."""
+    """Return (runs, count) positions into a list of `count` trades.
+
+    Parameters
+    ----------
+    count
+        Length of the list and of each draw.
+    runs
+        Number of draws.
+    block
+        Length of the circular blocks of neighbours; 1 draws single trades.
+    """
     if block <= 1:
         return rng.integers(0, count, (runs, count))
     blocks = -(-count // block)
