@@ -1,1 +1,1 @@
-"""The embedded exchange: Binance's protocol on loopback, with faults."""
+"""The embedded exchange: Binance's protocol on loopback, with injected faults."""

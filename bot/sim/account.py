@@ -1,10 +1,10 @@
 """The account's money: wallet, one-way positions with isolated or cross margin, fees, funding and liquidation.
 
-Every amount is Decimal, booked to 8 decimals, so that always
-`wallet = deposits + realised - fees - funding`. A position's entry price is the average of what opened it; closing releases
-isolated margin in proportion and books the result at once. The liquidation price is the isolated formula of the venue
-notes 2.9: long `(entry q - iw - cum) / (q (1 - mmr))`, short `(entry q + iw + cum) / (q (1 + mmr))`, with the tier of the
-position's notional. Hedge mode, multi-asset mode and assets other than USDT do not exist here.
+All amounts are Decimal, booked to 8 decimals, so that always `wallet = deposits + realized - fees - funding`. A
+position's entry price is the average of its opening fills; closing releases isolated margin in proportion and books the
+realized PnL at once. The liquidation price is the isolated-margin formula of venue notes 2.9: long
+`(entry q - iw - cum) / (q (1 - mmr))`, short `(entry q + iw + cum) / (q (1 + mmr))`, with the tier of the position's
+notional. Hedge mode, multi-asset mode and assets other than USDT are not modelled.
 """
 
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ ZERO: Final = Decimal(0)
 
 
 def booked(amount: Decimal) -> Decimal:
-    """Round money to the 8 decimals that the exchange keeps."""
+    """Round an amount to the 8 decimals that the exchange keeps."""
     return amount.quantize(CENT, rounding=ROUND_HALF_EVEN)
 
 
 @dataclass(slots=True)
 class VenuePosition:
-    """One symbol's position and settings; `qty` signed, `cost` what the open part was opened for."""
+    """One symbol's position and settings; `qty` is signed, `cost` is the entry value of the open quantity."""
 
     rules: SymbolRules
     qty: Decimal = ZERO
@@ -48,11 +48,11 @@ class VenuePosition:
         return (self.cost / abs(self.qty)).quantize(CENT) if self.qty else ZERO
 
     def notional(self, mark: Decimal) -> Decimal:
-        """Return the signed value at `mark`."""
+        """Return the signed notional at `mark`."""
         return self.qty * mark
 
     def unrealized(self, mark: Decimal) -> Decimal:
-        """Return the result if closed at `mark`, before fees."""
+        """Return the unrealized PnL at `mark`, before fees."""
         return booked(self.qty * mark - self.sign * self.cost)
 
     def maintenance(self, mark: Decimal) -> Decimal:
@@ -66,7 +66,7 @@ class VenuePosition:
         return booked(abs(self.qty) * mark / self.leverage)
 
     def liquidation(self, mark: Decimal) -> Decimal:
-        """Price at which the isolated margin no longer carries the position; 0 if there is none."""
+        """Return the price at which margin falls to maintenance margin; 0 if flat or in cross margin."""
         if not self.qty or not self.isolated:
             return ZERO
         size = abs(self.qty)
@@ -78,7 +78,7 @@ class VenuePosition:
 
 @dataclass(slots=True)
 class Booking:
-    """What one fill did to the money."""
+    """Realized PnL and fee of one fill."""
 
     realized: Decimal
     fee: Decimal
@@ -86,7 +86,7 @@ class Booking:
 
 @dataclass(slots=True)
 class VenueAccount:
-    """Wallet and positions of the one user."""
+    """Wallet and positions of the single user."""
 
     wallet: Decimal
     positions: dict[str, VenuePosition]
@@ -96,11 +96,21 @@ class VenueAccount:
     funding: Decimal = ZERO  # positive = paid
 
     def __post_init__(self) -> None:
-        """Remember what the account began with."""
+        """Count the opening balance as a deposit."""
         self.deposits = self.wallet
 
     def fill(self, symbol: str, sign: int, *, qty: Decimal, price: Decimal, rate: Decimal, at_ms: int) -> Booking:
-        """Book a fill of `qty` > 0 at `price`: first it closes, then it opens."""
+        """Book a fill: first close the opposite position, then open with the rest.
+
+        Parameters
+        ----------
+        sign
+            +1 for a buy, -1 for a sell.
+        qty, price
+            Base units, above 0, and quote units.
+        rate
+            Commission as a fraction of the notional.
+        """
         p = self.positions[symbol]
         held = abs(p.qty)
         closing = min(held, qty) if p.sign == -sign else ZERO
@@ -128,7 +138,7 @@ class VenueAccount:
         return Booking(realized, fee)
 
     def transfer(self, amount: Decimal) -> None:
-        """Book a deposit or, negative, a withdrawal."""
+        """Book a deposit or, if `amount` is negative, a withdrawal."""
         self.deposits += booked(amount)
         self.wallet += booked(amount)
 
@@ -138,7 +148,15 @@ class VenueAccount:
         self.wallet -= fee
 
     def pay_funding(self, symbol: str, rate: Decimal, *, mark: Decimal, at_ms: int) -> Decimal:
-        """Settle funding of the open position and return what was paid: longs pay a positive rate."""
+        """Settle funding of the open position and return the amount paid; longs pay a positive rate.
+
+        Parameters
+        ----------
+        rate
+            Fraction of the notional.
+        mark
+            Mark price at the funding time.
+        """
         p = self.positions[symbol]
         paid = booked(p.notional(mark) * rate)
         if p.isolated:
@@ -149,7 +167,22 @@ class VenueAccount:
         return paid
 
     def move_margin(self, symbol: str, amount: Decimal, *, marks: dict[str, Decimal], reserved: Decimal) -> None:
-        """Put `amount` more into (or, negative, out of) an isolated position's margin."""
+        """Add `amount` to an isolated position's margin, or remove it if negative.
+
+        Parameters
+        ----------
+        amount
+            USDT.
+        marks
+            Mark prices by symbol.
+        reserved
+            Margin of open orders, USDT.
+
+        Raises
+        ------
+        Refused
+            -4054 without an isolated position, -2019 above the available balance, -4051 below the required margin.
+        """
         p = self.positions[symbol]
         if not p.qty or not p.isolated:
             raise Refused(-4054)
@@ -163,11 +196,11 @@ class VenueAccount:
 
     @property
     def cross_wallet(self) -> Decimal:
-        """The wallet without the isolated margins."""
+        """The wallet without isolated margins."""
         return self.wallet - sum((p.isolated_wallet for p in self.positions.values()), ZERO)
 
     def unrealized(self, marks: dict[str, Decimal], *, cross_only: bool = False) -> Decimal:
-        """Return the open result of all (or the cross) positions."""
+        """Return the unrealized PnL of all (or only the cross) positions."""
         return sum(
             (p.unrealized(marks[s]) for s, p in self.positions.items() if p.qty and not (cross_only and p.isolated)),
             ZERO,
@@ -179,12 +212,12 @@ class VenueAccount:
         return sum(((p.maintenance(m) if maintenance else p.initial(m)) for p, m in cross), ZERO)
 
     def available(self, marks: dict[str, Decimal], reserved: Decimal) -> Decimal:
-        """Return what new orders may use; `reserved` is the margin of the open ones."""
+        """Return the balance available for new orders; `reserved` is the margin of open orders."""
         free = self.cross_wallet + self.unrealized(marks, cross_only=True) - self.cross_margin(marks) - reserved
         return max(ZERO, free)
 
     def is_liquidated(self, symbol: str, marks: dict[str, Decimal]) -> bool:
-        """Whether the position's margin no longer carries it."""
+        """Return whether the position's margin has fallen to maintenance margin."""
         p, mark = self.positions[symbol], marks[symbol]
         if not p.qty:
             return False
@@ -194,7 +227,7 @@ class VenueAccount:
         return balance <= self.cross_margin(marks, maintenance=True)
 
     def bankruptcy(self, symbol: str) -> Decimal:
-        """Return the price at which the isolated margin (cross: all that is free) is used up."""
+        """Return the price at which the isolated margin (in cross margin: the cross wallet) is used up."""
         p = self.positions[symbol]
         margin = p.isolated_wallet if p.isolated else max(ZERO, self.cross_wallet)
         return max(ZERO, (p.cost - p.sign * margin) / abs(p.qty))

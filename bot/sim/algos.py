@@ -1,9 +1,9 @@
-"""Conditional orders: stops and targets that wait beside the book and become regular orders at their price.
+"""Conditional orders: stops and targets held outside the book that become regular orders at their trigger price.
 
-The life is NEW, TRIGGERING, TRIGGERED, FINISHED (venue notes 2.1); before the trigger there is no margin check, and a
-`closePosition` order lives only as long as there is a position that it can close. The mark price here is the last
-price, so both working types trigger at the same tick. A trailing stop follows the best price since its activation at a
-distance of `callbackRate` per cent.
+The lifecycle is NEW, TRIGGERING, TRIGGERED, FINISHED (venue notes 2.1). Margin is not checked before the trigger, and a
+`closePosition` order expires with the position that it can close. The mark price here is the last price, so both
+working types trigger at the same tick. A trailing stop follows the best price since its activation at a distance of
+`callbackRate` per cent.
 """
 
 import copy
@@ -19,7 +19,7 @@ from bot.sim.orders import Algo
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
-MAX_ALGOS: Final = 200  # over all symbols
+MAX_ALGOS: Final = 200  # across all symbols
 FIRST_ALGO_ID: Final = 1_000_000_000_000
 
 
@@ -34,7 +34,7 @@ class AlgoDesk:
         self._next = FIRST_ALGO_ID
 
     def copied(self, venue: "Venue") -> "AlgoDesk":
-        """Return a copy for a copy of the venue."""
+        """Return a copy bound to `venue`, itself a copy."""
         desk = copy.copy(self)
         desk._venue = venue
         desk.by_id = {algo_id: copy.copy(algo) if algo.live else algo for algo_id, algo in self.by_id.items()}
@@ -50,7 +50,14 @@ class AlgoDesk:
         return list(self.live[symbol].values())
 
     def place(self, params: dict[str, str]) -> Algo:
-        """Take a conditional order."""
+        """Place a conditional order.
+
+        Raises
+        ------
+        Refused
+            -4108 unless the symbol is trading, -4116 for a client id in use, -4045 at the limit of orders, or an error
+            of its parameters, its position or its trigger price.
+        """
         venue = self._venue
         symbol = venue.symbol_of(params)
         venue.settings.check_mode(params)
@@ -95,7 +102,7 @@ class AlgoDesk:
         return algo
 
     def _admit(self, algo: Algo) -> None:
-        """Refuse what stands in the way of another order, has nothing to guard or would trigger at once."""
+        """Reject an order that duplicates another one, has no position to close or would trigger at once."""
         venue, quirks, symbol = self._venue, self._venue.quirks, algo.symbol
         if algo.guards and venue.account.positions[symbol].sign != -algo.sign:
             if venue.account.positions[symbol].qty or not quirks.close_stop_while_flat:
@@ -116,12 +123,18 @@ class AlgoDesk:
             raise Refused(quirks.immediate_trigger)
 
     def _run_out(self, algo: Algo) -> None:
-        """End a GTD order at its date."""
+        """Expire a GTD order at its goodTillDate."""
         if algo.status == "NEW":
             self.end(algo, "EXPIRED")
 
     def find(self, params: dict[str, str], *, missing: int = -2013) -> Algo:
-        """Return the order that `algoId` or `clientAlgoId` names."""
+        """Return the order named by `algoId` or `clientAlgoId`.
+
+        Raises
+        ------
+        Refused
+            `missing` if the order is unknown or past its retention, -1102 without an id.
+        """
         if params.get("algoId"):
             algo = self.by_id.get(int(number(params, "algoId") or 0))
         elif params.get("clientAlgoId"):
@@ -138,7 +151,13 @@ class AlgoDesk:
         return not algo.live and self._venue.now_ms - algo.updated_ms > kept_ms
 
     def cancel(self, params: dict[str, str]) -> Algo:
-        """Cancel an order that has not been triggered; afterwards only its regular order can be cancelled."""
+        """Cancel an order that has not triggered; afterwards only its regular order can be cancelled.
+
+        Raises
+        ------
+        Refused
+            -2011 if the order is unknown or not NEW.
+        """
         algo = self.find(params, missing=-2011)
         if algo.status != "NEW":
             raise Refused(-2011)
@@ -146,13 +165,13 @@ class AlgoDesk:
         return algo
 
     def cancel_all(self, symbol: str) -> None:
-        """Cancel all that wait."""
+        """Cancel all untriggered orders of a symbol."""
         for algo in self.open(symbol):
             if algo.status == "NEW":
                 self.end(algo, "CANCELED")
 
     def watch(self, symbol: str) -> None:
-        """Trigger what the new price has reached."""
+        """Trigger the orders that the new price has reached."""
         price = self._venue.mark(symbol)
         for algo in self.open(symbol):
             if algo.status != "NEW":
@@ -161,23 +180,23 @@ class AlgoDesk:
                 waiting = not algo.extreme
                 self._trail(algo, price)
                 if waiting and algo.extreme:
-                    self._tell(algo)  # it is active from now on
+                    self._tell(algo)  # it has just been activated
             if self._reached(algo, price):
                 self.fire(algo)
 
     def levels(self, symbol: str, *, rising: bool) -> list[Decimal]:
-        """Return the trigger prices that a rising (or falling) price reaches."""
+        """Return the trigger prices that a rising (or falling) price would reach."""
         waiting = (a for a in self.live[symbol].values() if a.status == "NEW" and a.trigger)
         return [a.trigger for a in waiting if (a.buy == a.stop) == rising]
 
     def end(self, algo: Algo, status: str) -> None:
-        """Bring an order to its end."""
+        """Put an order into a terminal state."""
         algo.status = status
         self.live[algo.symbol].pop(algo.algo_id, None)
         self._tell(algo)
 
     def finished(self, algo: Algo) -> None:
-        """Note that the regular order of a triggered one is done."""
+        """Finish a triggered order whose regular order is done."""
         if algo.status == "TRIGGERED":
             self.end(algo, "FINISHED")
 
@@ -190,7 +209,7 @@ class AlgoDesk:
     def _reached(self, algo: Algo, price: Decimal) -> bool:
         if not algo.trigger:
             return False
-        beyond = (price - algo.trigger) * algo.sign  # a buy stop waits above, a sell stop below; targets the other way
+        beyond = (price - algo.trigger) * algo.sign  # a buy stop triggers above, a sell stop below; targets vice versa
         return beyond >= 0 if algo.stop else beyond <= 0
 
     def _trail(self, algo: Algo, price: Decimal) -> None:
@@ -201,7 +220,7 @@ class AlgoDesk:
             algo.trigger = price * (1 + algo.sign * algo.callback / 100)
 
     def fire(self, algo: Algo) -> None:
-        """Turn a conditional order into its regular one."""
+        """Trigger a conditional order: turn it into its regular order."""
         venue = self._venue
         p, rules = venue.account.positions[algo.symbol], venue.rules[algo.symbol]
         algo.status, algo.triggered_ms = "TRIGGERING", venue.now_ms
@@ -224,7 +243,7 @@ class AlgoDesk:
         )
         try:
             order = venue.new_order(wanted, kind, lots)
-        except Refused as refused:  # no price to match
+        except Refused as refused:  # no price for its priceMatch
             algo.reject = refused.text
             self.end(algo, "REJECTED")
             return

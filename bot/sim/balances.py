@@ -1,6 +1,6 @@
-"""The exchange's JSON of money and positions by REST: positionRisk, balance and account, in versions 2 and 3.
+"""REST payloads of balances and positions: positionRisk, balance and account, in versions 2 and 3.
 
-Version 3 leaves out what is flat and has no orders, and no longer tells leverage and margin type (venue notes 3).
+Version 3 omits flat positions without orders and no longer reports leverage and margin type (venue notes 3).
 """
 
 from decimal import Decimal
@@ -17,7 +17,15 @@ MONEY: Final = frozenset({"balance", "crossWalletBalance", "crossUnPnl", "availa
 
 
 def position_reply(venue: "Venue", symbol: str, *, version: int, side: str = "BOTH") -> Json:
-    """Return one of positionRisk v3, or v2 with its settings; in hedge mode there is a line of each side, always flat here."""
+    """Return a positionRisk row, v3 or v2 with its settings.
+
+    Parameters
+    ----------
+    version
+        2 or 3.
+    side
+        BOTH; in hedge mode there is one row each for LONG and SHORT, always flat here.
+    """
     p, mark, rules = venue.account.positions[symbol], venue.mark(symbol), venue.rules[symbol]
     margin = p.initial(mark)
     reserved = venue.order_margin(symbol)
@@ -58,7 +66,7 @@ def position_reply(venue: "Venue", symbol: str, *, version: int, side: str = "BO
 
 
 def balance_rows(venue: "Venue") -> list[Json]:
-    """Return balance: in credits mode the money is BNFCR and there is a line of USDT without any."""
+    """Return the balance rows; in credits mode the money is in BNFCR and an empty USDT row comes first."""
     row = balance_reply(venue)
     if venue.asset == "USDT":
         return [row]
@@ -67,7 +75,7 @@ def balance_rows(venue: "Venue") -> list[Json]:
 
 
 def balance_reply(venue: "Venue") -> Json:
-    """Return the line of the asset that the money is held in."""
+    """Return the balance row of the wallet's asset."""
     marks, account = venue.marks(), venue.account
     available = account.available(marks, venue.reserved())
     return {

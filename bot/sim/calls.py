@@ -1,6 +1,6 @@
-"""One REST request as the exchange sees it, and its reply; parameters come in the query, in the form body or in both.
+"""One REST request as the exchange receives it, and its reply; parameters come in the query, the form body or both.
 
-Whatever bytes a client sends, a call is made of text that can be written again: what is not UTF-8 becomes U+FFFD.
+A call contains only text that can be encoded again: bytes that are not UTF-8 become U+FFFD.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ VOLATILE: Final = frozenset({"timestamp", "signature", "recvWindow"})
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A request."""
+    """One request."""
 
     method: str
     path: str
@@ -24,13 +24,13 @@ class Call:
     body: str
     key: str
     counted: bool = False  # its client takes part in the stepped replay
-    signed: str | None = None  # what the signature is over, when not query and body (WebSocket API)
+    signed: str | None = None  # the signed text, if not query and body (WebSocket API)
     params: dict[str, str] = field(init=False)
     reply: "asyncio.Future[Reply] | None" = None
     answer_ms: int = 0
 
     def __post_init__(self) -> None:
-        """Merge query and body."""
+        """Replace invalid UTF-8 and merge the parameters of query and body."""
         for name in ("method", "path", "query", "body", "key"):
             setattr(self, name, _clean(getattr(self, name)))
         pairs = parse_qsl(self.query, keep_blank_values=True) + parse_qsl(self.body, keep_blank_values=True)
@@ -38,29 +38,29 @@ class Call:
 
     @property
     def name(self) -> str:
-        """Method, path and what was asked, without what differs from run to run."""
+        """Method, path and parameters, without those that differ from run to run."""
         asked = "&".join(f"{k}={v}" for k, v in sorted(self.params.items()) if k not in VOLATILE)
         return f"{self.method} {self.path}?{asked}"
 
 
 @dataclass(slots=True)
 class Reply:
-    """An answer; with `later` the body is made when it leaves, None meaning not yet."""
+    """A reply; `later` builds the body when the reply is sent and returns None while it is not ready."""
 
     status: int
     data: Any
     headers: dict[str, str] = field(default_factory=dict)
     later: Callable[[], Any] | None = None
     text: str | None = None  # a body that is not JSON
-    cut: bool = False  # no reply: the connection is cut instead
+    cut: bool = False  # no reply: the connection is aborted instead
 
     def body(self) -> bytes:
-        """Return the JSON."""
+        """Return the data as JSON."""
         return orjson.dumps(self.data)
 
 
 def _clean(text: str) -> str:
-    r"""Return text that UTF-8 can write: aiohttp hands over stray bytes of the head as lone surrogates.
+    r"""Return text that can be encoded as UTF-8: aiohttp passes stray bytes of the head as lone surrogates.
 
     >>> _clean("a\udcffb")
     'a�b'

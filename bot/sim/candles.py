@@ -1,9 +1,9 @@
-"""Klines as the exchange tells them: closed bars for REST and `x: true`, and the bar that is forming now.
+"""Klines as the exchange reports them: closed bars for REST and `x: true`, and the forming bar.
 
-A closed bar is the recorded one to the last digit, so that history, stream and batch agree; an interval that was not
-recorded is built from the finest one and exists only where all its parts do. A bar that the record lacks is never closed on
-the stream: to a client it is an outage. The forming bar is what the recorded bars and the ticks of the current one make
-so far.
+A closed bar equals the recorded one to the last digit, so that history, stream and batch agree. An interval that was
+not recorded is aggregated from the coarsest recorded one that divides it and exists only where all its parts do. A bar
+missing from the data is never closed on the stream: to a client it is an outage. The forming bar combines the complete
+base bars within it and the ticks of the current one.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ CLOSE, VOLUME = COLUMNS.index("close"), COLUMNS.index("volume")
 
 
 def write(value: float, digits: int) -> str:
-    """Write a number with `digits` decimals, or with all it needs to be read back exactly.
+    """Format a number with `digits` decimals, or with as many as an exact round trip needs.
 
     >>> write(60000.1, 2), write(0.30000000000000004, 3), write(float("nan"), 3)
     ('60000.10', '0.30000000000000004', '0')
@@ -38,7 +38,7 @@ def _rounded(value: float, digits: int) -> str:
 
 @dataclass(slots=True)
 class Bar:
-    """A bar under way or done: numbers of a kline message."""
+    """A forming or closed bar: the numbers of a kline message."""
 
     open_ms: int
     open: float
@@ -52,7 +52,7 @@ class Bar:
     taker_quote: float = 0.0
 
     def add(self, other: "Bar") -> None:
-        """Append a later bar."""
+        """Merge a later bar into this one."""
         self.high, self.low, self.close = max(self.high, other.high), min(self.low, other.low), other.close
         self.volume += other.volume
         self.quote += other.quote
@@ -63,7 +63,7 @@ class Bar:
 
 @dataclass(slots=True)
 class CandleSeries:
-    """One interval of a symbol: the closed bars, and the sum of the base bars done within the forming one."""
+    """One interval of a symbol: closed bars, and the sum of the complete base bars within the forming bar."""
 
     name: str
     length_ms: int
@@ -81,19 +81,25 @@ class Candles:
     rules: SymbolRules
     source: dict[str, Klines]
     base: BaseBars = field(init=False)
-    current: Bar | None = None  # of the ticks of the base bar under way
+    current: Bar | None = None  # from the ticks of the current base bar
     current_end: int = 0
     _series: dict[str, CandleSeries] = field(default_factory=dict)
     _step: float = 0.0
     _tick: float = 0.0
 
     def __post_init__(self) -> None:
-        """Lay the recorded intervals over each other."""
+        """Merge the recorded intervals into base bars."""
         self.base = base_bars(self.source)
         self._step, self._tick = float(self.rules.step), float(self.rules.tick)
 
     def series(self, name: str) -> CandleSeries:
-        """Return an interval's series; built on first use."""
+        """Return an interval's series, built on first use.
+
+        Raises
+        ------
+        Refused
+            -1120 if the interval is unknown or no recorded interval divides it.
+        """
         found = self._series.get(name)
         if found is None:
             if name not in INTERVALS:
@@ -102,13 +108,23 @@ class Candles:
             finer = [k for k in self.source.values() if k.interval_ms <= length and length % k.interval_ms == 0]
             if not finer:
                 raise Refused(-1120)
-            # The coarsest that divides it: what was recorded for this very interval comes first.
+            # The coarsest that divides it: data recorded for this very interval comes first.
             closed = aggregate(max(finer, key=lambda k: k.interval_ms), length)
             found = self._series[name] = CandleSeries(name, length, closed)
         return found
 
     def tick(self, at_ms: int, price: int, *, lots: int, seller: bool, trades: int) -> None:
-        """Take a trade of the market into the base bar under way."""
+        """Add a market trade to the current base bar.
+
+        Parameters
+        ----------
+        price, lots
+            In ticks and lots; a tick without a trade has 0 lots.
+        seller
+            Whether the aggressor sold.
+        trades
+            Number of trades in the tick.
+        """
         p, v = price * self._tick, lots * self._step
         taker = 0.0 if seller else v
         bar = Bar(at_ms, p, p, p, p, v, v * p, trades if lots else 0, taker, taker * p)
@@ -120,7 +136,7 @@ class Candles:
             self.current.add(bar)
 
     def forming(self, name: str, now_ms: int) -> Bar | None:
-        """Return the bar of an interval that is forming at `now_ms`; None if nothing has traded in it yet."""
+        """Return an interval's forming bar at `now_ms`; None if nothing has traded in it yet."""
         s = self.series(name)
         start = now_ms - now_ms % s.length_ms
         current = self.current if self.current is not None and self.current_end > now_ms else None
@@ -142,7 +158,7 @@ class Candles:
         return bar
 
     def closed_bar(self, name: str, end_ms: int) -> Bar | None:
-        """Return the recorded bar of an interval that ends at `end_ms`."""
+        """Return the recorded bar of an interval that ends at `end_ms`; None if it is missing."""
         s = self.series(name)
         open_ms = end_ms - s.length_ms
         index = int(np.searchsorted(s.closed.open_ms, open_ms))
@@ -151,7 +167,7 @@ class Candles:
         return _bar(s.closed, index)
 
     def last_price(self, now_ms: int) -> int:
-        """Return the last price at `now_ms` in ticks: of the recorded bars, without looking into the one under way."""
+        """Return the last price at `now_ms` in ticks, from recorded bars without looking ahead into the current one."""
         index = int(np.searchsorted(self.base.open_ms, now_ms, side="left")) - 1
         value = self.base.columns[CLOSE, index] if index >= 0 else self.base.columns[0, 0]
         if index >= 0 and int(self.base.open_ms[index] + self.base.length_ms[index]) > now_ms:
@@ -159,7 +175,17 @@ class Candles:
         return round(float(value) / self._tick)
 
     def rows(self, name: str, *, start: int | None, end: int | None, limit: int, now_ms: int) -> list[list[Any]]:
-        """Return REST rows, oldest first: closed bars up to now and the forming one."""
+        """Return REST rows, oldest first: closed bars up to now and the forming one.
+
+        Parameters
+        ----------
+        name
+            Interval, such as 3m.
+        start, end
+            First and last open time, UTC epoch ms, inclusive.
+        limit
+            Maximum number of rows: the first ones from `start`, or the last ones without it.
+        """
         s = self.series(name)
         closed = s.closed
         last = int(np.searchsorted(closed.open_ms, now_ms - s.length_ms, side="right"))
@@ -199,7 +225,7 @@ class Candles:
         ]
 
     def message(self, bar: Bar, s: CandleSeries, *, closed: bool) -> dict[str, Any]:
-        """Return the `k` of a kline message: a closed bar exactly, a forming one rounded to its digits."""
+        """Return the `k` of a kline message: a closed bar exactly, a forming one rounded to the symbol's digits."""
         digits, lots = self.rules.price_digits, self.rules.qty_digits
         text = write if closed else _rounded
         return {
@@ -227,7 +253,7 @@ class Candles:
         return self._sum(now_ms - DAY_MS, now_ms)
 
     def _sum(self, start: int, until: int) -> Bar | None:
-        """Add up the complete base bars in [start, until)."""
+        """Aggregate the complete base bars in [start, until)."""
         first, stop = (int(i) for i in np.searchsorted(self.base.open_ms, [start, until]))
         while stop > first and int(self.base.open_ms[stop - 1] + self.base.length_ms[stop - 1]) > until:
             stop -= 1

@@ -1,4 +1,4 @@
-"""What a well-formed order still has to stand up to: the symbol's status, the price band, the position and the margin."""
+"""Validation of a well-formed order against symbol status, price band, position and margin."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 def check(venue: "Venue", order: VenueOrder) -> None:
-    """Refuse what the price band, the smallest notional, the position or the margin do not allow."""
+    """Reject an order that violates the price band, minimum notional, position or margin.
+
+    Raises
+    ------
+    Refused
+        -4108 unless the symbol is trading, -4016 or -4024 outside the price band, -2022 or -4118 if a reduce-only order
+        has too little to reduce, -4164 below the minimum notional, -2019 without enough margin, -2027 above the
+        leverage's cap.
+    """
     rules, book, p = venue.rules[order.symbol], venue.books[order.symbol], venue.account.positions[order.symbol]
     mark = venue.mark(order.symbol)
     market = order.type == "MARKET"
@@ -40,7 +48,7 @@ def check(venue: "Venue", order: VenueOrder) -> None:
 
 
 def _check_resting(venue: "Venue", order: VenueOrder, lots: int | None = None) -> None:
-    """Refuse what asks, with all that rests to reduce, for more than the position, where the exchange counts so."""
+    """Reject an order that exceeds the position together with resting reduce-only ones, if the quirk is on."""
     if not venue.quirks.reduce_only_counts_resting or order.close_position:
         return
     p = venue.account.positions[order.symbol]
@@ -55,7 +63,14 @@ def _check_resting(venue: "Venue", order: VenueOrder, lots: int | None = None) -
 
 
 def check_amendment(venue: "Venue", order: VenueOrder, params: dict[str, str]) -> tuple[int, int]:
-    """Return the lots and the price in ticks that an order is to be amended to, or refuse them."""
+    """Return the lots and the price in ticks to which an order is to be amended.
+
+    Raises
+    ------
+    Refused
+        The amended order violates a filter, the price band, the position (-4118), the minimum notional (-4164) or the
+        margin (-2019).
+    """
     rules = venue.rules[order.symbol]
     quantity, price = number(params, "quantity", required=True), number(params, "price", required=True)
     assert quantity is not None
@@ -77,7 +92,13 @@ def check_amendment(venue: "Venue", order: VenueOrder, params: dict[str, str]) -
 
 
 def matched_price(venue: "Venue", wanted: entry.Wanted) -> int:
-    """Return the price of a priceMatch order: the book is one level deep, further levels are a tick apart each."""
+    """Return the price of a priceMatch order in ticks; levels beyond the one-level book are one tick apart.
+
+    Raises
+    ------
+    Refused
+        -5041 if that side of the book is empty.
+    """
     book, level = venue.books[wanted.symbol], entry.PRICE_MATCHES[wanted.price_match] - 1
     opposite = wanted.price_match.startswith("OPPONENT")
     touch, lots = (book.ask, book.ask_lots) if wanted.buy == opposite else (book.bid, book.bid_lots)

@@ -1,13 +1,14 @@
-"""The exchange's clock and its one heap: nothing happens but by an item released from here.
+"""The exchange's clock and its event heap: everything that happens is an item released from here.
 
-Items go in the order of (time, rank, sequence).
-Market ticks, requests and their replies, pushes and the bot's own timers are all items. Two drivers release them:
+Items are ordered by (time, rank, sequence). Market ticks, requests and their replies, pushes and the bot's own timers
+are all items. Two drivers release them:
 
-* **Stepped**: the next item goes only when nothing is under way between the exchange and the bot (`Activity`), so a replay as
-  fast as the machine allows is the same on every machine. A speed paces it: replay time then never runs ahead of it.
-* **Free**: the clock runs with the wall, times a speed; items go when they are due.
+* **Stepped**: the next item is released only when nothing is in flight between the exchange and the bot (`Activity`),
+  so a replay as fast as the machine allows is the same on every machine. With a speed, replay time never runs ahead of
+  it.
+* **Free**: the clock follows wall time multiplied by a speed; items are released when they are due.
 
-An item that raises is logged with its traceback and counted; the clock goes on with the next one.
+An item that raises is logged with its traceback and counted; the clock continues with the next one.
 """
 
 import asyncio
@@ -22,13 +23,13 @@ from bot.core.errors import BotError
 Run = Callable[[], Awaitable[None] | None]
 
 QUIET_WITHIN_S: Final = 10.0
-GRACE: Final = 2  # rounds of the event loop between an item and the look at the counter
-BUSY_POLLS: Final = 3_000  # rounds of looking before the loop is given up for a millisecond at a time
+GRACE: Final = 2  # rounds of the event loop between an item and the check of the counter
+BUSY_POLLS: Final = 3_000  # polls before each further one sleeps for a millisecond
 LOG = logging.getLogger(__name__)
 
 
 class Item:
-    """Something that happens at a time; `touches` the world outside, so that the bot may have something to do."""
+    """A scheduled action; `touches` says that it has effects outside, so that the bot may have something to do."""
 
     __slots__ = ("at_ms", "cancelled", "closing", "name", "run", "touches")
 
@@ -41,19 +42,19 @@ class Item:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Forget it."""
+        """Cancel the item."""
         self.cancelled = True
 
 
 class ReplayClock:
-    """Exchange time and the heap; a `bot.core.clock.Clock`."""
+    """Exchange time and the event heap; implements `bot.core.clock.Clock`."""
 
     def __init__(self, now_ms: int) -> None:
         self.time_ms = now_ms
         self.last_name = "nothing yet"
         self.failures = 0  # items and handlers that raised
-        self.wake: Callable[[], None] | None = None  # told of a new item
-        self.wall: Callable[[], int] | None = None  # free running: exchange time by the wall
+        self.wake: Callable[[], None] | None = None  # called when an item is added
+        self.wall: Callable[[], int] | None = None  # free running: exchange time from wall time
         self._heap: list[tuple[int, int, int, Item]] = []
         self._sequence = 0
 
@@ -68,7 +69,21 @@ class ReplayClock:
     def at(
         self, at_ms: int, run: Run, *, name: str, rank: int = 1, touches: bool = True, closing: bool = False
     ) -> Item:
-        """Put an item on the heap; `rank` orders what falls on the same millisecond."""
+        """Schedule an item and return it.
+
+        Parameters
+        ----------
+        at_ms
+            UTC epoch ms; a past time means now.
+        run
+            The action; it may return an awaitable.
+        rank
+            Order within the same millisecond.
+        touches
+            Whether the action has effects outside the exchange.
+        closing
+            Whether it is still released after the end of the data.
+        """
         item = Item(max(at_ms, self.time_ms), run, name=name, touches=touches, closing=closing)
         self._sequence += 1
         heapq.heappush(self._heap, (item.at_ms, rank, self._sequence, item))
@@ -83,7 +98,7 @@ class ReplayClock:
         return self._heap[0][3] if self._heap else None
 
     async def release(self, *, no_later_than: int | None = None) -> bool:
-        """Run the next item at its time; return whether it touched the world outside."""
+        """Run the next item at its time; return whether it has effects outside the exchange."""
         item = heapq.heappop(self._heap)[3]
         if no_later_than is None or item.at_ms <= no_later_than:
             self.time_ms = item.at_ms
@@ -102,20 +117,23 @@ class ReplayClock:
         LOG.error("the exchange failed at %s (%d ms); its clock goes on", what, self.time_ms, exc_info=error)
 
     def drop(self, *, keep_closing: bool) -> None:
-        """Forget what is left: all, or all but replies and pushes."""
+        """Discard the remaining items: all, or all but replies and pushes."""
         self._heap = [entry for entry in self._heap if keep_closing and entry[3].closing]
         heapq.heapify(self._heap)
 
 
 class SteppedDriver:
-    """Releases one item at a time when all is quiet.
+    """Releases one item at a time while nothing is in flight.
 
     Parameters
     ----------
-    park : callable
-        Puts the requests that have arrived on the heap, in an order that does not depend on the wall.
-    speed : float or None
-        Replay seconds per second that are not exceeded; None = as fast as it goes.
+    end_ms
+        End of the data, UTC epoch ms.
+    park
+        Schedules the requests that have arrived, in an order that does not depend on wall time; returns whether there
+        were any.
+    speed
+        Maximum replay seconds per second; None = as fast as possible.
     """
 
     def __init__(
@@ -126,7 +144,7 @@ class SteppedDriver:
         self.items = 0
 
     def arrived(self) -> None:
-        """Say that a request waits: a paced pause ends."""
+        """Signal that a request is waiting; this ends a pacing pause."""
         self._arrived.set()
 
     async def run(self) -> None:
@@ -153,7 +171,7 @@ class SteppedDriver:
         await self._wind_up()
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait, or return True early because a request has arrived."""
+        """Wait; return True if a request arrived or something is in flight."""
         self._arrived.clear()
         try:
             await asyncio.wait_for(self._arrived.wait(), seconds)
@@ -162,7 +180,7 @@ class SteppedDriver:
         return True
 
     async def _settle(self, rounds: int = 0) -> None:
-        """Wait until nothing is under way; `rounds` of the event loop are given first to what is not counted yet."""
+        """Wait until nothing is in flight, after `rounds` of the event loop for work that is not counted yet."""
         for _ in range(rounds):
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
@@ -178,10 +196,10 @@ class SteppedDriver:
                 LOG.error(text)
                 raise BotError(text)
             if self._activity.quiet:
-                await asyncio.sleep(0)  # what became ready in the last round may start something
+                await asyncio.sleep(0)  # work that became ready in the last round may start more
 
     async def _wind_up(self) -> None:
-        """At the end the clock stands; replies and pushes that are under way still arrive."""
+        """Stop the clock at the end of the data; replies and pushes in flight still arrive."""
         clock = self._clock
         clock.time_ms = max(clock.time_ms, min(self._end_ms, clock.time_ms)) if clock.peek() is None else self._end_ms
         clock.drop(keep_closing=True)
@@ -199,7 +217,7 @@ class SteppedDriver:
 
 
 class FreeDriver:
-    """Runs the clock with the wall."""
+    """Runs the clock with wall time."""
 
     def __init__(self, clock: ReplayClock, *, end_ms: int, speed: float) -> None:
         self._clock, self._end_ms, self._speed = clock, end_ms, speed

@@ -1,4 +1,4 @@
-"""The door: one port for REST, streams, the WebSocket API and the operators' side (`/sim/…`)."""
+"""The HTTP front end: one port for REST, streams, the WebSocket API and the operator endpoints (`/sim/…`)."""
 
 import errno
 from collections.abc import Awaitable, Callable
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Door:
-    """Takes connections and turns them into calls.
+    """Accepts connections and turns them into calls.
 
     Parameters
     ----------
-    handler : callable
-        Takes every connection; usually ends in `serve`.
+    handler
+        Handles every connection; usually ends in `serve`.
     """
 
     def __init__(self, exchange: "Exchange", handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
@@ -31,7 +31,13 @@ class Door:
         self._runner: web.AppRunner | None = None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen; return the port."""
+        """Listen; return the port.
+
+        Raises
+        ------
+        BotError
+            The port is in use or cannot be opened.
+        """
         app = web.Application(client_max_size=1 << 20)
         app.router.add_route("*", "/{path:.*}", self._handler)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -47,7 +53,7 @@ class Door:
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
-        """Close all connections, then the door."""
+        """Close all connections, then stop listening."""
         await self._api.close()
         await self._x.hub.close()
         if self._runner is not None:
@@ -55,7 +61,7 @@ class Door:
             self._runner = None
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection: a request, a stream or the WebSocket API; what fails answers -1000."""
+        """Serve one connection: a request, a stream or the WebSocket API; a failure is answered with -1000."""
         try:
             return await self._serve(request)
         except (web.HTTPException, ConnectionError):
@@ -83,7 +89,7 @@ class Door:
         if reply.cut:
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response()  # nobody is there to read it
+            return web.Response()  # the client is gone
         return _response(reply)
 
 

@@ -1,6 +1,6 @@
-"""Chance without a sequence: a number in [0, 1) that depends on the seed and on what it is drawn for, on nothing else.
+"""Random numbers without a sequence: each one in [0, 1) depends only on the seed and on what it is drawn for.
 
-One more draw somewhere never shifts another one, so a run stays comparable when something is added to it.
+An additional draw never shifts another one, so runs stay comparable when something is added.
 """
 
 from hashlib import blake2b
@@ -20,6 +20,6 @@ class Draws:
         self._seed = f"{seed}|"
 
     def uniform(self, *what: object) -> float:
-        """Return the number in [0, 1) that belongs to `what`."""
+        """Return the number in [0, 1) that belongs to the seed and `what`."""
         text = self._seed + "|".join(map(str, what))
         return int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") / (1 << 48)
