@@ -1,6 +1,6 @@
-"""Reading an order request: parameters as Binance names them, checked in its order, with its error codes.
+"""Parsing of order requests: parameters as Binance names them, checked in its order, with its error codes.
 
-Nothing here knows the market or the account: only what the request itself says and what the symbol's filters allow.
+Only the request itself and the symbol's filters are checked here, not the market or the account.
 """
 
 import re
@@ -15,7 +15,7 @@ from bot.sim.orders import CONDITIONAL
 CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 TIMES_IN_FORCE: Final = ("GTC", "IOC", "FOK", "GTX", "GTD")
 STP_MODES: Final = ("NONE", "EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH")
-# Levels from the touch; OPPONENT_10 and OPPONENT_20 were taken back in 2025 (venue notes 2.6).
+# Levels from the touch; OPPONENT_10 and OPPONENT_20 were withdrawn in 2025 (venue notes 2.6).
 PRICE_MATCHES: Final = {"OPPONENT": 1, "OPPONENT_5": 5, "QUEUE": 1, "QUEUE_5": 5, "QUEUE_10": 10, "QUEUE_20": 20}
 GTD_LEAST_MS: Final = 600_000
 GTD_MOST_MS: Final = 253_402_300_799_000
@@ -23,7 +23,7 @@ GTD_MOST_MS: Final = 253_402_300_799_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for; quantities in lots, prices in ticks, `trigger` as given (it is not tick-checked)."""
+    """A parsed order request; quantities in lots, prices in ticks, `trigger` as given (it is not tick-checked)."""
 
     symbol: str
     buy: bool
@@ -46,7 +46,13 @@ class Wanted:
 
 
 def required(params: dict[str, str], name: str) -> str:
-    """Return a parameter that must be there."""
+    """Return a mandatory parameter.
+
+    Raises
+    ------
+    Refused
+        -1102 if it is missing or empty.
+    """
     value = params.get(name, "")
     if value == "":
         raise Refused(-1102, name)
@@ -54,7 +60,13 @@ def required(params: dict[str, str], name: str) -> str:
 
 
 def flag(params: dict[str, str], name: str) -> bool:
-    """Read a boolean: the strings true and false, any case."""
+    """Parse a boolean: the strings true and false, in any case; false if absent.
+
+    Raises
+    ------
+    Refused
+        -1130 for any other value.
+    """
     text = params.get(name, "false").lower()
     if text not in ("true", "false"):
         raise Refused(-1130, name)
@@ -62,7 +74,13 @@ def flag(params: dict[str, str], name: str) -> bool:
 
 
 def side(params: dict[str, str]) -> bool:
-    """Return whether the request buys."""
+    """Return whether the request buys.
+
+    Raises
+    ------
+    Refused
+        -1117 for an invalid side, -4061 for a position side other than BOTH.
+    """
     text = required(params, "side")
     if text not in ("BUY", "SELL"):
         raise Refused(-1117)
@@ -72,7 +90,13 @@ def side(params: dict[str, str]) -> bool:
 
 
 def client_id(params: dict[str, str], name: str) -> str:
-    """Return the client id, or an empty one if none was sent."""
+    """Return the client id, empty if none was sent.
+
+    Raises
+    ------
+    Refused
+        -4015 if it is malformed.
+    """
     text = params.get(name, "")
     if text and not CLIENT_ID.fullmatch(text):
         raise Refused(-4015)
@@ -94,7 +118,7 @@ def _stp(params: dict[str, str]) -> str:
 
 
 def _price_match(params: dict[str, str], *, limit: bool) -> str:
-    """Return the priceMatch of a request, NONE if its price is its own."""
+    """Return the priceMatch of a request, NONE if the request has its own price."""
     text = params.get("priceMatch", "NONE")
     if text == "NONE":
         return text
@@ -119,7 +143,7 @@ def _tif(params: dict[str, str], *, needed: bool, more: tuple[str, ...] = ()) ->
 
 
 def _good_till(params: dict[str, str], tif: str, now_ms: int) -> int:
-    """Return goodTillDate, which counts in whole seconds; 0 if the order is not GTD."""
+    """Return goodTillDate in ms, truncated to whole seconds as Binance does; 0 if the order is not GTD."""
     if tif != "GTD":
         return 0
     value = number(params, "goodTillDate", required=True)
@@ -130,7 +154,14 @@ def _good_till(params: dict[str, str], tif: str, now_ms: int) -> int:
 
 
 def regular(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> Wanted:
-    """Read `POST /fapi/v1/order`."""
+    """Parse `POST /fapi/v1/order`.
+
+    Raises
+    ------
+    Refused
+        A parameter is missing, invalid or not allowed for this type, or violates a filter; -4120 for a conditional
+        type.
+    """
     buy = side(params)
     kind = required(params, "type")
     if kind in CONDITIONAL:
@@ -170,7 +201,13 @@ def regular(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> W
 
 
 def conditional(params: dict[str, str], rules: SymbolRules, *, now_ms: int = 0) -> Wanted:
-    """Read `POST /fapi/v1/algoOrder`."""
+    """Parse `POST /fapi/v1/algoOrder`.
+
+    Raises
+    ------
+    Refused
+        A parameter is missing, invalid or not allowed for this type, or violates a filter.
+    """
     if required(params, "algoType") != "CONDITIONAL":
         raise Refused(-1130, "algoType")
     buy = side(params)

@@ -1,7 +1,7 @@
-"""The exchange's refusals: Binance's error codes with their texts, as one exception that the REST shell turns into a reply.
+"""The exchange's rejections: Binance's error codes and texts, as one exception that the REST layer turns into a reply.
 
-Codes and meanings are those of Binance's public list of errors (venue notes 2.13). Most come with HTTP 400; keys, limits and
-overload have statuses of their own.
+Codes and meanings are those of Binance's public list of errors (venue notes 2.13). Most are sent with HTTP 400; keys,
+limits and overload have their own statuses.
 """
 
 from typing import Final
@@ -130,7 +130,7 @@ STATUSES: Final[dict[int, int]] = {
 
 
 class Refused(Exception):
-    """A request that the exchange refuses; nothing has changed.
+    """A request that the exchange rejects; its state is unchanged.
 
     >>> str(Refused(-4028, 200)), Refused(-4028, 200).status
     ('-4028: Leverage 200 is not valid', 400)
@@ -143,12 +143,12 @@ class Refused(Exception):
         super().__init__(f"{code}: {self.text}")
 
     def body(self) -> dict[str, object]:
-        """Return the reply's JSON."""
+        """Return the JSON of the reply."""
         return {"code": self.code, "msg": self.text}
 
 
 def broken() -> Refused:
-    """Return the refusal of a handler that failed: HTTP 500, for nobody knows how much of it was carried out.
+    """Return the error of a handler that failed: HTTP 500, because it is unknown how much was executed.
 
     >>> broken().status, str(broken())
     (500, '-1000: An unknown error occurred while processing the request.')

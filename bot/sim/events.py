@@ -1,6 +1,7 @@
-"""What the user stream says: orders, fills, wallet, positions, settings, conditional orders and warnings, as plain dicts.
+"""User stream events: orders, fills, wallet, positions, settings, conditional orders and warnings, as plain dicts.
 
-Field names and shapes are those of venue notes 3: prices and quantities are strings, times are int ms.
+Field names and shapes are those of venue notes 3: prices and quantities are strings, times are int ms. Two market
+stream events, forceOrder and contractInfo, are built here too.
 """
 
 from decimal import Decimal
@@ -16,12 +17,20 @@ Json = dict[str, Any]
 
 
 def money(amount: Decimal) -> str:
-    """Write money with 8 decimals."""
+    """Format an amount with 8 decimals."""
     return f"{amount:.8f}"
 
 
 def order_event(venue: "Venue", order: VenueOrder, x: str, fill: VenueFill | None = None) -> Json:
-    """Return ORDER_TRADE_UPDATE."""
+    """Return ORDER_TRADE_UPDATE.
+
+    Parameters
+    ----------
+    x
+        Execution type: NEW, TRADE, CALCULATED, CANCELED, EXPIRED or AMENDMENT.
+    fill
+        The fill to report, if any.
+    """
     rules = venue.rules[order.symbol]
     bids = asks = ZERO
     for other in venue.open_orders(order.symbol):
@@ -75,7 +84,7 @@ def order_event(venue: "Venue", order: VenueOrder, x: str, fill: VenueFill | Non
 
 
 def trade_lite(venue: "Venue", fill: VenueFill) -> Json:
-    """Return TRADE_LITE, the short word that comes before ORDER_TRADE_UPDATE."""
+    """Return TRADE_LITE, the short event that precedes ORDER_TRADE_UPDATE."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     return {
         "e": "TRADE_LITE",
@@ -95,7 +104,17 @@ def trade_lite(venue: "Venue", fill: VenueFill) -> Json:
 
 
 def account_event(venue: "Venue", reason: str, *, symbols: tuple[str, ...] = (), change: Decimal = ZERO) -> Json:
-    """Return ACCOUNT_UPDATE with the wallet and the positions that changed."""
+    """Return ACCOUNT_UPDATE with the wallet and the positions that changed.
+
+    Parameters
+    ----------
+    reason
+        Binance's reason, such as ORDER or FUNDING_FEE.
+    symbols
+        Symbols of the changed positions.
+    change
+        Balance change other than PnL and commission, USDT.
+    """
     positions = []
     for symbol in symbols:
         p = venue.account.positions[symbol]
@@ -138,12 +157,12 @@ def margin_call(venue: "Venue", symbol: str) -> Json:
         "up": money(p.unrealized(mark)),
         "mm": money(p.maintenance(mark)),
     }
-    cross = {} if p.isolated else {"cw": money(venue.account.cross_wallet)}  # of the cross wallet alone (venue notes 3)
+    cross = {} if p.isolated else {"cw": money(venue.account.cross_wallet)}  # for cross positions only (venue notes 3)
     return {"e": "MARGIN_CALL", "E": venue.now_ms, **cross, "p": [row]}
 
 
 def algo_event(venue: "Venue", algo: Algo) -> Json:
-    """Return ALGO_UPDATE; what is not known before the trigger is left out."""
+    """Return ALGO_UPDATE; fields that are unknown before the trigger are omitted."""
     rules = venue.rules[algo.symbol]
     body: Json = {
         "caid": algo.client_id,
@@ -186,7 +205,7 @@ def multi_assets_event(venue: "Venue", on: bool) -> Json:
 
 
 def force_order(venue: "Venue", fill: VenueFill) -> Json:
-    """Return forceOrder, the market stream's word of a liquidation."""
+    """Return forceOrder, the market stream's event of a liquidation."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     body = {
         "s": order.symbol,
@@ -205,7 +224,7 @@ def force_order(venue: "Venue", fill: VenueFill) -> Json:
 
 
 def amendment(venue: "Venue", order: VenueOrder, before: tuple[int, int]) -> Json:
-    """Return one of orderAmendment: price and quantity before and after."""
+    """Return an orderAmendment row: price and quantity before and after."""
     rules, (price, lots) = venue.rules[order.symbol], before
     return {
         "amendmentId": 5_000 + len(venue.amendments),
@@ -224,7 +243,7 @@ def amendment(venue: "Venue", order: VenueOrder, before: tuple[int, int]) -> Jso
 
 
 def contract_info(venue: "Venue", symbol: str) -> Json:
-    """Return contractInfo, the market stream's word of a symbol's status and filters."""
+    """Return contractInfo, the market stream's event of a change of status or filters."""
     return {
         "e": "contractInfo",
         "E": venue.now_ms,

@@ -1,4 +1,4 @@
-"""What can go wrong: the table of faults, what each acts on and which fields it takes."""
+"""The table of faults: what each acts on and which fields it takes."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,7 @@ class Kind:
 
 SYMBOL: Final = ("symbol", "")
 KINDS: Final[dict[str, Kind]] = {
-    # carried out or not, the client cannot know
+    # execution status unknown to the client
     "http_503_executed": Kind(WRITE),
     "http_503_not_executed": Kind(WRITE),
     "unknown_1006_executed": Kind(WRITE),
@@ -29,7 +29,7 @@ KINDS: Final[dict[str, Kind]] = {
     "http_502_executed": Kind(WRITE),
     "lost_reply": Kind(WRITE, 30_000),
     "lost_request": Kind(REQUEST, 30_000),
-    # certainly not carried out
+    # certainly not executed
     "http_503_unavailable": Kind(REQUEST),
     "internal_1001": Kind(REQUEST),
     "overload_1008": Kind(WRITE),
@@ -42,7 +42,7 @@ KINDS: Final[dict[str, Kind]] = {
     "late_reply": Kind(REQUEST, 3_000),
     "latency": Kind(REQUEST, 200, (("shape", "lognormal"), ("sigma", 0.8))),
     "stale_reads": Kind(READ, 2_000),
-    # races at the book
+    # races between a cancel and the market
     "cancel_race": Kind(WRITE, more=(("share", 0.5),)),
     "cancel_filled": Kind(WRITE),
     # frames
@@ -75,7 +75,22 @@ STATUSES: Final = ("PENDING_TRADING", "SETTLING", "TRADING")
 
 
 def check_field(name: str, field_name: str, value: object, default: object) -> None:
-    """Refuse a field of the wrong kind."""
+    """Reject a fault field of the wrong type or range.
+
+    Parameters
+    ----------
+    name
+        Name of the fault.
+    field_name, value
+        The field and its value as posted.
+    default
+        The kind's default, whose type the value must have.
+
+    Raises
+    ------
+    Refused
+        -1130 with a text that says what the field must be.
+    """
     choices = {"shape": SHAPES, "status": STATUSES}.get(field_name)
     if choices is not None:
         right, wanted = value in choices, "one of " + ", ".join(choices)

@@ -1,19 +1,19 @@
-"""Faults on request: what goes wrong between a client and an exchange, switched on by `POST /sim/faults` or `--faults FILE`.
+"""Injected faults: what goes wrong between a client and an exchange, enabled by `POST /sim/faults` or `--faults FILE`.
 
-A fault is `{"fault": NAME, "path": P, "after": N, "count": N, "ms": N, "rate": R}` and what its kind needs besides. It lets
+A fault is `{"fault": NAME, "path": P, "after": N, "count": N, "ms": N, "rate": R}` and the fields of its kind. It lets
 `after` matches pass (default 0), then acts on `count` of them (default 1; 0 = all). With a `rate` it acts on each match
-with that probability (and `count` is 0 unless given): drawn from the exchange's seed, the fault's place in the list and
-the number of the match, so a run can be repeated to the byte. `fault_kinds.py` lists what there is;
-`docs/venue-cases.md` explains it.
+with that probability (and `count` defaults to 0): drawn from the exchange's seed, the fault's position in the list and
+the match number, so a run is reproducible to the byte. `fault_kinds.py` lists the kinds; `docs/venue-cases.md` explains
+them.
 
-* **Requests**: `path` is `/fapi/v1/order` (`*` at its end matches what follows; `POST /fapi/v1/order` names the method).
-* **Frames and sockets**: the socket's path (`/private`), a stream (`btcusdt@kline_3m`) or an event type (`ORDER_TRADE_UPDATE`).
-  Those on sockets act at once with neither `after` nor `rate`, else when that many frames have matched.
-* **Market and account**: `symbol`; a match is a minute of the exchange's clock, so `after` and `rate` count minutes; with
-  neither they act at once.
+* **Requests**: `path` is `/fapi/v1/order` (`*` at its end matches any suffix; `POST /fapi/v1/order` names the method).
+* **Frames and sockets**: `path` is the socket's path (`/private`), a stream (`btcusdt@kline_3m`) or an event type
+  (`ORDER_TRADE_UPDATE`). Socket faults with neither `after` nor `rate` act at once, otherwise on matching frames.
+* **Market and account**: `symbol`; each minute of the exchange's clock is a match, so `after` and `rate` count minutes;
+  with neither they act at once.
 
-Without a `path` or `symbol` everything of its kind matches. Posting a list replaces the faults that are on; an empty one
-switches all off. The first fault of the list that strikes a request or a frame is the only one that does.
+Without a `path` or `symbol` everything of the kind matches. Posting a list replaces the active faults; an empty list
+disables all. At most one fault acts on a request or a frame: the first of the list that is due.
 """
 
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class Fault:
 
     @property
     def kind(self) -> Kind:
-        """What it acts on."""
+        """Its entry in the table of faults."""
         return KINDS[self.fault]
 
     @property
@@ -67,11 +67,11 @@ class Fault:
 
     @property
     def at_once(self) -> bool:
-        """Whether it acts the moment it is switched on."""
+        """Whether it acts as soon as it is enabled."""
         return self.kind.on in (SOCKET, MARKET) and not self.after and not self.rate
 
     def get(self, name: str) -> Any:
-        """Return a field of its kind."""
+        """Return a field specific to its kind, or the field's default."""
         return self.more[name] if name in self.more else dict(self.kind.more)[name]
 
     def strikes(self, draws: Draws | None = None, place: int = 0) -> bool:
@@ -85,15 +85,20 @@ class Fault:
         return True
 
     def report(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the fault as a JSON object."""
         names = (*COMMON, "matched", "acted")
         return {name: getattr(self, name) for name in names} | {name: self.get(name) for name, _ in self.kind.more}
 
 
 def parse(data: object) -> list[Fault]:
-    """Read the JSON of `/sim/faults` or of a faults file; anything wrong is a refusal that says what.
+    """Parse the JSON of `/sim/faults` or of a faults file.
 
-    `{"fault": "everyday", "rate": 0.05}` stands for the whole list of `everyday`.
+    `{"fault": "everyday", "rate": 0.05}` stands for the entire list of `everyday`.
+
+    Raises
+    ------
+    Refused
+        -1130 for an unknown fault or field or an invalid value; the text says which.
     """
     faults: list[Fault] = []
     for row in data if isinstance(data, list) else [data]:
@@ -136,12 +141,17 @@ def _fault(row: object) -> Fault:
 
 
 def everyday(rate: float = 0.05) -> list[Fault]:
-    """Return the faults of a bad day for a soak: about `rate` of all requests, and as much of the frames, go wrong.
+    """Return the faults of a bad day for a soak test: about `rate` of all requests, and of the frames, go wrong.
 
     Parameters
     ----------
     rate : float
-        Share of requests and of frames that a fault strikes; sockets and market faults are rarer.
+        Share of requests and of frames that a fault affects; socket and market faults are rarer.
+
+    Raises
+    ------
+    ConfigError
+        The rate is not above 0 and at most 1.
     """
     if not 0 < rate <= 1:
         raise ConfigError(f"the rate of faults must be above 0 and at most 1, not {rate}")
@@ -165,23 +175,31 @@ def everyday(rate: float = 0.05) -> list[Fault]:
 
 
 class Faults:
-    """The faults that are on."""
+    """The active faults."""
 
     def __init__(self, draws: Draws | None = None) -> None:
         self._draws = draws or Draws(0)
         self.active: list[Fault] = []
-        self.on_frames = False  # whether frames have to be looked at one by one
+        self.on_frames = False  # whether frames must be checked one by one
         self.on_pushes = self.on_minutes = self.on_reads = False
 
     def replace(self, faults: list[Fault]) -> None:
-        """Switch to these faults."""
+        """Replace the active faults."""
         self.active = faults
         on = {fault.kind.on for fault in faults if not fault.at_once}
         self.on_frames = bool(on & {FRAME, SOCKET})
         self.on_pushes, self.on_minutes, self.on_reads = PUSH in on, MARKET in on, READ in on
 
     def of_request(self, method: str, path: str, *, write: bool, read: bool = False) -> Fault | None:
-        """Return the fault that acts on a request, if any; latencies are asked for by `slowness`."""
+        """Return the fault that acts on a request, if any; latencies are handled by `slowness`.
+
+        Parameters
+        ----------
+        method, path
+            Of the request.
+        write, read
+            Whether the request changes state, and whether it reads account state.
+        """
         for place, fault in enumerate(self.active):
             on = fault.kind.on
             if (on == REQUEST and fault.fault != "latency") or (on == WRITE and write) or (on == READ and read):
@@ -192,7 +210,7 @@ class Faults:
         return None
 
     def slowness(self, method: str, path: str) -> int:
-        """Return by how many ms a request takes longer."""
+        """Return the additional latency of a request, ms."""
         for place, fault in enumerate(self.active):
             if fault.fault != "latency" or not _request_matches(fault.path, method, path):
                 continue
@@ -201,7 +219,7 @@ class Faults:
         return 0
 
     def lag(self, socket_path: str, what: str) -> int:
-        """Return by how many ms a push to a socket comes later."""
+        """Return the additional latency of a push to a socket, ms."""
         for place, fault in enumerate(self.active):
             if fault.kind.on != PUSH or not (fault.path in ("", what) or socket_path.startswith(fault.path)):
                 continue
@@ -210,7 +228,7 @@ class Faults:
         return 0
 
     def of_frame(self, socket_path: str, stream: str, event: str) -> Fault | None:
-        """Return the fault that acts on a frame about to go out, if any."""
+        """Return the fault that acts on an outgoing frame, if any."""
         for place, fault in enumerate(self.active):
             on = fault.kind.on
             if on == FRAME or (on == SOCKET and not fault.at_once):
@@ -220,12 +238,12 @@ class Faults:
         return None
 
     def of_minute(self) -> list[Fault]:
-        """Return the faults of market and account that act on this minute."""
+        """Return the market and account faults that act in this minute."""
         found = [(p, f) for p, f in enumerate(self.active) if f.kind.on == MARKET and not f.at_once]
         return [fault for place, fault in found if fault.strikes(self._draws, place)]
 
     def _duration(self, fault: Fault, place: int) -> int:
-        """Draw a latency: `ms` is its median (lognormal, `sigma` wide), its mean (uniform, from 0) or all of it (fixed)."""
+        """Draw a latency: `ms` is its median (lognormal, `sigma` wide), mean (uniform, from 0) or value (fixed)."""
         draw = self._draws.uniform("duration", place, fault.fault, fault.acted)
         match fault.get("shape"):
             case "uniform":

@@ -1,9 +1,9 @@
-"""What the market streams say: frames of ticks and of closed bars, built only for what somebody listens to.
+"""Market streams: frames of ticks and of closed bars, built only for streams with subscribers.
 
-One tick makes at most one frame of each subscribed stream: bookTicker, aggTrade, the forming klines, markPrice (the mark and
-the index are the last price), the tickers of 24 hours and the one-level depth. A closed bar is one `x: true` frame per
-interval, exactly once. Liquidations (forceOrder) and changes of a symbol (contractInfo) are told as they happen. Streams of
-all symbols begin with `!`; a name that does not exist, or is not written in small letters, stays silent.
+One tick makes at most one frame of each subscribed stream: bookTicker, aggTrade, the forming klines, markPrice (mark
+and index are the last price), the 24-hour tickers and the one-level depth. A closed bar is one `x: true` frame per
+interval, exactly once. Liquidations (forceOrder) and symbol changes (contractInfo) are sent as they happen. Streams of
+all symbols begin with `!`; a name that does not exist, or is not in lower case, stays silent.
 """
 
 import re
@@ -25,7 +25,7 @@ from bot.sim.venue import Venue
 Batches = dict[Socket, list[PushFrame]]
 Build = Callable[[int, list[int] | None], Any]
 MARKS: Final = ("markPrice", "markPrice@1s")
-# of all symbols: what each is made of; those that end in arr bring a list
+# Streams of all symbols and what each is made of; those with @arr carry a list.
 EVERY: Final = {
     "!bookTicker": "bookTicker",
     "!markPrice@arr": "markPrice",
@@ -35,11 +35,19 @@ EVERY: Final = {
 }
 SPECIAL: Final = {"forceOrder": "!forceOrder@arr", "contractInfo": "!contractInfo"}
 DEPTHS: Final = ("depth", "depth5", "depth10", "depth20")
-NAME: Final = re.compile(r"[!@\w]+", re.ASCII)  # a stream's name goes into frames as it is
+NAME: Final = re.compile(r"[!@\w]+", re.ASCII)  # a stream's name is copied into frames unescaped
 
 
 class MarketFeed:
-    """Builds frames for the hub's listeners."""
+    """Builds frames for the hub's subscribers.
+
+    Parameters
+    ----------
+    candles, funding, tapes
+        Klines, funding schedules and trades by symbol.
+    forming
+        Whether kline streams also send the forming bar.
+    """
 
     def __init__(
         self,
@@ -66,7 +74,7 @@ class MarketFeed:
         return self._build(self._ticks[symbol], row[0], row)
 
     def book(self, symbol: str, at_ms: int) -> Batches:
-        """Return the frames of a book that changed without a trade of the market."""
+        """Return the frames of a book that changed without a market trade."""
         self._follow()
         return self._build(self._books[symbol], at_ms, None)
 
@@ -85,7 +93,7 @@ class MarketFeed:
         return batches
 
     def special(self, symbol: str, event: dict[str, Any]) -> Batches:
-        """Return the frames of something that seldom happens: forceOrder, contractInfo."""
+        """Return the frames of a rare event: forceOrder or contractInfo."""
         batches: Batches = {}
         name = event["e"]
         for stream in (f"{symbol.lower()}@{name}", SPECIAL[name]):
@@ -106,7 +114,7 @@ class MarketFeed:
             batches.setdefault(socket, []).append(frame)
 
     def _follow(self) -> None:
-        """Look up the listeners again after a change of subscriptions."""
+        """Update the subscribers after a change of subscriptions."""
         if self._version == self._hub.version:
             return
         self._version = self._hub.version
@@ -147,7 +155,7 @@ class MarketFeed:
                 self._candles[symbol].series(interval)
                 length = interval_ms(interval)
             except (Refused, ConfigError):
-                return  # a name that does not exist stays silent
+                return  # an unknown name stays silent
             if self._forming_too:
                 ticks.append((stream, "kline", self._forming(symbol, stream, interval), sockets))
             self._closes.append((symbol, stream, interval, length, sockets))
@@ -244,7 +252,7 @@ class MarketFeed:
 
 
 def _listed(stream: str, build: Build) -> Build:
-    """Return `build`, wrapped into a list for the streams whose name says so."""
+    """Return `build`, its message wrapped in a list for streams with `@arr` in the name."""
     if "@arr" not in stream:
         return build
 

@@ -1,8 +1,8 @@
-"""What a symbol allows: tick, lot, smallest notional, price bands, maintenance tiers; the defaults of the embedded exchange.
+"""Symbol rules: tick, lot, minimum notional, price bands and maintenance tiers; the embedded exchange's defaults.
 
 Numbers are those of the live exchange in 2026 (venue notes 2.8 and 2.9); the ETH and SOL columns are partly older, so a
-client reads them from exchangeInfo instead of assuming them. Inside the exchange a price is a whole number of ticks and a
-quantity a whole number of lots: comparisons are exact and money is computed from them in Decimal.
+client reads them from exchangeInfo instead of assuming them. Inside the exchange prices are integer ticks and
+quantities integer lots: comparisons are exact and money is computed from them in Decimal.
 """
 
 import re
@@ -15,7 +15,7 @@ from bot.core.types import Tier
 from bot.sim.errors import Refused
 
 NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-WHOLE: Final = re.compile(r"[0-9]{1,18}")  # ASCII alone: "²".isdigit() is true, and int() refuses it
+WHOLE: Final = re.compile(r"[0-9]{1,18}")  # ASCII only: "²".isdigit() is true, but int() rejects it
 
 
 def _tiers(*rows: tuple[str, int, str, str]) -> tuple[Tier, ...]:
@@ -50,7 +50,7 @@ class SymbolRules:
 
     symbol: str
     tick: Decimal
-    price_digits: int  # decimals that prices are written with; Binance's pricePrecision, not the tick
+    price_digits: int  # decimals of written prices; Binance's pricePrecision, not the tick
     step: Decimal
     qty_digits: int
     min_price: Decimal
@@ -64,29 +64,27 @@ class SymbolRules:
     take_bound: Decimal = D("0.05")
     trigger_protect: Decimal = D("0.0500")
     liquidation_fee: Decimal = D("0.012500")
-    tick_every: int = (
-        1  # prices must be a multiple of so many ticks; more than 1 after the filter has been made coarser
-    )
+    tick_every: int = 1  # order prices are multiples of so many ticks; above 1 after the filter was made coarser
     step_every: int = 1
     status: str = "TRADING"
 
     @property
     def tick_size(self) -> Decimal:
-        """The tick that prices of orders have to keep to."""
+        """Tick size of order prices."""
         return self.tick * self.tick_every
 
     @property
     def step_size(self) -> Decimal:
-        """The step that quantities of orders have to keep to; also the least quantity."""
+        """Step size of order quantities; also the minimum quantity."""
         return self.step * self.step_every
 
     @property
     def asset(self) -> str:
-        """The coin."""
+        """The base asset."""
         return self.symbol.removesuffix("USDT")
 
     def price(self, ticks: int) -> Decimal:
-        """Return a price as it is written.
+        """Return a price with the symbol's decimals.
 
         >>> DEFAULTS["BTCUSDT"].price(600001)
         Decimal('60000.10')
@@ -94,15 +92,15 @@ class SymbolRules:
         return (self.tick * ticks).quantize(D(1).scaleb(-self.price_digits))
 
     def qty(self, lots: int) -> Decimal:
-        """Return a quantity as it is written."""
+        """Return a quantity with the symbol's decimals."""
         return (self.step * lots).quantize(D(1).scaleb(-self.qty_digits))
 
     def average(self, cost: int, lots: int) -> Decimal:
-        """Return the average price of `lots` that cost `cost` ticks x lots; 0 without any."""
+        """Return the average price of `lots` whose `cost` is in ticks x lots; 0 without lots."""
         return (self.tick * cost / lots).quantize(D(1).scaleb(-max(self.price_digits, 5))) if lots else D(0)
 
     def notional(self, cost: int) -> Decimal:
-        """Return ticks x lots as money."""
+        """Return a cost in ticks x lots as money."""
         return self.tick * self.step * cost
 
     def tier(self, notional: Decimal) -> Tier:
@@ -114,7 +112,13 @@ class SymbolRules:
         return max((tier.cap for tier in self.tiers if tier.max_leverage >= leverage), default=D(0))
 
     def ticks(self, value: Decimal) -> int:
-        """Check a limit price and return it in ticks."""
+        """Validate a limit price and return it in ticks.
+
+        Raises
+        ------
+        Refused
+            -4001, -1111, -4013, -4002 or -4014: not positive, too precise, too low, too high or off the tick.
+        """
         if value <= 0:
             raise Refused(-4001)
         if _decimals(value) > self.price_digits:
@@ -128,7 +132,13 @@ class SymbolRules:
         return int(value / self.tick)
 
     def lots(self, value: Decimal, *, market: bool = False) -> int:
-        """Check a quantity and return it in lots."""
+        """Validate a quantity and return it in lots.
+
+        Raises
+        ------
+        Refused
+            -4003, -1111, -4004, -4005 or -4023: not positive, too precise, too small, too large or off the step.
+        """
         if value <= 0:
             raise Refused(-4003)
         if _decimals(value) > self.qty_digits:
@@ -142,7 +152,13 @@ class SymbolRules:
         return int(value / self.step)
 
     def check_band(self, price: Decimal, mark: Decimal, *, buy: bool) -> None:
-        """Refuse a limit price too far beyond the mark (PERCENT_PRICE)."""
+        """Reject a limit price too far beyond the mark (PERCENT_PRICE).
+
+        Raises
+        ------
+        Refused
+            -4016 if a buy is too high, -4024 if a sell is too low.
+        """
         if buy and price > mark * self.percent_up:
             raise Refused(-4016, f"{(mark * self.percent_up).quantize(self.tick):f}")
         if not buy and price < mark * self.percent_down:
@@ -151,8 +167,13 @@ class SymbolRules:
     def changed(self, *, tick: str = "", step: str = "", min_notional: str = "") -> "SymbolRules":
         """Return these rules with other filters.
 
-        Inside the exchange prices and quantities are whole numbers of the recorded market's tick and lot, so filters can
-        become coarser than those, and fine again, but never finer.
+        Inside the exchange prices and quantities are integer multiples of the recorded market's tick and lot, so
+        filters can become coarser than those, and fine again, but never finer.
+
+        Raises
+        ------
+        Refused
+            -1130 if a filter is not a positive number, or not a multiple of the recorded tick or lot.
 
         >>> DEFAULTS["BTCUSDT"].changed(tick="0.50").tick_size
         Decimal('0.50')
@@ -170,7 +191,7 @@ class SymbolRules:
         return replace(self, **values)
 
     def exchange_info(self) -> dict[str, Any]:
-        """Return the symbol's object of exchangeInfo."""
+        """Return the symbol's exchangeInfo object."""
         step, tick = f"{self.step_size:f}", f"{self.tick_size.quantize(D(1).scaleb(-self.price_digits)):f}"
         filters: list[dict[str, Any]] = [
             {"filterType": "PRICE_FILTER", "minPrice": f"{self.min_price:f}", "maxPrice": f"{self.max_price:f}",
@@ -213,7 +234,7 @@ class SymbolRules:
         }  # fmt: skip
 
     def brackets(self) -> dict[str, Any]:
-        """Return the symbol's object of leverageBracket: numbers, not strings."""
+        """Return the symbol's leverageBracket object: numbers, not strings."""
         rows, floor = [], D(0)
         for number, tier in enumerate(self.tiers, start=1):
             rows.append(
@@ -242,7 +263,13 @@ def _positive(text: str) -> Decimal:
 
 
 def number(params: dict[str, str], name: str, *, required: bool = False) -> Decimal | None:
-    """Read a decimal parameter; None if absent. No exponents: Binance takes plain digits only."""
+    """Parse a decimal parameter; None if absent. Exponents are rejected: Binance takes plain digits only.
+
+    Raises
+    ------
+    Refused
+        -1102 if it is required and absent, -1100 if it is malformed.
+    """
     text = params.get(name)
     if text is None or text == "":
         if required:
@@ -271,7 +298,7 @@ DEFAULTS: Final[dict[str, SymbolRules]] = {
 
 
 def rules_for(symbol: str, price: float) -> SymbolRules:
-    """Return a symbol's rules: the defaults, or a generic set whose tick is about 1/10,000 of `price`.
+    """Return a symbol's rules: the defaults, or generic ones with a tick of about 1/10,000 of `price`.
 
     >>> rules_for("XUSDT", 0.5).tick, rules_for("XUSDT", 250.0).step
     (Decimal('0.00001'), Decimal('0.001'))

@@ -1,7 +1,7 @@
-"""What the exchange does to a position by itself: margin call, liquidation, auto-deleveraging, settlement.
+"""Exchange-initiated changes of a position: margin call, liquidation, auto-deleveraging, settlement.
 
-All of them are fills that nobody ordered: their client ids begin with `autoclose-`, `adl_autoclose` and `settlement_autoclose-`
-(venue notes 3), and a client's position book has to take them in like any other.
+All but the margin call are fills that nobody ordered: their client ids begin with `autoclose-`, `adl_autoclose` and
+`settlement_autoclose-` (venue notes 3), and a client must book them like any other fill.
 """
 
 from decimal import Decimal
@@ -14,11 +14,11 @@ from bot.sim.orders import VenueOrder
 if TYPE_CHECKING:
     from bot.sim.venue import Venue
 
-MARGIN_CALL_AT: Final = Decimal("0.8")  # maintenance over margin; Binance does not document the ratio that it warns at
+MARGIN_CALL_AT: Final = Decimal("0.8")  # maintenance / margin; Binance does not document its warning ratio
 
 
 def watch_margin(venue: "Venue", symbol: str) -> None:
-    """Liquidate a position that its margin no longer carries; warn once before."""
+    """Liquidate a position whose margin has fallen to maintenance margin; send one margin call before."""
     if venue.account.is_liquidated(symbol, venue.marks()):
         liquidate(venue, symbol)
         return
@@ -33,7 +33,7 @@ def watch_margin(venue: "Venue", symbol: str) -> None:
 def liquidate(venue: "Venue", symbol: str) -> None:
     """Close a position whose margin is used up, at the book or at the bankruptcy price, whichever is better.
 
-    What is left of the margin pays the liquidation fee; the insurance fund bears what the margin cannot.
+    The remaining margin pays the liquidation fee; the insurance fund covers what the margin cannot.
     """
     book, p = venue.books[symbol], venue.account.positions[symbol]
     clear(venue, symbol, er="5")
@@ -47,7 +47,7 @@ def liquidate(venue: "Venue", symbol: str) -> None:
 
 
 def deleverage(venue: "Venue", symbol: str, share: float) -> None:
-    """Close a part of a position against somebody's bankruptcy: at the mark, without a fee, orders left alone."""
+    """Close a share of a position by ADL: at the mark, without a fee; orders are left alone."""
     p = venue.account.positions[symbol]
     lots = max(1, round(int(abs(p.qty) / p.rules.step) * share))
     price = venue.books[symbol].last
@@ -55,7 +55,7 @@ def deleverage(venue: "Venue", symbol: str, share: float) -> None:
 
 
 def settle(venue: "Venue", symbol: str) -> None:
-    """Close a position at the mark because the symbol leaves the exchange; its orders end (er 7)."""
+    """Close a position at the mark because the symbol is delisted; its orders expire (er 7)."""
     clear(venue, symbol, er="7")
     if venue.account.positions[symbol].qty:
         number = venue.next_id()
@@ -64,7 +64,7 @@ def settle(venue: "Venue", symbol: str) -> None:
 
 
 def clear(venue: "Venue", symbol: str, *, er: str) -> None:
-    """End all orders of a symbol."""
+    """Expire all orders of a symbol."""
     for order in venue.open_orders(symbol):
         venue.books[symbol].expire(order, er)
     for algo in venue.algos.open(symbol):

@@ -1,7 +1,7 @@
-"""When funding is paid, and how much: the recorded rates of a symbol, and every eight hours at 0 where there is no record.
+"""Funding schedule: the recorded rates of a symbol, and a rate of 0 every eight hours where there is no record.
 
-What premiumIndex calls `lastFundingRate` is the rate that will be charged at `nextFundingTime` (venue notes 2.10), so the
-exchange tells the next recorded rate. Recorded times jitter by some ms; payments fall on the minute.
+premiumIndex's `lastFundingRate` is the rate that will be charged at `nextFundingTime` (venue notes 2.10), so the
+exchange reports the next recorded rate. Recorded times jitter by some ms; payments fall on the minute.
 """
 
 from typing import Final, Protocol
@@ -14,7 +14,7 @@ EIGHT_HOURS_MS: Final = 8 * HOUR_MS
 
 
 class SettlementRates(Protocol):
-    """Recorded funding: instants in UTC epoch ms, rising, and fractions of the notional."""
+    """Recorded funding: times in UTC epoch ms, ascending, and rates as fractions of the notional."""
 
     @property
     def funding_ms(self) -> np.ndarray: ...
@@ -23,17 +23,17 @@ class SettlementRates(Protocol):
 
 
 class FundingSchedule:
-    """One symbol's payments."""
+    """One symbol's funding payments."""
 
     def __init__(self, rates: SettlementRates | None) -> None:
         times = np.zeros(0, dtype=np.int64) if rates is None else np.asarray(rates.funding_ms, dtype=np.int64)
         self.rates = np.zeros(0) if rates is None else np.nan_to_num(np.asarray(rates.rate, dtype=np.float64))
         self.times = times - times % MINUTE_MS
 
-        self._changed: tuple[int, int, float] | None = None  # since when, every how many hours, at which rate
+        self._changed: tuple[int, int, float] | None = None  # since when (ms), interval in hours, rate
 
     def change(self, now_ms: int, *, hours: int, rate: float | None = None) -> None:
-        """Pay every `hours` from now on, at `rate` or else at the rate that is due next."""
+        """Pay every `hours` from now on, at `rate` or, without one, at the rate due next."""
         self._changed = now_ms, hours, self.next(now_ms)[1] if rate is None else rate
 
     def next(self, now_ms: int) -> tuple[int, float]:
@@ -48,7 +48,7 @@ class FundingSchedule:
         return grid, 0.0
 
     def at(self, now_ms: int) -> float | None:
-        """Return the rate that is paid at this very instant, or None."""
+        """Return the rate paid exactly at `now_ms`, or None."""
         if self._changed is not None:
             due = now_ms % (self._changed[1] * HOUR_MS) == 0 and now_ms > self._changed[0]
             return self._changed[2] if due else None
@@ -56,7 +56,7 @@ class FundingSchedule:
         return float(self.rates[index]) if index < len(self.times) and self.times[index] == now_ms else None
 
     def history(self, start: int | None, end: int, limit: int) -> list[tuple[int, float]]:
-        """Return the payments made in [start, end], oldest first: the last `limit` without a start, else the first."""
+        """Return past payments in [start, end], oldest first: the last `limit` without a start, else the first."""
         stop = int(np.searchsorted(self.times, end, side="right"))
         first = max(0, stop - limit) if start is None else int(np.searchsorted(self.times, start))
         part = slice(first, min(stop, first + limit))
@@ -75,5 +75,5 @@ class FundingSchedule:
 
 
 def write_rate(rate: float) -> str:
-    """Write a rate as Binance does, with 8 decimals."""
+    """Format a rate as Binance does, with 8 decimals."""
     return f"{rate:.8f}"

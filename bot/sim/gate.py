@@ -1,10 +1,10 @@
-"""The gate before the sockets: closed while an outage lasts."""
+"""The handshake gate: closed during an outage."""
 
 import asyncio
 
 
 class SendGate:
-    """Where handshakes wait while an outage lasts; they are let in one by one, in an order of their own."""
+    """Holds handshakes during an outage and admits them one by one, ordered by key."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -12,7 +12,7 @@ class SendGate:
         self._number = 0
 
     async def wait(self, key: str) -> None:
-        """Wait to be let in."""
+        """Wait to be admitted."""
         if not self.closed:
             return
         self._number += 1
@@ -27,17 +27,17 @@ class SendGate:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of waiting handshakes."""
         return len(self._waiting)
 
     def admit(self) -> None:
-        """Let the first in, by name."""
+        """Admit the first waiting handshake by key."""
         entry = min(self._waiting, key=lambda waiting: waiting[:2])
         self._waiting.remove(entry)
         entry[2].set_result(None)
 
     def open(self) -> None:
-        """Let everybody in, from now on."""
+        """Admit all handshakes from now on."""
         self.closed = False
         while self._waiting:
             self.admit()

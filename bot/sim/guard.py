@@ -1,10 +1,10 @@
-"""Who may ask: the one key, the signature in any of Binance's three kinds, and the timestamp.
+"""Authentication: the API key, the signature in any of Binance's three kinds, and the timestamp.
 
-A key is registered either with a secret (HMAC-SHA256, hexadecimal; the kind that Binance calls deprecated) or with a public
-key in PEM: Ed25519, or RSA with PKCS#1 v1.5 and SHA-256; those two signatures are base64, percent-encoded in query and form
-and plain in the JSON of the WebSocket API. What is signed is the raw query followed by the raw body, without the signature
-itself (Binance's totalParams). A timestamp is good within recvWindow, in wall time, of the exchange's clock or of the
-machine's, because a replay's clock is neither.
+A key is registered either with a secret (HMAC-SHA256, hexadecimal; deprecated by Binance) or with a public key in PEM:
+Ed25519, or RSA with PKCS#1 v1.5 and SHA-256; those two signatures are base64, percent-encoded in query and form and
+plain in the JSON of the WebSocket API. The signed text is the raw query followed by the raw body, without the signature
+itself (Binance's totalParams). A timestamp is valid within recvWindow, in wall time, of the exchange's clock or of the
+machine's, because a replay's clock differs from the machine's.
 """
 
 import binascii
@@ -27,18 +27,18 @@ from bot.sim.filters import WHOLE
 MAX_WINDOW_MS: Final = 60_000
 AHEAD_MS: Final = 1_000
 KEY_FORMAT: Final = re.compile(r"[!-~]{1,256}")
-Verify = Callable[[str, str], bool]  # signature and what it is over
+Verify = Callable[[str, str], bool]  # (signature, signed text) -> valid
 
 
 class Guard:
-    """Knows the one key and what verifies its signatures.
+    """Verifies the one API key and its signatures.
 
     Parameters
     ----------
     key, secret : str
         The API key and, for HMAC, its secret.
     public_key : str
-        PEM of an Ed25519 or RSA public key; when given, signatures are verified with it alone.
+        PEM of an Ed25519 or RSA public key; if given, signatures are verified only with it.
 
     Raises
     ------
@@ -51,14 +51,34 @@ class Guard:
         self._verify = _by_public_key(public_key) if public_key else _by_secret(secret)
 
     def check_key(self, call: Call) -> None:
-        """Refuse a request without the right key."""
+        """Reject a request without the right key.
+
+        Raises
+        ------
+        Refused
+            -2014 if the key is malformed, -2015 if it is another one.
+        """
         if not KEY_FORMAT.fullmatch(call.key):
             raise Refused(-2014)
         if not hmac.compare_digest(call.key.encode(), self._key):
             raise Refused(-2015)
 
     def check_signature(self, call: Call, *, replay_ms: int, wall_ms: int, speed: float) -> None:
-        """Refuse a request whose signature or timestamp is wrong."""
+        """Reject a request with an invalid signature or timestamp.
+
+        Parameters
+        ----------
+        replay_ms, wall_ms
+            The exchange's and the machine's clock, UTC epoch ms.
+        speed
+            Replay seconds per second of wall time.
+
+        Raises
+        ------
+        Refused
+            -1102 or -1130 for a missing or malformed parameter, -1021 for a stale or future timestamp, -1022 for a
+            wrong signature.
+        """
         for name in ("timestamp", "signature"):
             if not call.params.get(name):
                 raise Refused(-1102, name)
@@ -141,7 +161,7 @@ def _fresh(stamp: int, now: int, window: int, ahead: int) -> bool:
 
 
 def _without_signature(text: str) -> str:
-    """Return the raw text as it was signed.
+    """Return the raw text that was signed.
 
     >>> _without_signature("a=1&signature=ab&b=2")
     'a=1&b=2'

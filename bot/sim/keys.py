@@ -1,4 +1,4 @@
-"""The listen key: one per account, good for 60 minutes of the exchange's clock from the last POST or PUT."""
+"""The listen key: one per account, valid for 60 minutes of the exchange's clock from the last POST or PUT."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,7 +11,7 @@ LIFE_MS: Final = HOUR_MS
 
 
 class ListenKeys:
-    """The account's one key."""
+    """The account's single listen key."""
 
     def __init__(self, now_ms: Callable[[], int], seed: int) -> None:
         self._now_ms, self._seed, self._made = now_ms, seed, 0
@@ -19,7 +19,7 @@ class ListenKeys:
         self.until_ms = 0
 
     def create(self) -> str:
-        """Return the active key, its life extended, or a new one."""
+        """Return the active key with its validity extended, or a new one."""
         if not self.active:
             self._made += 1
             self.active = sha256(f"listen key {self._seed} {self._made}".encode()).hexdigest()
@@ -27,12 +27,18 @@ class ListenKeys:
         return self.active
 
     def extend(self) -> str:
-        """Extend the active key's life."""
+        """Extend the active key's validity.
+
+        Raises
+        ------
+        Refused
+            -1125 if there is none.
+        """
         if not self.active:
             raise Refused(-1125)
         return self.create()
 
     def delete(self) -> dict[str, Any]:
-        """End the key: whoever listens on it hears no more."""
+        """Delete the key; its listeners receive nothing more."""
         self.active = ""
         return {}

@@ -1,8 +1,8 @@
 """Request weights and order counts, on the exchange's clock (venue notes 2.11).
 
-2,400 weight a minute, 1,200 orders a minute and 300 in ten seconds; funding history has a window of its own, 500 requests in
-five minutes. Beyond: 429 until the window rolls, and a client that goes on asking is banned with 418: for two minutes,
-and four times as long with each further ban, up to three days.
+2,400 weight per minute, 1,200 orders per minute and 300 per ten seconds; funding history has its own window, 500
+requests per five minutes. Above a limit: 429 until the window rolls; a client that keeps sending is banned with 418,
+for two minutes, and four times as long with each further ban, up to three days.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from bot.sim.filters import WHOLE
 WEIGHT_LIMIT: Final = 2_400
 ORDERS_MINUTE: Final = 1_200
 ORDERS_TEN: Final = 300
-PATIENCE: Final = 100  # refused requests in a window before the ban
+PATIENCE: Final = 100  # rejected requests in a window before the ban
 BAN_MS: Final = 120_000
 LONGEST_BAN_MS: Final = 3 * DAY_MS
 FUNDING_LIMIT: Final = 500
@@ -60,7 +60,7 @@ _FIXED: Final = {
 
 
 def weight_of(method: str, path: str, params: dict[str, str]) -> int:
-    """Return what a request costs.
+    """Return the weight of a request.
 
     >>> weight_of("GET", "/fapi/v1/klines", {"limit": "1500"}), weight_of("GET", "/fapi/v1/openOrders", {})
     (10, 40)
@@ -85,7 +85,7 @@ def _limit(params: dict[str, str], default: int) -> int:
 
 
 class Window:
-    """A counter that starts anew with every window of the clock."""
+    """A counter that resets with every window of the clock."""
 
     __slots__ = ("_length", "_start", "used")
 
@@ -93,7 +93,7 @@ class Window:
         self._length, self._start, self.used = length_ms, -1, 0
 
     def roll(self, now_ms: int) -> int:
-        """Start a new window if it is time; return the ms left in this one."""
+        """Reset the counter if a new window has begun; return the ms left in the window."""
         start = now_ms - now_ms % self._length
         if start != self._start:
             self._start, self.used = start, 0
@@ -101,7 +101,7 @@ class Window:
 
 
 class RateLimits:
-    """The windows of one client."""
+    """The rate limit windows of one client."""
 
     def __init__(self) -> None:
         self.weight, self.minute, self.ten = Window(60_000), Window(60_000), Window(10_000)
@@ -109,7 +109,7 @@ class RateLimits:
         self._banned_until, self._bans = 0, 0
 
     def charge(self, weight: int, now_ms: int, path: str = "") -> tuple[Refused, int] | None:
-        """Count a request; return the refusal and the ms to wait if it is one too many."""
+        """Count a request; if it exceeds a limit, return the rejection and the ms to wait."""
         left = self.weight.roll(now_ms)
         self._refused.roll(now_ms)
         if now_ms < self._banned_until:
@@ -129,12 +129,18 @@ class RateLimits:
         return Refused(-1003, WEIGHT_LIMIT), left
 
     def ban(self, now_ms: int, ms: int) -> None:
-        """Answer 418 to everything for `ms`."""
+        """Reject everything with 418 for `ms`."""
         self._banned_until = now_ms + ms
         self._bans += 1
 
     def order(self, now_ms: int, orders: int = 1) -> None:
-        """Count new or amended orders, or refuse them; a batch is one of the minute and its orders of the ten seconds."""
+        """Count new or amended orders; a batch counts as one per minute and as its orders per ten seconds.
+
+        Raises
+        ------
+        Refused
+            -1015 above a limit.
+        """
         self.minute.roll(now_ms)
         self.ten.roll(now_ms)
         if self.ten.used + orders > ORDERS_TEN:
@@ -145,7 +151,7 @@ class RateLimits:
         self.ten.used += orders
 
     def headers(self, now_ms: int) -> dict[str, str]:
-        """Return the headers of every reply."""
+        """Return the headers carried by every reply."""
         self.weight.roll(now_ms)
         return {"X-MBX-USED-WEIGHT-1M": str(self.weight.used)}
 
@@ -156,7 +162,7 @@ class RateLimits:
         return {"X-MBX-ORDER-COUNT-10S": str(self.ten.used), "X-MBX-ORDER-COUNT-1M": str(self.minute.used)}
 
     def rates(self, now_ms: int) -> list[dict[str, object]]:
-        """Return `rateLimits` as replies of the WebSocket API carry it: limits and what is used of them."""
+        """Return `rateLimits` as replies of the WebSocket API carry it: limits and their usage."""
         self.weight.roll(now_ms)
         self.minute.roll(now_ms)
         self.ten.roll(now_ms)
