@@ -1,6 +1,6 @@
 """Exchange-initiated changes of a position: margin call, liquidation, auto-deleveraging, settlement.
 
-All but the margin call are fills that nobody ordered: their client ids begin with `autoclose-`, `adl_autoclose` and
+All but the margin call are fills without a client order: their client ids begin with `autoclose-`, `adl_autoclose` and
 `settlement_autoclose-` (venue notes 3), and a client must book them like any other fill.
 """
 

@@ -1,4 +1,4 @@
-"""Margin of open orders: what the exchange keeps aside for them, by side and by what could only close a position."""
+"""Initial margin of open orders: what the exchange reserves for them, by side, without orders that could only close."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def open_notional(venue: "Venue", symbol: str) -> tuple[Decimal, Decimal]:
-    """Return the notional of open buys and sells that could add to a position."""
+    """Return the notional of open buys and sells that could increase a position."""
     sides = _sides(venue, symbol, None)
     return sides[0][1], sides[1][1]
 
 
 def order_margin(venue: "Venue", symbol: str, extra: VenueOrder | None = None) -> Decimal:
-    """Return the initial margin of open orders: of the side that needs more, without what would only close."""
+    """Return the initial margin of open orders: that of the side that needs more, without closing quantity."""
     p = venue.account.positions[symbol]
     held = int(abs(p.qty) / p.rules.step)
     need = ZERO

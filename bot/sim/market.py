@@ -1,7 +1,7 @@
-"""The market at work: the recorded ticks one by one, the minutes on which bars close and funding is paid, and ticks between.
+"""The simulated market: recorded ticks, ticks between them, and the minutes on which bars close and funding is paid.
 
-A recorded tick jumps to the next corner of its bar. Where a stop or a liquidation price stands on the straight way there,
-the market makes a tick at that very price and time, so that a stop slips by the book and not by half a bar; while a MARKET
+A recorded tick jumps to the next corner of its bar. Where a stop or a liquidation price lies on the straight line to
+it, a tick is inserted at that price and time, so that a stop slips by the book and not by half a bar. While a MARKET
 order waits for more, the book is replenished at the path's price after 50 to 250 ms.
 """
 
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 
 class MarketDesk:
-    """Puts the market on the exchange's heap and follows up on what it does to the user's orders."""
+    """Schedules the market on the exchange's heap and follows up on its effects on the user's orders.
+
+    Parameters
+    ----------
+    seed
+        Seed of the replay and of the refills.
+    spread
+        Width of the book as a fraction of the price.
+    depth_notional
+        Typical quantity at the best price, USDT.
+    """
 
     def __init__(
         self, exchange: "Exchange", feed: MarketFeed, *, seed: int, spread: float, depth_notional: float
@@ -37,21 +47,21 @@ class MarketDesk:
             depth_notional=depth_notional,
         )
         self._symbols = list(exchange.venue.rules)
-        self._legs: dict[str, tuple[int, int, int, int]] = {}  # from a tick to the next: time, price, time, price
+        self._legs: dict[str, tuple[int, int, int, int]] = {}  # from one tick to the next: time, price, time, price
         self._crossings: dict[str, Item] = {}
         self._refills: set[str] = set()
-        self._told: dict[str, tuple[int, ...]] = {}  # the book as bookTicker told it
-        self._gaps: dict[str, tuple[float, int]] = {}  # factor of the price, and until when
-        self._thin: dict[str, tuple[float, int]] = {}  # factor of the quantities, and until when
+        self._told: dict[str, tuple[int, ...]] = {}  # the book last sent as bookTicker
+        self._gaps: dict[str, tuple[float, int]] = {}  # price factor, end in ms
+        self._thin: dict[str, tuple[float, int]] = {}  # quantity factor, end in ms
         for symbol in self._symbols:
             self._prime(symbol)
 
     def begin(self) -> None:
-        """Put the first instant on the heap; each puts the next one."""
+        """Schedule the first instant; each schedules the next one."""
         self._next_row()
 
     def follow_up(self, symbol: str | None = None) -> None:
-        """Send what the user stream has to say, and look after a book that was taken from and stops on the way."""
+        """Send pending user events; for a symbol also refill and publish its book and watch for stops on the path."""
         x = self._x
         x.tell_user()
         if x.venue.planned or x.venue.notices:
@@ -71,7 +81,7 @@ class MarketDesk:
             self._watch_path(symbol)
 
     def _plan(self) -> None:
-        """Put on the clock what the venue wants done later, and tell the market streams what it has for them."""
+        """Schedule the venue's deferred actions and send its notices to the market streams."""
         x = self._x
         planned, x.venue.planned = x.venue.planned, []
         for at_ms, symbol, action in planned:
@@ -87,7 +97,7 @@ class MarketDesk:
             x.push(self._feed.special(symbol, event), "market")
 
     def gap(self, symbol: str, factor: float, until_ms: int) -> None:
-        """Let the price jump by `factor` at once; it stays there until `until_ms`, or runs back to the next tick."""
+        """Move the price by `factor` at once; it stays there until `until_ms`, or returns by the next tick."""
         _, _, due_ms, target = self._legs[symbol]
         price = max(1, round(self._path_price(symbol) * factor))
         self._gaps[symbol] = factor, until_ms
@@ -95,18 +105,18 @@ class MarketDesk:
         self._between(symbol, price)
 
     def thin(self, symbol: str, share: float, until_ms: int) -> None:
-        """Leave only a share of every book's quantities until `until_ms`."""
+        """Reduce the quantities of the symbol's book to a share until `until_ms`."""
         self._thin[symbol] = share, until_ms
         book = self._x.venue.books[symbol]
         book.bid_lots, book.ask_lots = max(1, int(book.bid_lots * share)), max(1, int(book.ask_lots * share))
 
     def _bent(self, symbol: str, at_ms: int, price: int) -> int:
-        """Return a recorded price as a gap has moved it."""
+        """Return a recorded price as moved by a gap."""
         factor, until_ms = self._gaps.get(symbol, (1.0, 0))
         return max(1, round(price * factor)) if at_ms < until_ms and price else price
 
     def _changed(self, row: Row) -> Row:
-        """Return a tick as the faults leave it: moved by a gap, thinned, on the coarser tick of a changed filter."""
+        """Return a tick as modified by faults: thinned, and on the coarser tick of a changed filter."""
         symbol = self._symbols[row[1]]
         row = list(row)
         share, until_ms = self._thin.get(symbol, (1.0, 0))
@@ -120,7 +130,7 @@ class MarketDesk:
         return row
 
     def _prime(self, symbol: str) -> None:
-        """Set the book before the first tick from the last price of the history."""
+        """Set the book before the first tick from the last historical price."""
         x = self._x
         rules, price, start = x.venue.rules[symbol], x.candles[symbol].last_price(x.start_ms), x.start_ms
         width = max(1, round(price * self._spread))
@@ -175,7 +185,7 @@ class MarketDesk:
         self.follow_up()
 
     def apply(self, row: Row) -> None:
-        """Let one tick happen: time, number of the symbol, price and lots traded, whether the seller took, book, trades."""
+        """Apply one tick: time, symbol number, price and lots traded, whether the aggressor sold, book, trades."""
         symbol, venue = self._symbols[row[1]], self._x.venue
         if self._thin or venue.rules[symbol].tick_every > 1:
             row = self._changed(row)
@@ -195,7 +205,7 @@ class MarketDesk:
             self.follow_up(symbol)
 
     def _between(self, symbol: str, price: int) -> None:
-        """Make a tick between the recorded ones: the book moves to `price`, replenished; nothing is traded."""
+        """Insert a tick between recorded ones: the book moves to `price`, replenished; nothing is traded."""
         now, rules = self._x.clock.time_ms, self._x.venue.rules[symbol]
         falling = price < self._x.venue.books[symbol].last
         width = max(1, round(price * self._spread))
@@ -209,7 +219,7 @@ class MarketDesk:
         self.apply([now, self._symbols.index(symbol), price, 0, int(falling), bid, bids, bid + width, asks, 0])
 
     def _path_price(self, symbol: str) -> int:
-        """Return the price on the straight way between two ticks of a bar, in ticks."""
+        """Return the price on the straight line between two ticks of a bar, in ticks."""
         since, price, until, target = self._legs[symbol]
         if until <= since:
             return self._x.venue.books[symbol].last
@@ -217,7 +227,7 @@ class MarketDesk:
         return round(price + (target - price) * share)
 
     def _watch_path(self, symbol: str) -> None:
-        """Plan a tick where the price will meet a stop or a liquidation before the next recorded tick."""
+        """Schedule a tick where the price will reach a stop or a liquidation before the next recorded tick."""
         planned = self._crossings.pop(symbol, None)
         if planned is not None:
             planned.cancel()
@@ -234,13 +244,13 @@ class MarketDesk:
 
         def cross() -> None:
             here = self._path_price(symbol)
-            # Rounding of the time to ms may leave the path a little short of the level.
+            # Rounding the time to ms may leave the path slightly short of the level.
             self._between(symbol, max(here, level) if target > price else min(here, level))
 
         self._crossings[symbol] = self._x.clock.at(at_ms, cross, name="stop on the way", touches=False)
 
     def _refill(self, symbol: str) -> None:
-        """Replenish a book that a MARKET order waits at."""
+        """Replenish a book that a MARKET order is waiting on."""
         self._refills.discard(symbol)
         if self._x.venue.books[symbol].working:
             self._between(symbol, self._path_price(symbol))

@@ -1,8 +1,8 @@
-"""Faults of the market and of the account: gaps, thin books, liquidation, ADL, settlement, changed filters and funding.
+"""Market and account faults: gaps, thin books, liquidation, ADL, settlement, changed filters and funding.
 
-They act through the same doors as the market itself: a gap is a tick, a liquidation is a fill, a filter change is a new
-exchangeInfo. The recorded bars do not know of them: a gap is in the ticks, the book and the bar under way, and the closed
-bar is told as it was recorded.
+They act through the same calls as the market itself: a gap is a tick, a liquidation is a fill, a filter change is a new
+exchangeInfo. The recorded bars are unaffected: a gap is in the ticks, the book and the current bar, and the closed bar
+is reported as it was recorded.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class MarketFaults:
-    """Carries out the faults of market and account."""
+    """Executes market and account faults."""
 
     def __init__(self, exchange: "Exchange") -> None:
         self._x = exchange
 
     def symbols(self, fault: Fault, *, held: bool = False) -> list[str]:
-        """Return the symbols that a fault means: its own, or all (with a position)."""
+        """Return the symbols that a fault affects: its own, or all; with `held` only those with a position."""
         venue, named = self._x.venue, fault.get("symbol")
         found = [named] if named else list(venue.rules)
         return [s for s in found if s in venue.rules and (not held or venue.account.positions[s].qty)]
 
     def strike(self, fault: Fault) -> None:
-        """Carry one out, now."""
+        """Execute a fault now."""
         x = self._x
         venue = x.venue
         venue.now_ms = now = x.clock.now_ms()
@@ -73,7 +73,13 @@ class MarketFaults:
             x.market.follow_up(symbol)
 
     def check(self, fault: Fault) -> None:
-        """Refuse a filter that cannot be before anything is switched on."""
+        """Reject an impossible filter or funding change before anything is enabled.
+
+        Raises
+        ------
+        Refused
+            -1130 if the filter or rate is invalid, or funding follows the live exchange.
+        """
         if fault.fault == "filter_change":
             for symbol in self.symbols(fault):
                 self._x.venue.rules[symbol].changed(

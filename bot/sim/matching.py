@@ -1,22 +1,25 @@
 """One symbol's order book: our orders against the market's ticks.
 
-The market is a recorded one: it does not react to us, so every fill rests on an assumption. These are all of them.
+The market is recorded and does not react to us, so every fill rests on an assumption. These are all of them.
 
-* **The book is one level deep.** A tick sets bid and ask with a finite quantity each. An order that takes gets at most
-  what is left of the level it hits; the level is replenished by the next tick, or by the refill that the exchange
-  schedules while a MARKET order waits.
-* **Taking.** A LIMIT order takes when its price reaches the other side of the book, at the book's price, never worse than
-  its own. What an IOC cannot get EXPIRES (er 2), a FOK that cannot get all is refused (-5021), a GTC remainder rests, a MARKET
-  remainder goes on with the next book until filled or until the book is further than 5 % from where it started (er 9).
-* **Post-only (GTX)** is refused (-5022) when the book, or one of our own resting orders, stands at its price or better.
-* **Resting orders** fill as maker at their own price, in price-time order, never for more than the tick's traded quantity:
+* **The book is one level deep.** A tick sets bid and ask with a finite quantity each. A taking order gets at most what
+  is left of the level it hits; the level is replenished by the next tick, or by the refill that the exchange schedules
+  while a MARKET order waits.
+* **Taking.** A LIMIT order takes when its price reaches the other side of the book, at the book's price, never worse
+  than its own. The unfilled part of an IOC EXPIRES (er 2), a FOK that cannot fill completely is rejected (-5021), a GTC
+  remainder rests, a MARKET remainder continues with the next book until filled or until the book is more than 5 % from
+  where it started (er 9).
+* **Post-only (GTX)** is rejected (-5022) when the book, or one of our own resting orders, is at its price or better.
+* **Resting orders** fill as maker at their own price, in price-time priority, never for more than the tick's traded
+  quantity:
   1. when a trade prints *through* the price (lower than a resting buy, higher than a resting sell), at once;
-  2. when a trade prints *at* the price and the aggressor came from the other side, after the quantity that stood before
-     us has traded. That queue is the displayed quantity of our side when the order arrived (nothing if we improved the price);
-  3. when the new book stands beyond the price (an ask at or below a resting buy), up to that level's quantity.
-* **Reduce-only** orders never do more than close the position: what lies beyond EXPIRES with er 4.
-* **Self-trade prevention** follows the taker's mode: an order of ours that a taker of ours would hit is EXPIRED_IN_MATCH first
-  (EXPIRE_MAKER, the default), the taker is (EXPIRE_TAKER), or both are; NONE does nothing. FOK and GTX know none of it.
+  2. when a trade prints *at* the price and the aggressor came from the other side, after the queue ahead has traded.
+     That queue is the displayed quantity of our side when the order arrived (none if we improved the price);
+  3. when the new book is beyond the price (an ask at or below a resting buy), up to that level's quantity.
+* **Reduce-only** orders never do more than close the position: the excess EXPIRES with er 4.
+* **Self-trade prevention** follows the taker's mode: a resting order of ours that our taker would hit is
+  EXPIRED_IN_MATCH first (EXPIRE_MAKER, the default), the taker is (EXPIRE_TAKER), or both are; NONE does nothing. FOK
+  and GTX are exempt.
 """
 
 from collections.abc import Callable
@@ -29,7 +32,7 @@ UNBOUNDED: Final = 1 << 62
 
 
 class BookReport(NamedTuple):
-    """What happened to an order: NEW, TRADE, EXPIRED, CANCELED or AMENDMENT; price in ticks, lots of this trade."""
+    """An order event: NEW, TRADE, EXPIRED, CANCELED or AMENDMENT; price in ticks, lots of this trade."""
 
     kind: str
     order: VenueOrder
@@ -44,9 +47,9 @@ class OrderBook:
     Parameters
     ----------
     room : callable
-        Lots that an order may still execute: the position for a reduce-only order, without bound otherwise.
+        Returns the lots that an order may still execute: the position for a reduce-only order, unbounded otherwise.
     report : callable
-        Takes each `Report` the moment it happens, so that the position is right before the next match.
+        Receives each `BookReport` as it happens, so that the position is right before the next match.
     """
 
     __slots__ = (
@@ -65,21 +68,29 @@ class OrderBook:
     def __init__(self, room: Callable[[VenueOrder], int], report: Callable[[BookReport], None]) -> None:
         self.room = room
         self.report = report
-        self.post_only_expires = False  # as it once was; else refused
+        self.post_only_expires = False  # former behaviour of the exchange; otherwise rejected
         self.bid = self.ask = self.last = 0
         self.bid_lots = self.ask_lots = 0
         self.resting: list[VenueOrder] = []  # in order of arrival
         self.working: list[VenueOrder] = []  # MARKET remainders
 
     def tick(self, tick: Tick) -> None:
-        """Apply one trade of the market, then the book after it."""
+        """Apply one market trade, then the book after it."""
         self.last = tick.price
         if self.resting and tick.lots:
             self._traded(tick.price, tick.lots, seller=tick.seller)
         self.quote(tick.bid, tick.bid_lots, ask=tick.ask, ask_lots=tick.ask_lots)
 
     def quote(self, bid: int, bid_lots: int, *, ask: int, ask_lots: int) -> None:
-        """Replace the book's level and let waiting orders at it."""
+        """Replace the book's level and match waiting orders against it.
+
+        Parameters
+        ----------
+        bid, ask
+            In ticks.
+        bid_lots, ask_lots
+            Quantities in lots.
+        """
         self.bid, self.bid_lots, self.ask, self.ask_lots = bid, bid_lots, ask, ask_lots
         if self.resting:
             for order in self._by_priority():
@@ -93,7 +104,13 @@ class OrderBook:
                 self.working.remove(order)
 
     def submit(self, order: VenueOrder) -> None:
-        """Take an order in: it is refused before anything has changed, or it lives."""
+        """Accept an order, or reject it before anything has changed.
+
+        Raises
+        ------
+        Refused
+            -5022 for a post-only order that would take, -5021 for a FOK that cannot fill completely.
+        """
         crossing = self.crosses(order)
         if order.tif == "GTX" and (crossing or self._own_touches(order)):
             if not self.post_only_expires:
@@ -118,7 +135,7 @@ class OrderBook:
             self._rest(order)
 
     def cancel(self, order: VenueOrder) -> None:
-        """Take a live order out."""
+        """Cancel a live order."""
         self._remove(order)
         order.status = "CANCELED"
         self.report(BookReport("CANCELED", order))
@@ -130,7 +147,15 @@ class OrderBook:
         self.report(BookReport("EXPIRED", order))
 
     def amend(self, order: VenueOrder, price: int, *, lots: int) -> None:
-        """Change price and quantity of a resting order; it loses its place. A post-only order amended into the book ends."""
+        """Amend price and quantity of a resting order, which loses its queue position.
+
+        A post-only order amended into the book expires.
+
+        Raises
+        ------
+        Refused
+            -5027 if nothing changes, -5026 after 10,000 amendments.
+        """
         if price == order.price and lots == order.lots:
             raise Refused(-5027)
         if order.amends >= 10_000:
@@ -153,11 +178,11 @@ class OrderBook:
             self._rest(order)
 
     def trade_against(self, order: VenueOrder, lots: int) -> int:
-        """Let a trade of the market meet a resting order at its price; return the lots executed."""
+        """Fill a resting order at its price with a market trade; return the lots executed."""
         return self._trade(order, order.price, lots=min(lots, order.left), maker=True)
 
     def crosses(self, order: VenueOrder) -> bool:
-        """Whether the order would take from the book."""
+        """Return whether the order would take from the book."""
         if order.type == "MARKET":
             return True
         return order.price >= self.ask if order.buy else order.price <= self.bid
@@ -181,7 +206,7 @@ class OrderBook:
         )
 
     def _by_priority(self) -> list[VenueOrder]:
-        return sorted(self.resting, key=lambda order: -order.sign * order.price)  # stable: then by arrival
+        return sorted(self.resting, key=lambda order: -order.sign * order.price)  # stable sort: then by arrival
 
     def _prevent_self_trade(self, taker: VenueOrder) -> None:
         if taker.stp == "NONE" or taker.tif in ("FOK", "GTX"):
@@ -223,12 +248,12 @@ class OrderBook:
             elif through == 0 and seller == order.buy:
                 waited = min(order.ahead, left)
                 order.ahead -= waited
-                # The queue before us trades once, whoever of us stands behind it.
+                # The queue ahead trades only once, whichever of our orders is behind it.
                 if left > waited:
                     left -= self._trade(order, order.price, lots=min(order.left, left - waited), maker=True)
 
     def _trade(self, order: VenueOrder, price: int, *, lots: int, maker: bool) -> int:
-        """Execute up to `lots`; return what was executed."""
+        """Execute up to `lots`; return the lots executed."""
         room = self.room(order)
         lots = min(lots, room)
         if lots > 0:
@@ -238,7 +263,7 @@ class OrderBook:
             if order.left == 0:
                 self._remove(order)
             self.report(BookReport("TRADE", order, price, lots, maker))
-        # The report may have ended the order already: a flat position knocks out what can only reduce.
+        # The report may have ended the order already: a flat position expires reduce-only orders.
         if order.live and room - lots <= 0 and order.left > 0:
             self.expire(order, "4")
         return max(lots, 0)

@@ -1,7 +1,7 @@
-"""How long a position stood without wholly covering stops, on the exchange's clock.
+"""Time that a position was not fully covered by stops, on the exchange's clock.
 
-Cover is the sum of live stop orders (STOP*, TRAILING*) of the opposite side that only reduce, or one that closes the position.
-A stop that has been triggered counts while its order is at work: it is closing.
+Cover is the sum of live reduce-only stop orders (STOP*, TRAILING*) of the opposite side, or one that closes the
+position. A triggered stop counts while its order is working: it is closing.
 """
 
 from decimal import Decimal
@@ -10,7 +10,7 @@ from bot.sim.orders import Algo
 
 
 def is_naked(qty: Decimal, algos: list[Algo], *, step: Decimal) -> bool:
-    """Whether a position of signed `qty` is not wholly covered by `algos` (of its symbol)."""
+    """Return whether a position of signed `qty` is not fully covered by `algos` (of its symbol)."""
     if not qty:
         return False
     cover = Decimal(0)
@@ -35,7 +35,7 @@ class NakedTime:
         self.since: int | None = None
 
     def update(self, at_ms: int, *, naked: bool) -> None:
-        """Note whether the position is naked from now on."""
+        """Record whether the position is naked from now on."""
         if naked and self.since is None:
             self.since = at_ms
         elif not naked and self.since is not None:
@@ -44,6 +44,6 @@ class NakedTime:
             self.longest = max(self.longest, spell)
 
     def report(self, now_ms: int) -> dict[str, int]:
-        """Return total and longest, a running spell included."""
+        """Return total and longest, including a naked period still open."""
         running = 0 if self.since is None else now_ms - self.since
         return {"total": self.total + running, "longest": max(self.longest, running)}

@@ -1,7 +1,8 @@
-"""The operators' side, `/sim/…`: the state, faults, switches and transfers, answered at once whatever the clock does.
+"""The operator endpoints, `/sim/…`: state, faults, quirks and transfers, answered at once regardless of the clock.
 
-It has no key, so it answers only who speaks to a loopback name (a page of a foreign site that has pointed its own name at
-127.0.0.1 brings that name) and takes only JSON by POST (which a page cannot send across sites without asking first).
+They need no key, so they answer only requests to a loopback host name (a page of a foreign site that points its own
+name at 127.0.0.1 sends that name) and accept only JSON by POST (which a page cannot send across sites without a
+preflight).
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Operators:
-    """Answers tests and operators."""
+    """Handles requests of tests and operators."""
 
     def __init__(self, exchange: "Exchange") -> None:
         self._x = exchange
@@ -37,7 +38,7 @@ class Operators:
         }
 
     async def answer(self, call: Call, *, host: str, content_type: str) -> Reply:
-        """Answer one request that came to `host`."""
+        """Answer one request that was sent to `host`."""
         if not is_loopback_name(host):
             return _wrong(403, "the operators' side answers on a loopback name only: 127.0.0.1, [::1] or localhost")
         if call.method == "GET" and call.path in self._gets:
@@ -79,7 +80,7 @@ class Operators:
 
 
 def is_loopback_name(host: str) -> bool:
-    """Whether a Host header names this machine's loopback, with or without a port.
+    """Return whether a Host header names this machine's loopback, with or without a port.
 
     >>> [is_loopback_name(h) for h in ("localhost:8787", "127.0.0.2", "[::1]:80", "evil.example:8787", "127.0.0.1.nip.io", "")]
     [True, True, True, False, False, False]

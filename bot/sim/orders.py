@@ -1,7 +1,7 @@
-"""What rests at the exchange: regular orders in the book, conditional (algo) orders beside it, and their fills.
+"""Orders held at the exchange: regular orders in the book, conditional (algo) orders outside it, and their fills.
 
-Binance keeps the two apart (venue notes 2.1): a conditional order has an `algoId` and statuses of its own, and becomes a
-regular order with a new `orderId` when its price is reached; the regular order then carries the `clientAlgoId` as its
+Binance keeps the two separate (venue notes 2.1): a conditional order has an `algoId` and its own statuses, and becomes
+a regular order with a new `orderId` at its trigger price; the regular order then carries the `clientAlgoId` as its
 client id.
 """
 
@@ -33,7 +33,7 @@ class VenueOrder:
     filled: int = 0
     cost: int = 0
     bound: int = 0  # worst price a MARKET order may take, ticks; 0 = none
-    ahead: int = 0  # lots that stand before it at its price
+    ahead: int = 0  # lots queued ahead of it at its price
     er: str = "0"
     stp: str = "EXPIRE_MAKER"
     orig_type: str = ""
@@ -45,11 +45,11 @@ class VenueOrder:
     amends: int = 0
     price_match: str = "NONE"
     gtd: int = 0  # goodTillDate, ms; 0 = good till cancelled
-    forced: str = ""  # the exchange's own doing: liquidation, adl or settlement
+    forced: str = ""  # initiated by the exchange: liquidation, adl or settlement
 
     @property
     def left(self) -> int:
-        """Lots still wanted."""
+        """Lots not yet filled."""
         return self.lots - self.filled
 
     @property
@@ -64,13 +64,13 @@ class VenueOrder:
 
     @property
     def side(self) -> str:
-        """Binance's word."""
+        """Binance's side, BUY or SELL."""
         return "BUY" if self.buy else "SELL"
 
 
 @dataclass(slots=True, eq=False)
 class Algo:
-    """A conditional order. `lots` is 0 with `close_position`."""
+    """A conditional order; `lots` is 0 with `close_position`."""
 
     algo_id: int
     client_id: str
@@ -89,7 +89,7 @@ class Algo:
     stp: str = "EXPIRE_MAKER"
     callback: Decimal = Decimal(0)  # per cent, TRAILING_STOP_MARKET
     activate: Decimal = Decimal(0)
-    extreme: Decimal = Decimal(0)  # best price since the trail is active
+    extreme: Decimal = Decimal(0)  # best price since the trail was activated
     updated_ms: int = 0
     triggered_ms: int = 0
     status: str = "NEW"
@@ -101,12 +101,12 @@ class Algo:
 
     @property
     def guards(self) -> bool:
-        """Whether it lives only as long as a position that it can close (time in force GTE_GTC)."""
+        """Whether it expires with the position that it can close (time in force GTE_GTC)."""
         return self.tif == "GTE_GTC"
 
     @property
     def live(self) -> bool:
-        """Whether it still protects: waiting, or its order at work."""
+        """Whether it is not in a terminal state: not triggered yet, or its order working."""
         return self.status in ALGO_LIVE
 
     @property
@@ -121,12 +121,12 @@ class Algo:
 
     @property
     def side(self) -> str:
-        """Binance's word."""
+        """Binance's side, BUY or SELL."""
         return "BUY" if self.buy else "SELL"
 
 
 class VenueFill(NamedTuple):
-    """One of our trades."""
+    """One fill of our orders."""
 
     at_ms: int
     trade_id: int
@@ -139,7 +139,7 @@ class VenueFill(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """One trade of the market and the book after it; prices in ticks, quantities in lots."""
+    """One market trade and the book after it; prices in ticks, quantities in lots."""
 
     at_ms: int
     price: int

@@ -1,9 +1,9 @@
-"""Faults on sockets, and the end of a socket's life: closing, storms, silence, half-open connections, outages.
+"""Socket faults, and the end of a socket's life: closing, storms, silence, half-open connections, outages.
 
-While an outage lasts nobody is let in. On a stepped clock it lasts for its time of the exchange; then the clock stands until
-all that were there have come back, and they are let in one by one in the order of their names, each when nothing else is
-under way. So what a client does at its return depends on frames and sockets alone, and a faulty run can be repeated to the
-byte.
+No client is admitted during an outage. On a stepped clock it lasts for its exchange time; then the clock stops until
+all previous sockets have reconnected, and they are admitted one by one in the order of their names, each when nothing
+else is in flight. So what a client does on reconnecting depends only on frames and sockets, and a run with faults is
+reproducible to the byte.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 OUTAGE_MS: Final = 1_000
-REOPEN_WITHIN_S: Final = 5.0  # of the wall: longer than that nobody waits for a client that does not come back
+REOPEN_WITHIN_S: Final = 5.0  # wall time; a client that has not reconnected by then is given up
 
 
 class Outages:
-    """Carries out faults on sockets."""
+    """Executes socket faults."""
 
     def __init__(self, exchange: "Exchange") -> None:
         self._x = exchange
         self._wanted = 0
         self._over_ms = 0
-        self.holding = False  # the clock stands until sockets are back
+        self.holding = False  # the clock is stopped until sockets have reconnected
         hub = exchange.hub
         hub.strike = self.strike
         hub.later = self._later
         hub.changed = self._plan_end_of_life
 
     async def set_faults(self, faults: Sequence[Fault]) -> None:
-        """Replace the faults that are on; those on sockets, market and account without `after` and `rate` act now."""
+        """Replace the active faults; socket, market and account faults without `after` and `rate` act now."""
         x = self._x
         for fault in faults:
             x.market_faults.check(fault)
@@ -66,10 +66,10 @@ class Outages:
         if self._x.running:
             self._x.later(ms, action, name="delayed frame", closing=True)
         else:
-            action()  # the clock stands
+            action()  # the clock is stopped
 
     async def strike(self, socket: Socket, fault: Fault) -> None:
-        """Carry out a fault that a frame of `socket` has met."""
+        """Execute a fault that a frame of `socket` has matched."""
         if fault.fault == "listen_key_expired":
             self._x.traffic.expire_key()
         else:
@@ -97,7 +97,7 @@ class Outages:
         await self.outage([s for s in self._x.hub.sockets if _concerns(fault, s)], OUTAGE_MS)
 
     async def outage(self, sockets: Sequence[Socket], ms: int) -> None:
-        """Close sockets; on a running clock they can come back after `ms`."""
+        """Close sockets; on a running clock they can reconnect after `ms`."""
         x = self._x
         if not sockets:
             return
@@ -110,7 +110,7 @@ class Outages:
         await asyncio.gather(*(x.hub.close_socket(socket) for socket in sockets))
 
     async def _reopen(self) -> None:
-        """Let clients in again; a stepped clock stands until all that were there have come back."""
+        """Admit clients again; a stepped clock stops until all previous sockets have reconnected."""
         x = self._x
         if x.clock.now_ms() < self._over_ms and x.running:
             return  # another outage has begun meanwhile
@@ -145,14 +145,14 @@ class Outages:
         LOG.error("%d of %d sockets have not come back", max(0, wanted - len(hub.sockets)), wanted)
 
     async def _calm(self) -> bool:
-        """Whether nothing is under way, after a few rounds for what is not counted yet."""
+        """Return whether nothing is in flight, after a few rounds for work that is not counted yet."""
         x = self._x
         for _ in range(GRACE + 2):
             await asyncio.sleep(0)
         return x.hub.entering == 0 and (x.activity is None or x.activity.quiet)
 
     def _plan_end_of_life(self) -> None:
-        """Plan the closing of the youngest socket at the end of its 24 hours."""
+        """Schedule the closing of the newest socket at the end of its 24 hours."""
         x = self._x
         life_ms = x.venue.quirks.socket_life_ms
         newest = max(x.hub.sockets, key=lambda socket: socket.number)

@@ -1,15 +1,14 @@
-"""Paper trading: the live market to the last digit, and an embedded exchange for the orders.
+"""Paper trading: live market data, and an embedded exchange for the orders.
 
-Market data are not made but relayed: public REST and the `/market` and `/public` sockets go through to the live
-exchange as they are asked for, so a client sees exactly what it would see live. Orders, account and the private
-stream are the embedded exchange's own (same filters as the live one's exchangeInfo, same error codes, simulated
-money). Its book follows the live best prices and trades, so an order fills when the live market comes to it, under
-the assumptions written in `matching`: our orders do not move the market, and what stood before us at a price has to
-trade first.
+Market data are relayed, not generated: public REST and the `/market` and `/public` sockets are passed through to the
+live exchange as they are requested, so a client sees exactly what it would see live. Orders, account and the private
+stream are the embedded exchange's own (same filters as the live one's exchangeInfo, same error codes, simulated money).
+Its book follows the live best prices and trades, so an order fills when the live market reaches it, under the
+assumptions of `matching`: our orders do not move the market, and the queue ahead at a price has to trade first.
 
-Without news from the live exchange for ten seconds orders are refused as "Service Unavailable": a book that stands
-still would fill them at prices that have gone. Funding is what the live mark-price stream announces. Maintenance
-tiers are the embedded exchange's, because the live ones can only be asked with a key.
+Without a message from the live exchange for ten seconds orders are rejected as "Service Unavailable": a stale book
+would fill them at prices that are gone. Funding is what the live mark-price stream announces. Maintenance tiers are the
+embedded exchange's, because the live ones require a key.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from bot.sim.upstream import Upstream
 
 LOG = logging.getLogger(__name__)
 STALE_S: Final = 10.0
-HISTORY_BARS: Final = 60  # 1m bars that the first price is taken from
+HISTORY_BARS: Final = 60  # 1m bars for the first price
 YEARS_MS: Final = 3_650 * DAY_MS
 REOPEN_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 OWN_PATHS: Final = frozenset({"/fapi/v1/time", "/fapi/v1/ping", "/api/v3/time", "/api/v3/ping"})
@@ -40,14 +39,14 @@ UNAVAILABLE: Final = b'{"code":-1001,"msg":"Service Unavailable."}'
 
 @dataclass(slots=True)
 class LiveFunding:
-    """One symbol's funding as the mark-price stream announces it: the rate that will be charged at the next instant."""
+    """One symbol's funding as announced by the mark-price stream: the rate charged at the next funding time."""
 
     next_ms: int = 0
     rate: float = 0.0
     due: dict[int, float] = field(default_factory=dict)
 
     def announce(self, next_ms: int, rate: float) -> None:
-        """Take what the stream says now."""
+        """Record an announcement of the stream."""
         self.next_ms, self.rate = next_ms, rate
         self.due[next_ms] = rate
 
@@ -56,25 +55,27 @@ class LiveFunding:
         return self.next_ms, self.rate
 
     def at(self, now_ms: int) -> float | None:
-        """Return the rate that is paid at this very instant, or None."""
+        """Return the rate paid exactly at `now_ms`, once, or None."""
         rate = self.due.pop(now_ms, None)
         self.due = {at: r for at, r in self.due.items() if at > now_ms}
         return rate
 
     def history(self, start: int | None, end: int, limit: int) -> list[tuple[int, float]]:
-        """Return nothing: what was paid is asked of the live exchange."""
+        """Return nothing: past payments are requested from the live exchange."""
         return []
 
     def interval_hours(self, now_ms: int) -> int:
-        """Return the usual interval: the adjusted ones are asked of the live exchange."""
+        """Return the usual interval: adjusted ones are requested from the live exchange."""
         return 8
 
 
 class PaperExchange(Exchange):
-    """An exchange whose market is somebody else's.
+    """An exchange whose market is the live one's.
 
     Parameters
     ----------
+    session
+        Used for relayed requests and sockets.
     upstream
         The live exchange, as `look_up` found it.
     settings
@@ -93,7 +94,7 @@ class PaperExchange(Exchange):
         self.clock.time_ms = max(upstream.now_ms, self.start_ms)
         self._upstream, self._session = upstream, session
         self._live_funding = {symbol: LiveFunding() for symbol in upstream.rules}
-        self.funding.update(self._live_funding)  # type: ignore[arg-type]  # the same four questions
+        self.funding.update(self._live_funding)  # type: ignore[arg-type]  # the same four methods
         self._numbers = {symbol: number for number, symbol in enumerate(upstream.rules)}
         self._fed = 0.0
         self._followers: list[asyncio.Task[None]] = []
@@ -101,15 +102,15 @@ class PaperExchange(Exchange):
         self.port = 0
         self.ticks = 0
 
-    # Life --------------------------------------------------------------------------------------------------------------
+    # Life cycle --------------------------------------------------------------------------------------------------------
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Open the door; return the port."""
+        """Listen; return the port."""
         self.port = await super().listen(host, port)
         return self.port
 
     def start(self) -> None:
-        """Let the clock run and follow the live market."""
+        """Start the clock and follow the live market."""
         super().start()
         names = [symbol.lower() for symbol in self._numbers]
         public = "/".join(f"{name}@bookTicker" for name in names)
@@ -118,7 +119,7 @@ class PaperExchange(Exchange):
             self._followers.append(asyncio.create_task(self._follow(path), name="paper feed"))
 
     async def close(self) -> None:
-        """Stop following, let all clients go and close the door."""
+        """Stop following, disconnect all clients and stop listening."""
         for task in self._followers:
             task.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
@@ -127,13 +128,13 @@ class PaperExchange(Exchange):
 
     @property
     def is_fed(self) -> bool:
-        """Whether the live market has been heard of lately."""
+        """Whether a message of the live market has arrived within `STALE_S`."""
         return asyncio.get_running_loop().time() - self._fed < STALE_S
 
     # The market --------------------------------------------------------------------------------------------------------
 
     async def _follow(self, path: str) -> None:
-        """Take the live market off one socket, opening it again for as long as it takes."""
+        """Receive the live market from one socket, reconnecting indefinitely."""
         failures = 0
         while True:
             try:
@@ -148,7 +149,7 @@ class PaperExchange(Exchange):
             failures += 1
 
     def _take(self, data: Mapping[str, Any]) -> None:
-        """Let one message of the live market move the book."""
+        """Apply one message of the live market to the book."""
         symbol = str(data.get("s", ""))
         if symbol not in self._numbers:
             return
@@ -178,10 +179,10 @@ class PaperExchange(Exchange):
         self.market.apply(row)
         self.ticks += 1
 
-    # The door ----------------------------------------------------------------------------------------------------------
+    # Requests ----------------------------------------------------------------------------------------------------------
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer what is the embedded exchange's own, and relay what is the live one's."""
+        """Answer what belongs to the embedded exchange, and relay what belongs to the live one."""
         path = request.path
         if request.headers.get("Upgrade", "").lower() == "websocket":
             if path.startswith(("/market", "/public")):
@@ -193,7 +194,7 @@ class PaperExchange(Exchange):
         return await super().serve(request)
 
     async def _relay(self, request: web.Request) -> web.Response:
-        """Answer a public request with the live exchange's answer; our key stays here."""
+        """Return the live exchange's reply to a public request; our API key is not forwarded."""
         try:
             async with self._session.get(f"{self._upstream.rest_url}{request.raw_path}") as reply:
                 body = await reply.read()
@@ -204,7 +205,7 @@ class PaperExchange(Exchange):
             return web.Response(status=503, body=UNAVAILABLE, content_type="application/json")
 
     async def _relay_socket(self, request: web.Request) -> web.StreamResponse:
-        """Join a client's market socket with one of the live exchange, both ways, frame by frame."""
+        """Relay a client's market socket to and from the live exchange, frame by frame."""
         url = f"{self._upstream.stream_url}{request.raw_path}"
         try:
             upstream = await self._session.ws_connect(url, heartbeat=15.0, max_msg_size=0)
@@ -227,17 +228,17 @@ class PaperExchange(Exchange):
 
 
 def _is_public(request: web.Request) -> bool:
-    """Whether a request asks for market data, which anybody may."""
+    """Return whether a request is for market data, which needs no key."""
     own = request.path in OWN_PATHS or "signature" in request.query
     return request.method == "GET" and not own and request.path.startswith(("/fapi/", "/futures/data/"))
 
 
 async def _pump(source: Any, sink: Any) -> None:
-    """Hand text frames on until either side closes."""
+    """Forward text frames until either side closes."""
     async for message in source:
         if message.type != WSMsgType.TEXT:
             continue
         try:
             await sink.send_str(message.data)
-        except (ConnectionError, RuntimeError):  # the other side has gone while we wrote
+        except (ConnectionError, RuntimeError):  # the other side closed during the write
             return

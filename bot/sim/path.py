@@ -1,19 +1,19 @@
-"""How the price moves inside a recorded bar: klines in, ticks out.
+"""Price path inside a recorded bar: klines in, ticks out.
 
-A bar tells open, high, low, close and volume, not the way between. The way assumed here: a bar that closes up goes
-open, low, high, close, one that closes down open, high, low, close, a bar that closes where it opened takes either by a seeded
-draw. Five ticks make a bar:
+A bar has open, high, low, close and volume, but not the path between. The path assumed here: a bar that closes up goes
+open, low, high, close, one that closes down open, high, low, close, a bar that closes where it opened takes either by a
+seeded draw. Five ticks make a bar:
 
 * the open, at the bar's first millisecond;
-* an early one 0.15 to 1.5 s later, on the way to the first extreme with a little seeded noise inside the bar's range: what an
-  order sent at a bar's close lives to see;
+* an early one 0.15 to 1.5 s later, on the way to the first extreme with a little seeded noise inside the bar's range:
+  the price that an order sent at the previous bar's close meets;
 * the first extreme at 15 to 45 % of the bar, the second at 55 to 85 %, the close 0.1 to 1.5 s before the end.
 
-The volume goes 2, 2, 32, 34 and 30 % to them. A tick's aggressor bought if the price rose and sold if it fell. The book around
-a price is `spread` wide (at least one tick), half of it on either side, with log-normal quantities around `depth_notional`.
-Between two ticks of a bar the price runs straight: where a stop or a liquidation stands on the way, the exchange makes a tick
-there. From one bar's close to the next one's open it jumps.
-Everything depends on the seed, the symbol and the day alone: the same day is the same wherever a replay starts.
+They carry 2, 2, 32, 34 and 30 % of the volume. A tick's aggressor bought if the price rose and sold if it fell. The
+book around a price is `spread` wide (at least one tick), half of it on either side, with log-normal quantities around
+`depth_notional`. Between two ticks of a bar the price moves in a straight line: where a stop or a liquidation lies on
+it, the exchange inserts a tick. From one bar's close to the next one's open it jumps. Everything depends only on the
+seed, the symbol and the day: the same day is the same wherever a replay starts.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from bot.core.times import DAY_MS
 from bot.sim.filters import SymbolRules
 
 SHARES: Final = np.array([0.02, 0.02, 0.32, 0.34, 0.30])
-NOISE: Final = 0.1  # of the bar's range, standard deviation of the early tick
+NOISE: Final = 0.1  # standard deviation of the early tick, as a fraction of the bar's range
 DEPTH_SIGMA: Final = 0.7
 COLUMNS: Final = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "taker_buy_volume",
                   "taker_buy_quote_volume")  # fmt: skip
@@ -43,13 +43,13 @@ class BaseBars:
 
 
 def base_bars(series: dict[str, Klines]) -> BaseBars:
-    """Lay a symbol's intervals over each other: the finest where it is there, the next coarser in its gaps."""
+    """Merge a symbol's intervals: the finest where it exists, the next coarser in its gaps."""
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     covered = np.zeros(0, dtype=np.int64)
     for name in sorted(series, key=interval_ms):
         klines = series[name]
         if parts and klines.interval_ms > 180_000:
-            break  # a path through four prices says too little about longer bars
+            break  # a path through four prices is too coarse for longer bars
         opens = klines.open_ms
         if parts:
             first = np.searchsorted(covered, opens, side="left")
@@ -75,12 +75,23 @@ def base_bars(series: dict[str, Klines]) -> BaseBars:
 def day_ticks(
     bars: BaseBars, rules: SymbolRules, *, day: int, seed: int, spread: float, depth_notional: float
 ) -> np.ndarray | None:
-    """Return the ticks of one UTC day (number `day` since 1970), or None if the day has no bars.
+    """Return the ticks of one UTC day, or None if the day has no bars.
+
+    Parameters
+    ----------
+    day
+        Number of the day since 1970.
+    seed
+        Seed of all draws.
+    spread
+        Width of the book as a fraction of the price.
+    depth_notional
+        Typical quantity at the best price, USDT.
 
     Returns
     -------
     ndarray(int64, ndim=2)
-        One column a tick, oldest first: time ms, price, lots, seller (0/1), bid, bid lots, ask, ask lots, trades, and
+        One column per tick, oldest first: time ms, price, lots, seller (0/1), bid, bid lots, ask, ask lots, trades, and
         the bar's next tick: time and price (0 after its last); prices in ticks.
     """
     start, stop = (int(i) for i in np.searchsorted(bars.open_ms, [day * DAY_MS, (day + 1) * DAY_MS]))

@@ -1,4 +1,4 @@
-"""The exchange's JSON of orders, conditional orders and fills by REST, as plain dicts.
+"""REST payloads of orders, conditional orders and fills, as plain dicts.
 
 Field names and shapes are those of venue notes 3: prices and quantities are strings, times are int ms.
 """
@@ -15,7 +15,7 @@ __all__ = ["Json", "acknowledged", "algo_reply", "fill_reply", "money", "order_r
 
 
 def order_reply(venue: "Venue", order: VenueOrder) -> Json:
-    """Return an order as POST, GET and DELETE order and openOrders give it."""
+    """Return an order as POST, GET and DELETE order and openOrders report it."""
     rules, algo = venue.rules[order.symbol], order.algo
     trailing = {} if algo is None or not algo.callback else {
         "activatePrice": f"{algo.activate:f}", "priceRate": f"{algo.callback:f}"}  # fmt: skip
@@ -51,13 +51,13 @@ def order_reply(venue: "Venue", order: VenueOrder) -> Json:
 
 
 def acknowledged(reply: Json) -> Json:
-    """Return an order's reply as ACK gives it: accepted, no outcome yet."""
+    """Return an order's reply in ACK form: accepted, outcome unknown."""
     nothing = {"status": "NEW", "executedQty": "0", "cumQty": "0", "cumQuote": "0", "avgPrice": "0.00"}
     return {**reply, **nothing, "updateTime": reply["time"]}
 
 
 def algo_reply(venue: "Venue", algo: Algo) -> Json:
-    """Return a conditional order as the algoOrder endpoints give it."""
+    """Return a conditional order as the algoOrder endpoints report it."""
     rules, order = venue.rules[algo.symbol], algo.order
     return {
         "algoId": algo.algo_id,
@@ -100,7 +100,7 @@ def algo_reply(venue: "Venue", algo: Algo) -> Json:
 
 
 def fill_reply(venue: "Venue", fill: VenueFill) -> Json:
-    """Return one of userTrades."""
+    """Return a userTrades row."""
     rules, order = venue.rules[fill.order.symbol], fill.order
     return {
         "buyer": order.buy,

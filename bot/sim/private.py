@@ -1,4 +1,4 @@
-"""The account by REST: money, positions, trades, bookings and settings, in Binance's shapes."""
+"""Account endpoints of REST: balances, positions, trades, income and settings, in Binance's shapes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class PrivateApi:
     Parameters
     ----------
     venue : Venue
-        What is read and changed: the exchange's own, or a past state of it for reads that lag.
+        The venue to read and change: the exchange's own, or a past state of it for stale reads.
     """
 
     def __init__(self, exchange: "Exchange", venue: "Venue") -> None:
@@ -79,7 +79,7 @@ class PrivateApi:
     # -- the account ------------------------------------------------------------------------------------------------
 
     def positions(self, params: Params, version: int) -> Any:
-        """Tell positions: v3 only those that are open or have orders, v2 all."""
+        """Return positions: v3 only those that are open or have orders, v2 all."""
         venue = self._venue
         sides = ("LONG", "SHORT") if venue.settings.dual else ("BOTH",)
         return [
@@ -90,7 +90,13 @@ class PrivateApi:
         ]
 
     def user_trades(self, params: Params) -> Any:
-        """Tell fills, oldest first: from a trade on, or a week of them."""
+        """Return fills, oldest first: from a trade id on, or at most a week of them.
+
+        Raises
+        ------
+        Refused
+            -1128 if fromId is combined with a time.
+        """
         symbol, first, order = self._venue.symbol_of(params), whole(params, "fromId"), whole(params, "orderId")
         fills = [
             fill
@@ -108,7 +114,7 @@ class PrivateApi:
         return window(within_week(rows, params, "time", now_ms=self._venue.now_ms), params, "time")
 
     def income(self, params: Params) -> Any:
-        """Tell the bookings: without a time those of the last seven days, as documented."""
+        """Return income rows: without a time those of the last seven days, as documented."""
         kind, symbol, venue = params.get("incomeType"), params.get("symbol"), self._venue
         rows = [
             row
@@ -122,11 +128,11 @@ class PrivateApi:
         return window(rows, params, "time", default=100)
 
     def brackets(self, params: Params) -> Any:
-        """Tell the maintenance tiers."""
+        """Return the maintenance tiers."""
         return [self._venue.rules[symbol].brackets() for symbol in symbols(self._venue, params)]
 
     def commission(self, params: Params) -> Any:
-        """Tell the fees."""
+        """Return the commission rates."""
         return {
             "symbol": self._venue.symbol_of(params),
             "makerCommissionRate": f"{self._venue.maker_fee:.6f}",
@@ -135,7 +141,7 @@ class PrivateApi:
         }
 
     def account_config(self, params: Params) -> Any:
-        """Tell the account's settings."""
+        """Return the account's settings."""
         return {
             "feeTier": 0,
             "canTrade": True,
@@ -148,7 +154,7 @@ class PrivateApi:
         }
 
     def symbol_config(self, params: Params) -> Any:
-        """Tell the symbols' settings."""
+        """Return the symbols' settings."""
         rows = []
         for symbol in symbols(self._venue, params):
             p = self._venue.account.positions[symbol]
@@ -164,7 +170,7 @@ class PrivateApi:
         return rows
 
     def force_orders(self, params: Params) -> Any:
-        """Tell the exchange's own orders: liquidations and ADL."""
+        """Return the exchange's own orders: liquidations and ADL."""
         wanted = {"LIQUIDATION": "liquidation", "ADL": "adl"}.get(params.get("autoCloseType", ""))
         found = symbols(self._venue, params)
         rows = [
@@ -175,22 +181,22 @@ class PrivateApi:
         return window(rows, params, "time", default=50)
 
     def margin_moves(self, params: Params) -> Any:
-        """Tell margin that was moved by hand."""
+        """Return the user's margin transfers."""
         symbol = self._venue.symbol_of(params)
         rows = [row for row in self._venue.settings.margin_moves if row["symbol"] == symbol]
         return window(rows, params, "time")
 
     def adl_quantile(self, params: Params) -> Any:
-        """Tell how near to auto-deleveraging positions stand: there is no queue here."""
+        """Return ADL quantiles, always 0: there is no queue here."""
         return [{"symbol": symbol, "adlQuantile": {"BOTH": 0}} for symbol in symbols(self._venue, params)]
 
     def order_limits(self, params: Params) -> Any:
-        """Tell the limits on orders."""
+        """Return the order rate limits."""
         rows = self._x.limits.rates(self._x.clock.now_ms())
         kept = ("rateLimitType", "interval", "intervalNum", "limit")
         return [{name: row[name] for name in kept} for row in rows if row["rateLimitType"] == "ORDERS"]
 
     def permissions(self, params: Params) -> Any:
-        """Tell what the key may do."""
+        """Return the key's permissions."""
         portfolio = self._venue.quirks.account == "portfolio"
         return self._x.key_permissions | ({"enablePortfolioMarginTrading": True} if portfolio else {})
