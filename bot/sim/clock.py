@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Item:
-    """A scheduled action; `touches` says that it has effects outside, so that the bot may have something to do."""
+    """A scheduled action; `touches` marks effects outside the exchange, after which the bot may have work to do."""
 
     __slots__ = ("at_ms", "cancelled", "closing", "name", "run", "touches")
 

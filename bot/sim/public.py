@@ -1,4 +1,4 @@
-"""Market data by REST: what anybody may ask, answered from the replay."""
+"""Public market data by REST, answered from the replay."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,15 +47,15 @@ class PublicApi:
         }
 
     def ping(self, params: Params) -> Any:
-        """Answer."""
+        """Return an empty object."""
         return {}
 
     def time(self, params: Params) -> Any:
-        """Tell the replay's clock."""
+        """Return the exchange's time."""
         return {"serverTime": self._x.clock.now_ms() + self._x.drift_ms}
 
     def exchange_info(self, params: Params) -> Any:
-        """Tell all symbols; a `symbol` parameter is ignored, as at the real exchange."""
+        """Return all symbols; a `symbol` parameter is ignored, as at the real exchange."""
         limits = [("REQUEST_WEIGHT", "MINUTE", 1, WEIGHT_LIMIT), ("ORDERS", "MINUTE", 1, ORDERS_MINUTE),
                   ("ORDERS", "SECOND", 10, ORDERS_TEN)]  # fmt: skip
         return {
@@ -72,7 +72,13 @@ class PublicApi:
         }
 
     def klines(self, params: Params) -> Any:
-        """Tell klines, oldest first; the last may be forming."""
+        """Return klines, oldest first; the last may be forming.
+
+        Raises
+        ------
+        Refused
+            -1130 if the limit is out of range.
+        """
         symbol = self._x.venue.symbol_of({"symbol": params.get("symbol") or params.get("pair", "")})
         start, end, limit = whole(params, "startTime"), whole(params, "endTime"), whole(params, "limit")
         if limit is not None and not 1 <= limit <= MAX_KLINES:
@@ -82,22 +88,22 @@ class PublicApi:
         return candles.rows(interval, start=start, end=end, limit=limit or 500, now_ms=now)
 
     def price_klines(self, params: Params) -> Any:
-        """Tell klines of mark or index, which here are the last price: without volumes."""
+        """Return klines of mark or index, which here are the last price: without volumes."""
         return [[*row[:5], "0", row[6], "0", row[8], "0", "0", "0"] for row in self.klines(params)]
 
     def premium_klines(self, params: Params) -> Any:
-        """Tell klines of the premium, which here is none."""
+        """Return klines of the premium, which is 0 here."""
         return [[row[0], *["0.00000000"] * 4, "0", row[6], "0", row[8], "0", "0", "0"] for row in self.klines(params)]
 
     def trades(self, params: Params) -> Any:
-        """Tell the last trades, oldest first."""
+        """Return the last trades, oldest first."""
         tape, limit = self._x.tapes[self._x.venue.symbol_of(params)], _limit(params, 500)
         first = whole(params, "fromId")
         found = [p for p in tape.prints if first is None or p.last >= first]
         return [tape.trade(p) for p in (found[-limit:] if first is None else found[:limit])]
 
     def agg_trades(self, params: Params) -> Any:
-        """Tell aggregate trades, oldest first; only the last thousand are kept."""
+        """Return aggregate trades, oldest first; only the last thousand are kept."""
         tape, limit = self._x.tapes[self._x.venue.symbol_of(params)], _limit(params, 500)
         first, start, end = whole(params, "fromId"), whole(params, "startTime"), whole(params, "endTime")
         found = [
@@ -110,7 +116,7 @@ class PublicApi:
         return [tape.row(p) for p in (found[-limit:] if first is None and start is None else found[:limit])]
 
     def open_interest(self, params: Params) -> Any:
-        """Tell the open interest: the user's own, there is nobody else."""
+        """Return the open interest: the user's own, since there is no other trader."""
         symbol, now = self._x.venue.symbol_of(params), self._x.clock.now_ms()
         return {
             "openInterest": f"{abs(self._x.venue.account.positions[symbol].qty):f}",
@@ -119,7 +125,7 @@ class PublicApi:
         }
 
     def premium_index(self, params: Params) -> Any:
-        """Tell mark and funding."""
+        """Return mark price and funding."""
         return self._each(params, self._premium)
 
     def _premium(self, symbol: str) -> Any:
@@ -137,7 +143,7 @@ class PublicApi:
         }
 
     def funding_info(self, params: Params) -> Any:
-        """Tell the symbols whose funding interval was adjusted: those that do not pay every 8 hours."""
+        """Return the symbols with an adjusted funding interval: those that do not pay every 8 hours."""
         now = self._x.clock.now_ms()
         hours = {symbol: schedule.interval_hours(now) for symbol, schedule in self._x.funding.items()}
         return [
@@ -154,7 +160,7 @@ class PublicApi:
         ]
 
     def funding_rate(self, params: Params) -> Any:
-        """Tell funding that was paid."""
+        """Return past funding payments."""
         now, limit = self._x.clock.now_ms(), whole(params, "limit") or 100
         start, end = whole(params, "startTime"), min(whole(params, "endTime") or now, now)
         symbols = [self._x.venue.symbol_of(params)] if params.get("symbol") else list(self._x.venue.rules)
@@ -166,7 +172,7 @@ class PublicApi:
         return sorted(rows, key=lambda row: row["fundingTime"])
 
     def book_ticker(self, params: Params) -> Any:
-        """Tell the best prices."""
+        """Return the best prices."""
         return self._each(params, self._book)
 
     def _book(self, symbol: str) -> Any:
@@ -182,7 +188,7 @@ class PublicApi:
         }
 
     def depth(self, params: Params) -> Any:
-        """Tell the book: one level a side."""
+        """Return the book: one level per side."""
         symbol = self._x.venue.symbol_of(params)
         book, rules, now = self._x.venue.books[symbol], self._x.venue.rules[symbol], self._x.clock.now_ms()
         return {
@@ -194,12 +200,12 @@ class PublicApi:
         }
 
     def price_ticker(self, params: Params) -> Any:
-        """Tell the last price."""
+        """Return the last price."""
         now = self._x.clock.now_ms()
         return self._each(params, lambda s: {"symbol": s, "price": f"{self._x.venue.mark(s):f}", "time": now})
 
     def day_ticker(self, params: Params) -> Any:
-        """Tell the last 24 hours."""
+        """Return the statistics of the last 24 hours."""
         now = self._x.clock.now_ms()
         return self._each(params, lambda s: day_row(self._x.venue, self._x.candles[s], s, at_ms=now))
 
@@ -210,7 +216,13 @@ class PublicApi:
 
 
 def whole(params: Params, name: str) -> int | None:
-    """Read a whole number; None if absent."""
+    """Parse an integer parameter; None if absent.
+
+    Raises
+    ------
+    Refused
+        -1100 if it is malformed.
+    """
     text = params.get(name, "")
     if text == "":
         return None

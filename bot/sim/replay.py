@@ -1,6 +1,6 @@
-"""The recorded market as one stream of instants: every symbol's ticks, and the minutes on which bars close and funding is paid.
+"""The recorded market as one stream: all symbols' ticks, and the minutes on which bars close and funding is paid.
 
-On a full minute what closes comes first, then the ticks of the bars that open.
+On a full minute bars close first, then come the ticks of the bars that open.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from bot.sim.candles import Candles
 from bot.sim.path import day_ticks
 
 AT_ONCE: Final = 2_048
-MINUTE: Final = -1  # in place of a symbol's number
+MINUTE: Final = -1  # instead of a symbol number
 
-# time, symbol's number, price, lots, seller, bid, bid lots, ask, ask lots, trades, time and price of the bar's next tick
+# time, symbol number, price, lots, seller, bid, bid lots, ask, ask lots, trades, time and price of the bar's next tick
 Row = list[int]
 
 
 def span(candles: dict[str, Candles]) -> tuple[int, int]:
-    """Return the first open and the last close of all bars."""
+    """Return the first open and the last close of all bars, UTC epoch ms."""
     first = min(int(c.base.open_ms[0]) for c in candles.values())
     last = max(int(c.base.open_ms[-1] + c.base.length_ms[-1]) for c in candles.values())
     return first, last
@@ -29,9 +29,20 @@ def span(candles: dict[str, Candles]) -> tuple[int, int]:
 def replay(
     candles: dict[str, Candles], from_ms: int, to_ms: int, *, seed: int, spread: float, depth_notional: float
 ) -> Iterator[Row]:
-    """Yield everything in [from_ms, to_ms], the ticks up to but not including `to_ms`, in the order of time.
+    """Yield the minutes in [from_ms, to_ms] and the ticks in [from_ms, to_ms), in time order.
 
     Symbols are numbered in the order of `candles`; of ticks on one millisecond the first symbol's comes first.
+
+    Parameters
+    ----------
+    from_ms, to_ms
+        UTC epoch ms.
+    seed
+        Seed of the price paths.
+    spread
+        Width of the book as a fraction of the price.
+    depth_notional
+        Typical quantity at the best price, USDT.
     """
     for day in range(from_ms // DAY_MS, to_ms // DAY_MS + 1):
         parts = []
@@ -46,5 +57,5 @@ def replay(
         keep = (rows[0] >= from_ms) & ((rows[0] < to_ms) | ((rows[1] == MINUTE) & (rows[0] == to_ms)))
         rows = rows[:, keep]
         rows = rows[:, np.lexsort((rows[1], rows[0]))].T
-        for first in range(0, len(rows), AT_ONCE):  # a day at once would make its first instant wait
+        for first in range(0, len(rows), AT_ONCE):  # an entire day at once would delay its first instant
             yield from rows[first : first + AT_ONCE].tolist()

@@ -1,4 +1,4 @@
-"""What a book's report does to the rest: money booked, the user stream told, orders ended that have nothing left to reduce."""
+"""Effects of a book's report: money booked, user events sent, orders ended that have nothing left to reduce."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def take(venue: "Venue", report: BookReport) -> None:
-    """Take one report in."""
+    """Apply one report."""
     order = report.order
     order.updated_ms = venue.now_ms
     if report.kind == "NEW":
@@ -63,12 +63,12 @@ def _trade(venue: "Venue", report: BookReport) -> None:
         events.account_event(venue, "ORDER", symbols=(symbol,)),
         events.order_event(venue, order, "CALCULATED" if order.forced else "TRADE", fill),
     ]
-    # Binance promises no order between the two: every third fill tells the order first.
+    # Binance guarantees no sequence of the two: every third fill sends the order event first.
     venue.outbox.extend(reversed(pair) if fill.trade_id % 3 == 0 else pair)
 
 
 def _knock_out(venue: "Venue", symbol: str) -> None:
-    """End what can no longer reduce: reduce-only orders (er 4) and conditional ones that guard a position (GTE)."""
+    """Expire orders that can no longer reduce: reduce-only ones (er 4) and conditional GTE ones."""
     sign = venue.account.positions[symbol].sign
     for order in venue.open_orders(symbol):
         if order.reduce_only and order.live and order.sign != -sign:

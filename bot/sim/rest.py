@@ -1,4 +1,4 @@
-"""Carrying out one request: faults first, then weights, key and signature, then the handler; a refusal becomes its reply."""
+"""Execution of one request: faults, weights, key and signature, then the handler; a rejection becomes its reply."""
 
 import math
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ CARRIED_OUT: Final = {"http_503_executed": -1000, "unknown_1006_executed": -1006
 
 
 class RestDesk:
-    """Takes calls and gives replies."""
+    """Executes calls and returns replies."""
 
     def __init__(self, exchange: "Exchange", guard: Guard) -> None:
         self._x = exchange
@@ -38,7 +38,7 @@ class RestDesk:
         self._keyed = private.keyed
 
     def execute(self, call: Call) -> tuple[Reply, int]:
-        """Carry a request out; return the reply and by how many ms it is late. A handler that fails answers -1000."""
+        """Execute a request; return the reply and its delay in ms. A handler that fails is answered with -1000."""
         try:
             return self._execute(call)
         except Exception as error:
@@ -83,7 +83,7 @@ class RestDesk:
         return reply
 
     def _spoil(self, fault: Fault) -> Reply | None:
-        """Return the reply of a fault that keeps the request from being carried out."""
+        """Return the reply of a fault that prevents the execution of a request, None for other faults."""
         match fault.fault:
             case "http_503_unavailable":
                 return Reply(503, UNAVAILABLE)
@@ -106,7 +106,7 @@ class RestDesk:
         return None
 
     def _race(self, call: Call, share: float) -> None:
-        """Let the market be faster than a cancel: fill (a part of) the order, or trigger the stop, just before it."""
+        """Let the market win against a cancel: fill (a part of) the order, or trigger the stop, just before it."""
         venue = self._x.venue
         venue.now_ms = self._x.clock.now_ms()
         try:
@@ -117,7 +117,7 @@ class RestDesk:
                 return
             order = venue.find(call.params)
         except Refused:
-            return  # there is nothing to race with: the cancel itself will say so
+            return  # nothing to race with: the cancel itself will report it
         if order.live and order.type == "LIMIT":
             lots = order.left if share == 1.0 else max(1, min(order.left - 1, round(order.left * share)))
             venue.books[order.symbol].trade_against(order, lots)
@@ -159,12 +159,12 @@ class RestDesk:
         return action(call.params)
 
     def _check_account(self, call: Call) -> None:
-        """Refuse futures calls of a portfolio margin account: it trades elsewhere (JKorf/Binance.Net#1485)."""
+        """Reject futures calls of a portfolio margin account: it trades elsewhere (JKorf/Binance.Net#1485)."""
         if self._x.venue.quirks.account == "portfolio" and call.path.startswith("/fapi/"):
             raise Refused(-2015)
 
 
 def _exempt(call: Call) -> bool:
-    """Whether a request may pass an overloaded exchange: cancelling, or only reducing."""
+    """Return whether a request is accepted during an overload: a cancel, or an order that only reduces."""
     closing = (call.params.get(name, "").lower() == "true" for name in ("reduceOnly", "closePosition"))
     return call.method == "DELETE" or any(closing)

@@ -1,9 +1,9 @@
 """The embedded exchange: Binance's futures protocol on loopback, fed by recorded klines.
 
-It has its own clock (`bot.sim.clock`), its own book and money (`bot.sim.venue`), speaks REST and WebSockets like Binance, and
-knows nothing of the bot: any client of Binance's futures API can trade on it. Requests arrive and are answered with a latency
-on that clock, pushes likewise, so the market moves while an order is under way. Before `start` and after the end of the data the
-clock stands, and requests are answered at once.
+It has its own clock (`bot.sim.clock`), its own book and money (`bot.sim.venue`), serves REST and WebSockets like
+Binance, and knows nothing of the bot: any client of Binance's futures API can trade on it. Requests, replies and pushes
+have a latency on that clock, so the market moves while an order is in flight. Before `start` and after the end of the
+data the clock is stopped, and requests are answered at once.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ from bot.sim.venue import Venue
 from bot.sim.view import Past
 
 LOG = logging.getLogger(__name__)
-HISTORY_MS: Final = 1_500 * 180_000  # before the clock's default start
+HISTORY_MS: Final = 1_500 * 180_000  # history before the clock's default start
 MAX_FREE_SPEED: Final = 60.0
 SOCKET_LIFE_MS: Final = DAY_MS
 
 
 def machine_ms() -> int:
-    """Return the machine's clock: signed timestamps may be on it."""
+    """Return the machine's clock, UTC epoch ms: signed timestamps may use it."""
     return time.time_ns() // 1_000_000
 
 
@@ -67,29 +67,40 @@ class Exchange:
     funding : mapping, optional
         Recorded rates by symbol (anything with `funding_ms` and `rate`).
     from_ms, to_ms : int, optional
-        Span of the clock, UTC epoch ms; default 1,500 three-minute bars into the data, and its end.
+        Range of the clock, UTC epoch ms; default 1,500 three-minute bars into the data, and its end.
     wallet, maker_fee, taker_fee : float
         USDT, and fractions.
+    seed : int
+        Seed of everything random.
     order_latency_ms, push_latency_ms : float
-        Typical time from request to reply (half of it on the way in) and from event to frame, exchange ms.
+        Typical time from request to reply (half of it inbound) and from event to frame, exchange ms.
     spread, depth_notional : float
-        Width of the book as a fraction, and typical quantity at the best price in USDT.
+        Width of the book as a fraction of the price, and typical quantity at the best price in USDT.
     api_key, api_secret, public_key : str
         The user's key and its secret, or the PEM of an Ed25519 or RSA public key that verifies signatures instead.
     activity : Activity, optional
-        Shared with the bot in the stepped mode.
+        Shared with the bot in stepped mode.
     stepped : bool
-        Whether items go one at a time when all is quiet; else the clock runs with the wall.
+        Whether items are released one at a time while nothing is in flight; otherwise the clock follows wall time.
     speed : float, optional
         Replay seconds per second; None (stepped only) = as fast as possible.
     rules : mapping, optional
-        Filters and tiers by symbol, in place of the defaults.
+        Filters and tiers by symbol, instead of the defaults.
     faults : sequence of Fault
-        Switched on when the clock starts.
+        Enabled when the clock starts.
     quirks : Quirks, optional
-        Readings of what is not documented; sockets of a free-running exchange live 24 hours unless these say otherwise.
+        Readings of undocumented behaviour; sockets of a free-running exchange live 24 hours unless these say otherwise.
     forming_klines : bool
-        Whether kline streams tell the bar under way at each tick, or only closed bars.
+        Whether kline streams send the forming bar at each tick, or only closed bars.
+    wall_ms : callable
+        Returns the machine's clock, UTC epoch ms.
+
+    Raises
+    ------
+    ConfigError
+        The mode and its settings do not fit, or the start is not before the end of the data.
+    DataMissing
+        There are no klines, or none of a symbol.
     """
 
     def __init__(
@@ -126,8 +137,8 @@ class Exchange:
         if not bars or any(not any(len(k) for k in series.values()) for series in bars.values()):
             raise DataMissing("there are no klines to replay")
         self.wall_ms = wall_ms
-        self.wall_speed = speed or 1.0  # of the clock against the wall, for what is measured in wall time
-        self.drift_ms = 0  # by how much the exchange's clock goes wrong, as clients see it
+        self.wall_speed = speed or 1.0  # exchange time per wall time, for what is measured in wall time
+        self.drift_ms = 0  # error of the exchange's clock, as clients see it
         self.stepped, self._speed, self.activity = stepped, speed, activity if stepped else None
         if quirks is None:
             quirks = Quirks() if stepped else Quirks(socket_life_ms=SOCKET_LIFE_MS)
@@ -148,7 +159,7 @@ class Exchange:
         money = {"wallet": wallet, "maker_fee": maker_fee, "taker_fee": taker_fee}
         self.venue = Venue(known, **{name: to_decimal(value) for name, value in money.items()}, quirks=quirks)
         if wallet:
-            self.venue.account_ms = self.start_ms  # a funded asset has been updated: ccxt takes 0 for no asset at all
+            self.venue.account_ms = self.start_ms  # a funded asset has an update time: ccxt treats 0 as no asset
         self.funding = {symbol: FundingSchedule((funding or {}).get(symbol)) for symbol in known}
         self.tapes = {symbol: Tape(rules) for symbol, rules in known.items()}
         self.limits, self.keys, self.past = RateLimits(), ListenKeys(self.clock.now_ms, seed), Past()
@@ -162,25 +173,25 @@ class Exchange:
         self.desk = RestDesk(self, Guard(api_key, api_secret, public_key))
         self.market_faults, self.outages = MarketFaults(self), Outages(self)
         self._door = Door(self, self.serve)
-        self.key_permissions: dict[str, Any] = dict(KEY_PERMISSIONS)  # what apiRestrictions tells
+        self.key_permissions: dict[str, Any] = dict(KEY_PERMISSIONS)  # what apiRestrictions returns
         self._symbols = list(known)
         self.driver: SteppedDriver | FreeDriver | None = None
         self._task: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
         self.market = MarketDesk(self, feed, seed=seed, spread=spread, depth_notional=depth_notional)
 
-    # -- life -------------------------------------------------------------------------------------------------------
+    # -- life cycle -------------------------------------------------------------------------------------------------
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Open the door; return the port."""
+        """Listen; return the port."""
         return await self._door.open(host, port)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection: the door's way in, which an exchange of another kind may change."""
+        """Serve one connection; subclasses override this."""
         return await self._door.serve(request)
 
     def start(self) -> None:
-        """Let the clock run."""
+        """Start the clock."""
         self._over = asyncio.get_running_loop().create_future()
         self.running = True
         if self.stepped:
@@ -196,13 +207,20 @@ class Exchange:
         self._task = asyncio.create_task(self._run(), name="exchange")
 
     async def finished(self) -> None:
-        """Wait for the end of the data; raise what stopped the replay before it."""
+        """Wait for the end of the data.
+
+        Raises
+        ------
+        BotError
+            The exchange has not been started, or the replay stopped early; any other error that ended it is raised as
+            it is.
+        """
         if self._over is None:
             raise BotError("the exchange has not been started")
         await asyncio.shield(self._over)
 
     async def close(self) -> None:
-        """Stop the clock and close the door."""
+        """Stop the clock and stop listening."""
         self.running = False
         if self._task is not None:
             self._task.cancel()
@@ -213,37 +231,49 @@ class Exchange:
         await self._door.close()
 
     def later(self, ms: int, action: Callable[[], Any], *, name: str, closing: bool = False) -> None:
-        """Do something `ms` of the clock from now; with `closing` also when the data end before."""
+        """Schedule an action.
+
+        Parameters
+        ----------
+        ms
+            Delay, exchange time.
+        action
+            May return an awaitable.
+        name
+            For logs.
+        closing
+            Whether it is still run after the end of the data.
+        """
         self.clock.at(self.clock.now_ms() + ms, action, name=name, closing=closing)
 
     def push(self, batches: Batches, what: str) -> None:
-        """Send frames, with their latency."""
+        """Send frames with their latency."""
         self.traffic.push(batches, what)
 
     def tell_user(self) -> None:
-        """Send what the user stream has to say."""
+        """Send pending user events."""
         self.traffic.tell_user()
 
     def expire_key(self) -> None:
-        """End the listen key and say so."""
+        """Expire the listen key and notify its listeners."""
         self.traffic.expire_key()
 
     async def set_faults(self, faults: Sequence[Fault]) -> None:
-        """Replace the faults that are on."""
+        """Replace the active faults."""
         await self.outages.set_faults(faults)
 
     @property
     def items(self) -> int:
-        """How many items the clock has released."""
+        """Number of items that the clock has released."""
         return self.driver.items if self.driver is not None else 0
 
     def state(self, *, live_only: bool = False) -> dict[str, Any]:
-        """Return all that tests and operators want to know (`/sim/state`).
+        """Return the state for tests and operators (`/sim/state`).
 
         Parameters
         ----------
         live_only : bool
-            Leave out ended orders and fills: what a look at every step of a long run can afford.
+            Omit ended orders and fills, so that a long run can afford to poll at every step.
         """
         venue, now = self.venue, self.clock.now_ms()
         venue.now_ms = max(venue.now_ms, now)
@@ -276,7 +306,7 @@ class Exchange:
                 LOG.exception("the exchange failed")
             await self.traffic.answer_parked()
             self._over.set_exception(error)
-            self._over.exception()  # seen: whoever awaits `finished` gets it, others need not
+            self._over.exception()  # mark it as retrieved: only callers of `finished` need it
             return
         self.running = False
         await self.traffic.answer_parked()

@@ -1,8 +1,8 @@
-"""The account's settings: leverage, margin type, position mode, asset mode, and margin moved by hand (venue notes 2.7).
+"""Account settings: leverage, margin type, position mode, asset mode, and manual margin transfers (venue notes 2.7).
 
-Position mode can be switched to hedge mode, so that a client can meet an account that is set up wrongly; orders are then
-refused (-4061), for trading here is one-way only. Multi-asset mode is a flag: there is only one asset. An account in credits
-mode is in multi-assets mode for good (`quirks.account`).
+Position mode can be switched to hedge mode, so that a client can be tested against a misconfigured account; orders are
+then rejected (-4061), because trading here is one-way only. Multi-asset mode is a flag: there is only one asset. An
+account in credits mode is permanently in multi-assets mode (`quirks.account`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 Params = dict[str, str]
 DONE = {"code": 200, "msg": "success"}
-# The code is what clients of such accounts have seen; its documented text is about negative balances, this one is a guess.
+# The code is what clients of such accounts have reported; its documented text is about negative balances, this one is a guess.
 FORCED = "Not allowed to change the asset mode in your region."
 
 
 class AccountSettings:
-    """What can be set, and when it cannot."""
+    """Settings and the conditions for changing them."""
 
     def __init__(self, venue: "Venue") -> None:
         self._venue = venue
@@ -33,7 +33,7 @@ class AccountSettings:
         self.margin_moves: list[dict[str, Any]] = []
 
     def become(self, account: str) -> None:
-        """Set the modes that a kind of account begins with; under multi-assets mode nothing is isolated."""
+        """Set the initial modes of an account type; in multi-assets mode no position is isolated."""
         self.account = account
         self.dual = account == "hedge"
         self.multi_assets = account in ("multi", "credits")
@@ -42,12 +42,25 @@ class AccountSettings:
                 p.isolated, p.isolated_wallet = False, ZERO
 
     def check_mode(self, params: Params) -> None:
-        """Refuse an order that does not fit the position mode."""
+        """Reject an order that does not fit the position mode.
+
+        Raises
+        ------
+        Refused
+            In hedge mode: -4061 without a position side, -1020 with one.
+        """
         if self.dual:
             raise Refused(-4061 if params.get("positionSide", "BOTH") == "BOTH" else -1020)
 
     def set_leverage(self, params: Params) -> dict[str, Any]:
-        """Change a symbol's leverage."""
+        """Change a symbol's leverage.
+
+        Raises
+        ------
+        Refused
+            -4028 if it is invalid, -4202 above the account's limit, -4161 if lower with an isolated position open,
+            -2027 if the position exceeds its cap.
+        """
         venue = self._venue
         symbol = venue.symbol_of(params)
         p, rules = venue.account.positions[symbol], venue.rules[symbol]
@@ -66,7 +79,14 @@ class AccountSettings:
         return {"leverage": leverage, "maxNotionalValue": f"{rules.cap(leverage):f}", "symbol": symbol}
 
     def set_margin_type(self, params: Params) -> dict[str, Any]:
-        """Change a symbol between ISOLATED and CROSSED."""
+        """Switch a symbol between ISOLATED and CROSSED.
+
+        Raises
+        ------
+        Refused
+            -1130 for another type, -4046 without a change, -4168 in multi-assets mode, -4047 with open orders, -4048
+            with a position.
+        """
         venue = self._venue
         symbol = venue.symbol_of(params)
         kind = entry.required(params, "marginType")
@@ -86,7 +106,13 @@ class AccountSettings:
         return dict(DONE)
 
     def move_margin(self, params: Params) -> dict[str, Any]:
-        """Add to (type 1) or take from (type 2) an isolated position's margin."""
+        """Add to (type 1) or take from (type 2) an isolated position's margin.
+
+        Raises
+        ------
+        Refused
+            -1130 for another type, -4055 if the amount is not positive, or an error of the account.
+        """
         venue = self._venue
         symbol = venue.symbol_of(params)
         amount, kind = number(params, "amount", required=True), entry.required(params, "type")
@@ -111,7 +137,13 @@ class AccountSettings:
         return {"amount": float(amount), "code": 200, "msg": "Successfully modify position margin.", "type": int(kind)}
 
     def set_dual(self, params: Params) -> dict[str, Any]:
-        """Change between one-way and hedge mode, for all symbols at once."""
+        """Switch between one-way and hedge mode, for all symbols at once.
+
+        Raises
+        ------
+        Refused
+            -4059 without a change, -4067 with open orders, -4068 with a position.
+        """
         entry.required(params, "dualSidePosition")
         wanted = entry.flag(params, "dualSidePosition")
         if wanted == self.dual:
@@ -121,7 +153,13 @@ class AccountSettings:
         return dict(DONE)
 
     def set_multi(self, params: Params) -> dict[str, Any]:
-        """Change between single-asset and multi-asset mode."""
+        """Switch between single-asset and multi-asset mode.
+
+        Raises
+        ------
+        Refused
+            -4171 without a change, -4172 in credits mode, -4170 with open orders, -4167 with isolated symbols.
+        """
         entry.required(params, "multiAssetsMargin")
         wanted = entry.flag(params, "multiAssetsMargin")
         venue = self._venue
@@ -138,7 +176,7 @@ class AccountSettings:
         return dict(DONE)
 
     def set_fee_burn(self, params: Params) -> dict[str, Any]:
-        """Switch paying fees in BNB on or off; a flag, for there is no BNB."""
+        """Switch paying fees in BNB on or off; only a flag, since there is no BNB."""
         entry.required(params, "feeBurn")
         self.fee_burn = entry.flag(params, "feeBurn")
         return dict(DONE)

@@ -1,9 +1,9 @@
-"""The exchange's WebSocket side: `/market`, `/public` and `/private`, raw and combined, subscriptions in the URL or by message.
+"""The exchange's WebSocket streams: `/market`, `/public` and `/private`, raw or combined, subscribed by URL or message.
 
-A stream asked for on the wrong path is accepted and stays silent, as are the legacy root paths and names that do not exist
-(venue notes 2.2). A connection lives 24 hours if the exchange says so, takes 10 messages a second and 1,024 streams.
-Frames go out through `deliver`, which the exchange's heap calls; what a socket writes is counted in the stepped replay,
-unless its client said `X-Stepped: 0` or `?stepped=0` (a spectator).
+A stream requested on the wrong path is accepted and stays silent, as are the legacy root paths and unknown names (venue
+notes 2.2). A connection lives 24 hours if the quirks set that, and accepts 10 messages per second and 1,024 streams.
+Frames are sent by `deliver`, which the exchange's heap calls; in the stepped replay frames written to a socket are
+counted, unless its client sent `X-Stepped: 0` or `?stepped=0` (a spectator).
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from bot.sim.gate import SendGate
 LOG = logging.getLogger(__name__)
 CATEGORIES: Final = ("market", "public", "private")
 SERVER_PING_S: Final = 180.0
-TOO_SLOW_BYTES: Final = 8 << 20  # a client this far behind is cut off, as at the real exchange
+TOO_SLOW_BYTES: Final = 8 << 20  # a client this far behind is disconnected, as at the real exchange
 FOR_EVER: Final = 1 << 62
 MAX_STREAMS: Final = 1_024
-MAX_MESSAGES: Final = 10  # a second, of the wall: a client floods by the wall
+MAX_MESSAGES: Final = 10  # per second of wall time: a client floods in wall time
 
 
 class PushFrame(NamedTuple):
@@ -53,21 +53,21 @@ class Socket:
     ws: web.WebSocketResponse
     category: str
     combined: bool
-    key: str  # its URL: the order among sockets does not depend on who came first
+    key: str  # its URL: the order of sockets does not depend on who connected first
     counted: bool
     streams: dict[str, None] = field(default_factory=dict)
-    events: frozenset[str] = frozenset()  # private: what was asked for; empty = all
+    events: frozenset[str] = frozenset()  # private: requested event types; empty = all
     transport: asyncio.Transport | None = None
     sent_until_ms: int = 0  # frames of a socket arrive in order
     silent_until_ms: int = 0
     held: PushFrame | None = None
-    half_open: bool = False  # takes what comes and answers nothing, not even pings
+    half_open: bool = False  # receives but never answers, not even pings
     number: int = 0  # in order of opening
     talked: tuple[int, int] = (0, 0)  # second, and messages in it
 
 
 class SocketHub:
-    """All sockets, and who listens to what."""
+    """All sockets and their subscriptions."""
 
     def __init__(self, activity: Activity | None, faults: Faults) -> None:
         self._activity = activity
@@ -77,14 +77,14 @@ class SocketHub:
         self.version = 0
         self._opened = 0
         self.now_ms: Callable[[], int] = lambda: 0
-        self.strike: Callable[[Socket, Fault], Awaitable[None]] | None = None  # carries out a fault on a socket
+        self.strike: Callable[[Socket, Fault], Awaitable[None]] | None = None  # executes a socket fault
         self.later: Callable[[int, Callable[[], None]], None] = lambda ms, action: action()
-        self.changed: Callable[[], None] = lambda: None  # a socket has been registered
+        self.changed: Callable[[], None] = lambda: None  # called when a socket has been registered
         self.gate = SendGate()
-        self.entering = 0  # handshakes between the gate and the list of sockets
+        self.entering = 0  # handshakes admitted but not yet registered
 
     def reindex(self) -> None:
-        """Rebuild the table of listeners."""
+        """Rebuild the subscription index."""
         self.sockets.sort(key=lambda socket: socket.key)
         self.index = {}
         for socket in self.sockets:
@@ -94,16 +94,16 @@ class SocketHub:
         self.version += 1
 
     def listeners(self, stream: str) -> list[Socket]:
-        """Return the sockets that a market stream goes to."""
+        """Return the sockets subscribed to a market stream."""
         return [s for s in self.index.get(stream, ()) if s.category == category_of(stream)]
 
     def users(self, listen_key: str, event: str) -> list[Socket]:
-        """Return the sockets that a user event goes to."""
+        """Return the sockets that receive a user event."""
         found = self.index.get(listen_key, ())
         return [s for s in found if s.category == "private" and (not s.events or event in s.events)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection for as long as it lasts."""
+        """Serve one connection until it closes."""
         await self.gate.wait(request.raw_path)
         socket = self._open(request)
         if socket is None:
@@ -114,7 +114,7 @@ class SocketHub:
         try:
             await socket.ws.prepare(request)
         except ConnectionError:
-            return web.Response(status=400)  # it has given up waiting
+            return web.Response(status=400)  # the client gave up waiting
         finally:
             self.entering -= 1
         if request.transport is not None:
@@ -173,7 +173,7 @@ class SocketHub:
         return number > MAX_MESSAGES
 
     def _talk(self, socket: Socket, text: str) -> None:
-        """Answer SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS."""
+        """Handle SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS."""
         try:
             message = orjson.loads(text)
             method, params, number = message.get("method"), message.get("params", []), message.get("id")
@@ -201,7 +201,7 @@ class SocketHub:
         self._write(socket, [orjson.dumps(reply)])
 
     async def deliver(self, socket: Socket, frames: list[PushFrame]) -> None:
-        """Write frames to a socket, through the faults that are on."""
+        """Write frames to a socket, subject to the active faults."""
         if self.now_ms() < socket.silent_until_ms or socket.half_open:
             return
         if not self._faults.on_frames:
@@ -234,7 +234,7 @@ class SocketHub:
         self._write(socket, [_wrapped(socket, frame)])
 
     def _write(self, socket: Socket, messages: list[bytes]) -> None:
-        """Write text frames in one go: unmasked and uncompressed they need no more than a header (RFC 6455, 5.2)."""
+        """Write text frames in one call: unmasked and uncompressed, they need only a header (RFC 6455, 5.2)."""
         transport = socket.transport
         if transport is None or socket.ws.closed or transport.is_closing():
             return
@@ -247,7 +247,7 @@ class SocketHub:
         transport.write(b"".join([part for message in messages for part in (_header(len(message)), message)]))
 
     async def close(self) -> None:
-        """Close all sockets as a server that goes away does."""
+        """Close all sockets as a server going away does."""
         sockets = list(self.sockets)
         self.gate.open()
         await asyncio.gather(*(self.close_socket(socket) for socket in sockets), return_exceptions=True)
@@ -271,7 +271,7 @@ def _wrapped(socket: Socket, frame: PushFrame) -> bytes:
 
 
 def _header(length: int) -> bytes:
-    r"""Return the head of a whole text frame.
+    r"""Return the header of a complete text frame.
 
     >>> _header(5), _header(300)
     (b'\x81\x05', b'\x81~\x01,')

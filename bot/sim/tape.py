@@ -1,4 +1,4 @@
-"""The trades of the market as it prints them: numbered aggregates, the last of them kept for REST."""
+"""Market trades: numbered aggregate trades, the most recent ones kept for REST."""
 
 from collections import deque
 from typing import Any, Final, NamedTuple
@@ -33,19 +33,29 @@ class Tape:
         self._aggregate, self._trade = FIRST_AGGREGATE, FIRST_TRADE
 
     def add(self, at_ms: int, price: int, *, lots: int, seller: bool, trades: int) -> None:
-        """Print one trade of the market."""
+        """Record one market trade.
+
+        Parameters
+        ----------
+        price, lots
+            In ticks and lots.
+        seller
+            Whether the aggressor sold.
+        trades
+            Number of trades in the aggregate.
+        """
         self._aggregate += 1
         first = self._trade + 1
         self._trade += max(1, trades)
         self.prints.append(Print(self._aggregate, first, self._trade, at_ms, price, lots, seller))
 
     def event(self, symbol: str) -> dict[str, Any]:
-        """Return the last one as aggTrade."""
+        """Return the last trade as aggTrade."""
         p = self.prints[-1]
         return {"e": "aggTrade", "E": p.at_ms, "s": symbol} | self.row(p) | {"st": 1}
 
     def row(self, p: Print) -> dict[str, Any]:
-        """Return one of aggTrades."""
+        """Return one aggTrades row."""
         qty = f"{self.rules.qty(p.lots):f}"
         return {
             "a": p.number,
@@ -59,7 +69,7 @@ class Tape:
         }
 
     def trade(self, p: Print) -> dict[str, Any]:
-        """Return one of trades: an aggregate is told as a single trade."""
+        """Return one aggTrade as a trade row."""
         qty, price = self.rules.qty(p.lots), self.rules.price(p.price)
         return {
             "id": p.last,

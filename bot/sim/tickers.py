@@ -1,4 +1,4 @@
-"""The last 24 hours of a symbol, as REST (ticker/24hr) and the streams (ticker, miniTicker) tell them."""
+"""Statistics of a symbol's last 24 hours, for REST (ticker/24hr) and streams (ticker, miniTicker)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
 
 def day_row(venue: "Venue", candles: Candles, symbol: str, *, at_ms: int) -> dict[str, Any]:
-    """Return one of ticker/24hr."""
+    """Return a ticker/24hr row.
+
+    Parameters
+    ----------
+    candles
+        The symbol's klines.
+    at_ms
+        End of the 24 hours, UTC epoch ms.
+    """
     rules, last = venue.rules[symbol], venue.mark(symbol)
     bar = candles.day(at_ms)
     opened = bar.open if bar is not None else float(last)
@@ -38,7 +46,17 @@ def day_row(venue: "Venue", candles: Candles, symbol: str, *, at_ms: int) -> dic
 
 
 def day_event(venue: "Venue", candles: Candles, symbol: str, event: str, *, at_ms: int) -> dict[str, Any]:
-    """Return 24hrTicker or 24hrMiniTicker."""
+    """Return a ticker event.
+
+    Parameters
+    ----------
+    candles
+        The symbol's klines.
+    event
+        24hrTicker or 24hrMiniTicker.
+    at_ms
+        End of the 24 hours, UTC epoch ms.
+    """
     row = day_row(venue, candles, symbol, at_ms=at_ms)
     short = {"c": "lastPrice", "o": "openPrice", "h": "highPrice", "l": "lowPrice", "v": "volume", "q": "quoteVolume"}
     more = {"p": "priceChange", "P": "priceChangePercent", "w": "weightedAvgPrice", "Q": "lastQty", "O": "openTime",

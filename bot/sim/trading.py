@@ -1,4 +1,4 @@
-"""Trading by REST: handlers of regular and conditional orders, in Binance's shapes."""
+"""Order endpoints of REST: regular and conditional orders, in Binance's shapes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +27,7 @@ class TradingApi:
     Parameters
     ----------
     venue : Venue
-        What is read and changed: the exchange's own, or a past state of it for reads that lag.
+        The venue to read and change: the exchange's own, or a past state of it for stale reads.
     """
 
     def __init__(self, exchange: "Exchange", venue: "Venue") -> None:
@@ -100,7 +100,7 @@ class TradingApi:
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def post_batch(self, params: Params) -> Any:
-        """Place up to five orders; each element is an order or an error."""
+        """Place up to five orders; each element of the reply is an order or an error."""
         orders = _list(params, "batchOrders")
         self._x.limits.order(self._x.clock.now_ms(), MAX_BATCH)
         return [self._one(self._place_one, order) for order in orders]
@@ -118,7 +118,7 @@ class TradingApi:
     def delete_batch(self, params: Params) -> Any:
         """Cancel orders by a list of ids."""
         symbol = self._venue.symbol_of(params)
-        lists = {name.lower(): value for name, value in params.items()}  # python-binance writes them in small letters
+        lists = {name.lower(): value for name, value in params.items()}  # python-binance sends them in lower case
         if "orderidlist" in lists:
             name, values = "orderId", _json(lists, "orderidlist")
         else:
@@ -132,7 +132,13 @@ class TradingApi:
             return refused.body()
 
     def countdown(self, params: Params) -> Any:
-        """Cancel all orders of a symbol later, unless asked again by then."""
+        """Cancel all orders of a symbol after a delay, unless renewed by then.
+
+        Raises
+        ------
+        Refused
+            -1102 without countdownTime.
+        """
         symbol, delay = self._venue.symbol_of(params), whole(params, "countdownTime")
         if delay is None:
             raise Refused(-1102, "countdownTime")
@@ -140,7 +146,7 @@ class TradingApi:
         return {"symbol": symbol, "countdownTime": str(delay)}
 
     def amendments(self, params: Params) -> Any:
-        """Tell what was amended."""
+        """Return amendments."""
         symbol, order = self._venue.symbol_of(params), whole(params, "orderId")
         name = params.get("origClientOrderId")
         rows = [
@@ -153,14 +159,20 @@ class TradingApi:
         return window(rows, params, "time", default=50)
 
     def open_order(self, params: Params) -> Any:
-        """Tell one open order."""
+        """Return one open order.
+
+        Raises
+        ------
+        Refused
+            -2013 if it is not open.
+        """
         order = self._venue.find(params)
         if not order.live:
             raise Refused(-2013)
         return payloads.order_reply(self._venue, order)
 
     def open_orders(self, params: Params) -> Any:
-        """Tell the open orders; conditional ones are not among them."""
+        """Return the open orders, without conditional ones."""
         return [
             payloads.order_reply(self._venue, o)
             for s in symbols(self._venue, params)
@@ -168,7 +180,7 @@ class TradingApi:
         ]
 
     def all_orders(self, params: Params) -> Any:
-        """Tell a symbol's orders, oldest first."""
+        """Return a symbol's orders, oldest first."""
         symbol, first = self._venue.symbol_of(params), whole(params, "orderId")
         venue = self._venue
         orders = [
@@ -187,7 +199,7 @@ class TradingApi:
         return payloads.algo_reply(self._venue, self._venue.algos.place(params))
 
     def delete_algo(self, params: Params) -> Any:
-        """Cancel a conditional order; the code is a string here."""
+        """Cancel a conditional order; the reply's code is a string here."""
         algo = self._venue.algos.cancel(params)
         return {"algoId": algo.algo_id, "clientAlgoId": algo.client_id, "code": "200", "msg": "success"}
 
@@ -197,31 +209,43 @@ class TradingApi:
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def open_algos(self, params: Params) -> Any:
-        """Tell the conditional orders that wait."""
+        """Return the conditional orders that have not triggered."""
         desk = self._venue.algos
         algos = [a for s in symbols(self._venue, params) for a in desk.open(s) if a.status == "NEW"]
         return [payloads.algo_reply(self._venue, algo) for algo in algos]
 
     def all_algos(self, params: Params) -> Any:
-        """Tell a symbol's conditional orders, oldest first."""
+        """Return a symbol's conditional orders, oldest first."""
         symbol, first = self._venue.symbol_of(params), whole(params, "algoId")
         algos = [a for a in self._venue.algos.by_id.values() if a.symbol == symbol and a.algo_id >= (first or 0)]
         rows = [payloads.algo_reply(self._venue, a) for a in algos]
         return self._history(rows, params, "createTime", first)
 
     def _history(self, rows: list[dict[str, Any]], params: Params, key: str, first: int | None) -> list[dict[str, Any]]:
-        """Return orders from one on, or a week of them."""
+        """Return orders from an id on, or at most a week of them."""
         if first is None or params.get("startTime") or params.get("endTime"):
             rows = within_week(rows, params, key, now_ms=self._venue.now_ms)
         return window(rows, params, key, ascending_from_id=first is not None)
 
 
 def within_week(rows: list[dict[str, Any]], params: Params, key: str, *, now_ms: int) -> list[dict[str, Any]]:
-    """Return the rows of the at most seven days that a request asks for, or refuse a longer span (-4165).
+    """Return the rows of the requested range of at most seven days.
 
-    Documented of userTrades, allOrders and allAlgoOrders: seven days at most, the last seven by default. With one of the two
-    times the other is seven days away, without a word: a client that asks for a month from its beginning gets its first week
-    (measured by others on allAlgoOrders in August 2026; taken for all three).
+    Documented for userTrades, allOrders and allAlgoOrders: seven days at most, the last seven by default. With only one
+    of the two times the other is silently seven days away: a client that asks for a month from its start gets its first
+    week (measured by others on allAlgoOrders in August 2026; assumed for all three).
+
+    Parameters
+    ----------
+    key
+        Name of the rows' time.
+    now_ms
+        UTC epoch ms.
+
+    Raises
+    ------
+    Refused
+        -1023 if the start is after the end, -4165 for a longer range.
     """
     start, end = whole(params, "startTime"), whole(params, "endTime")
     if start is not None and end is not None:
@@ -239,7 +263,24 @@ def within_week(rows: list[dict[str, Any]], params: Params, key: str, *, now_ms:
 def window(
     rows: list[dict[str, Any]], params: Params, key: str, *, ascending_from_id: bool = False, default: int = 500
 ) -> list[dict[str, Any]]:
-    """Return the part of `rows` (oldest first) that startTime, endTime and limit ask for."""
+    """Return the part of `rows` that startTime, endTime, page and limit select.
+
+    Parameters
+    ----------
+    rows
+        Oldest first.
+    key
+        Name of the rows' time.
+    ascending_from_id
+        Whether the rows begin at a requested id: the first `limit` rows then, not the last.
+    default
+        Limit if none is requested.
+
+    Raises
+    ------
+    Refused
+        -1130 if the limit is out of range.
+    """
     start, end, limit = whole(params, "startTime"), whole(params, "endTime"), whole(params, "limit") or default
     if not 1 <= limit <= 1000:
         raise Refused(-1130, "limit")
@@ -250,7 +291,7 @@ def window(
 
 
 def symbols(venue: "Venue", params: Params) -> list[str]:
-    """Return the symbol that is asked for, or all."""
+    """Return the requested symbol, or all."""
     return [venue.symbol_of(params)] if params.get("symbol") else list(venue.rules)
 
 

@@ -1,7 +1,8 @@
-"""What goes over the wires, in time: requests in and replies out, pushes, each with its latency on the exchange's clock.
+"""Network traffic in time: requests in and replies out, pushes, each with its latency on the exchange's clock.
 
-A request of the stepped client waits (`parked`) until all is quiet, then those of one quiet spell go on the heap in an order of
-their own. While the clock stands, and for strangers, requests are answered at once.
+A request of the stepped client is parked until nothing is in flight; requests parked together are then scheduled in an
+order that does not depend on arrival. While the clock is stopped, and for clients outside the stepped replay, requests
+are answered at once.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ class Traffic:
     Parameters
     ----------
     order_latency_ms, push_latency_ms : float
-        Typical time from request to reply (half of it on the way in) and from event to frame, exchange ms.
+        Typical time from request to reply (half of it inbound) and from event to frame, exchange ms.
     """
 
     def __init__(self, exchange: "Exchange", *, draws: Draws, order_latency_ms: float, push_latency_ms: float) -> None:
@@ -42,7 +43,7 @@ class Traffic:
     # -- pushes -----------------------------------------------------------------------------------------------------
 
     def tell_user(self) -> None:
-        """Send what the user stream has to say."""
+        """Send pending user events."""
         x = self._x
         events, x.venue.outbox = x.venue.outbox, []
         if not events:
@@ -59,7 +60,7 @@ class Traffic:
         self.push(batches, "user")
 
     def expire_key(self) -> None:
-        """End the listen key and say so."""
+        """Expire the listen key and notify its listeners."""
         x = self._x
         key, now = x.keys.active, x.clock.now_ms()
         if not key:
@@ -71,7 +72,7 @@ class Traffic:
         x.keys.delete()
 
     def push(self, batches: Batches, what: str) -> None:
-        """Put frames on the heap: they arrive with the push latency, each socket's in order."""
+        """Schedule frames: they arrive with the push latency, each socket's in order."""
         x = self._x
         if not batches:
             return
@@ -93,7 +94,7 @@ class Traffic:
         return lambda: x.hub.deliver(socket, frames)
 
     async def deliver_at_once(self) -> None:
-        """Send what was said while the clock stands."""
+        """Send the frames that were pushed while the clock is stopped."""
         x = self._x
         pending, self._at_once = self._at_once, []
         for socket, frames in pending:
@@ -102,7 +103,7 @@ class Traffic:
     # -- requests ---------------------------------------------------------------------------------------------------
 
     async def serve(self, call: Call) -> Reply:
-        """Carry a request out and return its reply, both in their time."""
+        """Execute a request and return its reply, both with their latency."""
         x = self._x
         if not x.running or (x.stepped and not call.counted):
             reply, _ = x.desk.execute(call)
@@ -121,7 +122,7 @@ class Traffic:
         return await call.reply
 
     def take_parked(self) -> bool:
-        """Put the requests of one quiet spell on the heap, in an order of their own."""
+        """Schedule the parked requests, ordered by name; return whether there were any."""
         if not self.parked:
             return False
         parked, self.parked = self.parked, []
@@ -146,7 +147,7 @@ class Traffic:
         self._answer_at(call, reply, call.answer_ms + late_ms)
 
     def _changed(self, call: Call) -> None:
-        """Follow up on a request that may have changed a book; what fails here does not keep the reply."""
+        """Follow up on a request that may have changed a book; a failure here does not hold back the reply."""
         x = self._x
         symbol = call.params.get("symbol")
         try:
@@ -170,7 +171,7 @@ class Traffic:
         self._give(call, reply)
 
     def _outcome(self, call: Call, reply: Reply) -> Any:
-        """Return the body of a reply that is made when it leaves, None while there is none."""
+        """Return the body of a reply that is built when it is sent, None while it is not ready."""
         assert reply.later is not None
         try:
             return reply.later()
@@ -180,7 +181,7 @@ class Traffic:
             return broken().body()
 
     def refuse_parked(self, reply: Reply) -> None:
-        """Give all that wait the same reply."""
+        """Give all parked requests the same reply."""
         for call in self.parked:
             self._give(call, reply)
         self.parked.clear()
@@ -193,7 +194,7 @@ class Traffic:
             call.reply.set_result(reply)
 
     async def answer_parked(self) -> None:
-        """Answer at once what waits while the clock stands."""
+        """Answer the parked requests at once while the clock is stopped."""
         x = self._x
         parked, self.parked = self.parked, []
         for call in sorted(parked, key=lambda call: call.name):

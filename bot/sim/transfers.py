@@ -1,7 +1,7 @@
-"""Money that comes into the futures wallet or leaves it: a booking, a new wallet, a word on the user stream.
+"""Transfers into and out of the futures wallet: an income row, a new wallet balance, an event on the user stream.
 
-Binance books it as TRANSFER and tells ACCOUNT_UPDATE with the reason DEPOSIT or WITHDRAW (venue notes 3). The futures API has
-no call for it, so operators do it: `POST /sim/transfer`.
+Binance books it as TRANSFER and sends ACCOUNT_UPDATE with the reason DEPOSIT or WITHDRAW (venue notes 3). The futures
+API has no endpoint for it, so operators do it: `POST /sim/transfer`.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def transfer(venue: "Venue", params: dict[str, str]) -> Json:
-    """Move `amount` (negative: out) of `asset` and return the booking; no more leaves than no margin needs."""
+    """Transfer `amount` (negative: out) of `asset` and return the income row.
+
+    Raises
+    ------
+    Refused
+        -1130 for an invalid asset or amount, -2018 if it exceeds the available balance.
+    """
     asset, amount = entry.required(params, "asset"), number(params, "amount", required=True)
     if asset != venue.asset:
         raise Refused(-1130, "asset")

@@ -1,4 +1,4 @@
-"""What a paper exchange takes from the live one at its start: the time, the filters of each symbol, and its last bars."""
+"""What a paper exchange reads from the live one at its start: time, filters and last bars of each symbol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from bot.core.klines import Klines, make_klines
 from bot.core.times import DAY_MS, MINUTE_MS
 from bot.sim.filters import SymbolRules, rules_for
 
-HISTORY_BARS: Final = 60  # 1m bars that the first price is taken from
+HISTORY_BARS: Final = 60  # 1m bars for the first price
 YEARS_MS: Final = 3_650 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What the live exchange is at the start: its time, the filters, and the last bars of each symbol."""
+    """The live exchange at the start: its time, the filters, and the last bars of each symbol."""
 
     rest_url: str
     stream_url: str
@@ -31,12 +31,19 @@ class Upstream:
 async def look_up(
     session: aiohttp.ClientSession, rest_url: str, stream_url: str, symbols: Sequence[str], *, speed: float = 1.0
 ) -> Upstream:
-    """Read what a paper exchange starts from.
+    """Read the initial state of a paper exchange.
+
+    Parameters
+    ----------
+    rest_url, stream_url
+        Addresses of the live exchange.
+    speed
+        Exchange seconds per second of wall time.
 
     Raises
     ------
     BotError
-        The live exchange does not answer, or does not list a symbol.
+        The live exchange does not answer, does not list a symbol or has no bars of it.
     """
     rest = rest_url.rstrip("/")
 
@@ -60,7 +67,7 @@ async def look_up(
             raise BotError(f"the live exchange has no bars of {symbol}")
         rules[symbol] = rules_of(listed[symbol], float(rows[-1][4]))
         bars[symbol] = {"1m": _bars(symbol, rows, now_ms)}
-    # With http in place of ws it is the same address to aiohttp, which knows the environment's proxies by that name alone.
+    # aiohttp treats http like ws in an address, but finds the environment's proxies only for http.
     stream = f"http{stream_url.rstrip('/').removeprefix('ws')}"
     return Upstream(rest, stream, int((await get("/fapi/v1/time"))["serverTime"]), speed, rules, bars)
 
@@ -94,7 +101,7 @@ def _plain(text: str) -> Decimal:
 
 
 def _bars(symbol: str, rows: list[list[Any]], now_ms: int) -> Klines:
-    """Return the closed bars, and one far away that keeps the clock going: what is between comes from the live market."""
+    """Return the closed bars, and one far in the future that keeps the clock running: live data fill the gap."""
     names = ("open", "high", "low", "close", "volume")
     closed = [row for row in rows if int(row[0]) + MINUTE_MS <= now_ms] or rows[:1]
     last = closed[-1]

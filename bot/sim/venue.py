@@ -1,8 +1,8 @@
-"""The exchange itself, without its wires: books, account, orders and the words of the user stream.
+"""The exchange without its network: books, account, orders and user events.
 
 Everything happens at `now_ms`, which the caller sets before each call; requests come as Binance's parameters and either
-change something or raise `Refused`; what the user stream has to say is appended to `outbox` in order. There is no clock, no
-chance and no socket in here: the same calls give the same state.
+change something or raise `Refused`; user events are appended to `outbox` in order. There is no clock, no randomness and
+no socket here: the same calls give the same state.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Venue:
     wallet, maker_fee, taker_fee : Decimal
         USDT; fees as fractions.
     quirks : Quirks, optional
-        Readings of what is not documented.
+        Readings of undocumented behaviour.
     """
 
     def __init__(
@@ -56,10 +56,8 @@ class Venue:
         self.now_ms = 0
         self.account_ms = 0
         self.outbox: list[Json] = []
-        self.planned: list[
-            tuple[int, str, Callable[[], None]]
-        ] = []  # what the clock has to call, when, of which symbol
-        self.notices: list[tuple[str, Json]] = []  # what the market streams have to say, by symbol
+        self.planned: list[tuple[int, str, Callable[[], None]]] = []  # deferred: time in ms, symbol, action
+        self.notices: list[tuple[str, Json]] = []  # pending market stream events, by symbol
         self.amendments: list[Json] = []
         self.orders: dict[int, VenueOrder] = {}
         self._by_client: dict[tuple[str, str], VenueOrder] = {}
@@ -75,7 +73,7 @@ class Venue:
         self.turn(self.quirks)
 
     def turn(self, quirks: Quirks) -> None:
-        """Turn to these readings from now on; another kind of account begins as such accounts do."""
+        """Switch to these quirks from now on; a new account type starts with its initial modes."""
         if quirks.account != self.settings.account:
             self.settings.become(quirks.account)
         self.quirks = quirks
@@ -84,13 +82,13 @@ class Venue:
 
     @property
     def asset(self) -> str:
-        """What the money is held in."""
+        """The wallet's asset."""
         return "BNFCR" if self.quirks.account == "credits" else "USDT"
 
     # -- the market -------------------------------------------------------------------------------------------------
 
     def tick(self, symbol: str, tick: Tick) -> None:
-        """Let the market trade: orders fill, conditional orders trigger, margins are looked at."""
+        """Apply a market tick: orders fill, conditional orders trigger, margins are checked."""
         self.books[symbol].tick(tick)
         if self.algos.live[symbol]:
             self.algos.watch(symbol)
@@ -98,7 +96,7 @@ class Venue:
             forced.watch_margin(self, symbol)
 
     def next_level(self, symbol: str, price: int, target: int) -> int | None:
-        """Return the first price on the way from `price` to `target` (ticks) where a stop or a liquidation stands."""
+        """Return the first price between `price` and `target` (ticks) at which a stop or liquidation lies, or None."""
         p, rising = self.account.positions[symbol], target > price
         tick = p.rules.tick
         levels = self.algos.levels(symbol, rising=rising)
@@ -120,7 +118,7 @@ class Venue:
         self.outbox.append(events.account_event(self, "FUNDING_FEE", symbols=(symbol,), change=-paid))
 
     def change_rules(self, symbol: str, rules: SymbolRules) -> None:
-        """Give a symbol other filters or another status, from now on; what rests stays as it is."""
+        """Change a symbol's filters or status from now on; resting orders are unaffected."""
         self.rules[symbol] = self.account.positions[symbol].rules = rules
         self.notices.append((symbol, events.contract_info(self, symbol)))
 
@@ -135,14 +133,27 @@ class Venue:
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def symbol_of(self, params: dict[str, str]) -> str:
-        """Return the request's symbol."""
+        """Return the request's symbol.
+
+        Raises
+        ------
+        Refused
+            -1121 if it is unknown.
+        """
         symbol = entry.required(params, "symbol")
         if symbol not in self.rules:
             raise Refused(-1121)
         return symbol
 
     def place(self, params: dict[str, str], *, test: bool = False) -> tuple[VenueOrder, bool]:
-        """Take a LIMIT or MARKET order; return it and whether its outcome was asked for (RESULT)."""
+        """Place a LIMIT or MARKET order; return it and whether its outcome was requested (RESULT).
+
+        Raises
+        ------
+        Refused
+            -4116 for a client id in use, -2025 at the limit of orders, or an error of the parameters, the checks or the
+            book.
+        """
         rules = self.rules[self.symbol_of(params)]
         self.settings.check_mode(params)
         wanted = entry.regular(params, rules, now_ms=self.now_ms)
@@ -186,22 +197,22 @@ class Venue:
         return order
 
     def check(self, order: VenueOrder) -> None:
-        """Refuse what the price band, the smallest notional, the position or the margin do not allow."""
+        """Reject an order that violates the price band, minimum notional, position or margin."""
         checks.check(self, order)
 
     def submit(self, order: VenueOrder) -> None:
-        """Hand a checked order to its book."""
+        """Submit a checked order to its book."""
         self.books[order.symbol].submit(order)
         if order.gtd and order.live:
             self.planned.append((order.gtd, order.symbol, lambda: self._run_out(order)))
 
     def _run_out(self, order: VenueOrder) -> None:
-        """End a GTD order at its date."""
+        """Expire a GTD order at its goodTillDate."""
         if order.live:
             self.books[order.symbol].expire(order, "0")
 
     def countdown(self, symbol: str, delay_ms: int) -> None:
-        """Cancel all orders of a symbol in `delay_ms` unless asked again by then; 0 calls it off."""
+        """Cancel all orders of a symbol in `delay_ms` unless renewed by then; 0 stops the countdown."""
         ours = self._countdowns[symbol] = self._countdowns.get(symbol, 0) + 1
 
         def strike() -> None:
@@ -214,7 +225,13 @@ class Venue:
             self.planned.append((self.now_ms + delay_ms, symbol, strike))
 
     def find(self, params: dict[str, str], *, missing: int = -2013) -> VenueOrder:
-        """Return the order that `orderId` or `origClientOrderId` names; the latest of a client id."""
+        """Return the order named by `orderId` or `origClientOrderId`; the latest of a client id.
+
+        Raises
+        ------
+        Refused
+            `missing` if the order is unknown or past its retention, -1102 without an id.
+        """
         symbol = self.symbol_of(params)
         if params.get("orderId"):
             order = self.orders.get(int(number(params, "orderId") or 0))
@@ -229,12 +246,18 @@ class Venue:
         raise Refused(missing)
 
     def forgotten(self, order: VenueOrder) -> bool:
-        """Whether an ended order can no longer be asked for: without a fill after 3 days, else after 90."""
+        """Return whether an ended order is past its retention: without a fill 3 days, else 90."""
         kept_ms = self.quirks.fill_memory_ms if order.filled else self.quirks.order_memory_ms
         return not order.live and self.now_ms - order.updated_ms > kept_ms
 
     def cancel(self, params: dict[str, str]) -> VenueOrder:
-        """Cancel a live order."""
+        """Cancel a live order.
+
+        Raises
+        ------
+        Refused
+            -2011 if it is unknown or not live.
+        """
         order = self.find(params, missing=-2011)
         if not order.live:
             raise Refused(-2011)
@@ -247,7 +270,14 @@ class Venue:
             self.books[symbol].cancel(order)
 
     def amend(self, params: dict[str, str]) -> VenueOrder:
-        """Change price and quantity of a resting LIMIT order."""
+        """Amend price and quantity of a resting LIMIT order.
+
+        Raises
+        ------
+        Refused
+            -2013 if it is unknown or not live, -5025 if not LIMIT, -5047 or -1130 if reduceOnly or side differ, or an
+            error of the new values.
+        """
         order = self.find(params)
         if not order.live:
             raise Refused(-2013)
@@ -264,7 +294,7 @@ class Venue:
         return order
 
     def take_over(self, orders: dict[int, VenueOrder]) -> None:
-        """Point all indices at other objects of the same orders (of a copy)."""
+        """Point all indices to other objects of the same orders (of a copy)."""
         self._open = {symbol: {i: orders[i] for i in live} for symbol, live in self._open.items()}
         self._by_client = {key: orders[order.order_id] for key, order in self._by_client.items()}
 
@@ -279,11 +309,11 @@ class Venue:
     # -- margin -----------------------------------------------------------------------------------------------------
 
     def open_notional(self, symbol: str) -> tuple[Decimal, Decimal]:
-        """Return the notional of open buys and sells that could add to a position."""
+        """Return the notional of open buys and sells that could increase a position."""
         return margin.open_notional(self, symbol)
 
     def order_margin(self, symbol: str, extra: VenueOrder | None = None) -> Decimal:
-        """Return the initial margin of a symbol's open orders, and of `extra` with them."""
+        """Return the initial margin of a symbol's open orders, including `extra`."""
         return margin.order_margin(self, symbol, extra)
 
     def reserved(self) -> Decimal:
@@ -293,17 +323,17 @@ class Venue:
     # -- what the books report --------------------------------------------------------------------------------------
 
     def report(self, report: BookReport) -> None:
-        """Take what a book says of an order, the moment it happens."""
+        """Apply a report of a book as it happens."""
         reports.take(self, report)
 
     def accepted(self, order: VenueOrder) -> None:
-        """Note a new order."""
+        """Register a new order."""
         self.orders[order.order_id] = order
         self._by_client[order.symbol, order.client_id] = order
         self._open[order.symbol][order.order_id] = order
 
     def ended(self, order: VenueOrder) -> None:
-        """Note that an order is live no more."""
+        """Remove an order that is no longer live from the open ones."""
         self._open[order.symbol].pop(order.order_id, None)
 
     def next_trade(self, symbol: str) -> int:
@@ -318,13 +348,23 @@ class Venue:
         return int(abs(p.qty) / p.rules.step) if p.sign == -order.sign else 0
 
     def note_naked(self, symbol: str) -> None:
-        """Keep the account of time without cover."""
+        """Update the time without full cover."""
         p = self.account.positions[symbol]
         naked = is_naked(p.qty, self.algos.open(symbol), step=p.rules.step)
         self.naked[symbol].update(self.now_ms, naked=naked)
 
     def book_income(self, symbol: str, kind: str, amount: Decimal, *, info: str) -> None:
-        """Note a booking as `GET income` gives it."""
+        """Record an income row as `GET income` reports it.
+
+        Parameters
+        ----------
+        kind
+            Binance's incomeType.
+        amount
+            USDT, negative if paid.
+        info
+            Trade id, or the kind again without a trade.
+        """
         self.incomes.append(
             {
                 "symbol": symbol,

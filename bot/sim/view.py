@@ -1,7 +1,8 @@
-"""How things stood a moment ago: past states of the venue, for reads that lag behind the stream.
+"""Past states of the venue, for reads that lag behind the user stream.
 
-In volatile markets REST may answer from a state that the user stream has already left (venue notes 3, trap 4). While such a fault
-is on, a copy is kept after every change; live orders are copied, ended ones shared, for they change no more.
+In volatile markets REST may answer from a state that the user stream has already left (venue notes 3, trap 4). While
+such a fault is active, a copy is kept after every change; live orders are copied, ended ones shared, because they no
+longer change.
 """
 
 import copy
@@ -15,7 +16,7 @@ KEPT_MS: Final = 60_000
 
 
 def view(venue: "Venue") -> "Venue":
-    """Return a copy of a venue that can be read, and does not change with it."""
+    """Return a readable copy of a venue that does not change with it."""
     copied = copy.copy(venue)
     replaced = {order_id: copy.copy(o) if o.live else o for order_id, o in venue.orders.items()}
     copied.orders = replaced
@@ -36,13 +37,13 @@ class Past:
         self._views: deque[tuple[int, Venue]] = deque()
 
     def note(self, venue: "Venue", now_ms: int) -> None:
-        """Keep how things stand from now on."""
+        """Keep the current state."""
         self._views.append((now_ms, view(venue)))
         while len(self._views) > 1 and self._views[1][0] <= now_ms - KEPT_MS:
             self._views.popleft()
 
     def at(self, at_ms: int, venue: "Venue") -> "Venue":
-        """Return how things stood at `at_ms`, or the oldest that is known."""
+        """Return the state at `at_ms`, or the oldest known one."""
         found = venue
         for since_ms, kept in reversed(self._views):
             found = kept
@@ -52,5 +53,5 @@ class Past:
         return found
 
     def clear(self) -> None:
-        """Forget all."""
+        """Discard all states."""
         self._views.clear()

@@ -1,8 +1,8 @@
 """The WebSocket API (`/ws-fapi/v1`): orders and account by request and response over one connection (venue notes 2.4).
 
-Every method is a REST endpoint in other clothes, with the same limits, faults and refusals. What is its own: DECIMAL
-parameters are JSON strings and INT parameters JSON integers; the signature is over all parameters, `apiKey` and
-`timestamp` included, sorted by name; replies carry the rate limits; `session.logon` is refused.
+Every method maps to a REST endpoint, with the same limits, faults and rejections. Differences: DECIMAL parameters are
+JSON strings and INT parameters JSON integers; the signature is over all parameters, `apiKey` and `timestamp` included,
+sorted by name; replies carry the rate limits; `session.logon` is rejected.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class WsApi:
         self._open: set[web.WebSocketResponse] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection for as long as it lasts."""
+        """Serve one connection until it closes."""
         x = self._x
         ws = web.WebSocketResponse(compress=False, heartbeat=PING_S, timeout=1.0, max_msg_size=1 << 20)
         x.limits.charge(weight_of("WS", "handshake", {}), x.clock.now_ms())
@@ -99,12 +99,12 @@ class WsApi:
         body = {"code": 0, "msg": "Bad Gateway"} if reply.text is not None else reply.data
         answer["result" if reply.status == 200 else "error"] = body
         answer["rateLimits"] = self._x.limits.rates(self._x.clock.now_ms())
-        with contextlib.suppress(ConnectionError):  # it has gone while we worked
+        with contextlib.suppress(ConnectionError):  # the client disconnected meanwhile
             await ws.send_str(orjson.dumps(answer).decode())
 
 
 def _call(message: dict[str, Any]) -> Call:
-    """Return a request as the REST call that it is."""
+    """Return a request as its REST call."""
     name, params = message.get("method"), message.get("params") or {}
     if name in SESSION:
         raise Refused(-4056)
