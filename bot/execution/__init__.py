@@ -1,1 +1,1 @@
-"""The asynchronous client of Binance: requests, streams, orders of unknown outcome."""
+"""Asynchronous Binance client: requests, streams, orders of unknown outcome."""

@@ -1,18 +1,18 @@
-"""Which kinds of account the bot can trade on, judged from what was read of one.
+"""Decide from its settings whether the bot can trade on an account.
 
-Supported is a USDⓈ-M futures account in one-way and single-asset mode with isolated margin: only there is the USDT wallet all the
-money at risk, and a position's liquidation price a matter of that position alone. Hedge mode, multi-assets mode and cross margin
-are switched off by `run` where the exchange allows it. It does not in credits mode (accounts of the EEA since 2024: margin in
-BNFCR, multi-assets mode fixed, so isolated margin is refused with -4168 although nothing is open) and for portfolio margin.
+Only a USDⓈ-M futures account in one-way and single-asset mode with isolated margin is supported: only there is the USDT wallet
+all the money at risk, and a position's liquidation price depends on that position alone. `run` switches hedge mode, multi-assets
+mode and cross margin off where the exchange allows it. It does not in credits mode (EEA accounts since 2024: margin in BNFCR,
+multi-assets mode fixed, so isolated margin is rejected with -4168 although nothing is open) or with portfolio margin.
 
-`doctor` reads and judges; `run` tries to switch first, and judges with the refusals.
+`doctor` reads and judges; `run` tries to switch first and judges with the rejections it got.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-POSITION_MODE, ASSET_MODE = "position mode", "asset mode"  # what is switched, besides the margin type of each symbol
+POSITION_MODE, ASSET_MODE = "position mode", "asset mode"  # switched in addition to each symbol's margin type
 CREDITS_ASSET: Final = "BNFCR"
 BUSY_MODE: Final = frozenset({-4067, -4068})  # open orders, a position
 ORDERS_OPEN, POSITION_OPEN, MULTI_ASSETS_ON = -4047, -4048, -4168
@@ -21,7 +21,7 @@ PLAIN: Final = "the bot needs a USDⓈ-M futures account in single-asset mode, w
 
 @dataclass(frozen=True, slots=True)
 class ModeRefusal:
-    """Why something was not switched."""
+    """Why the exchange did not switch a setting."""
 
     code: int
     message: str
@@ -29,18 +29,18 @@ class ModeRefusal:
 
 @dataclass(frozen=True, slots=True)
 class ModeReading:
-    """What was read of an account.
+    """The settings read from an account.
 
     Parameters
     ----------
     crossed
-        The symbols whose margin is not isolated.
+        Symbols whose margin is not isolated.
     assets
-        What the futures wallet holds something of; only looked at in multi-assets mode.
+        Assets with a balance in the futures wallet; only read in multi-assets mode.
     portfolio_key
-        The key may trade with portfolio margin, which only such an account can give it.
+        Whether the key may trade with portfolio margin, a permission that only such an account can grant.
     refusals
-        By what was to be switched, as `POSITION_MODE`, `ASSET_MODE` or a symbol; None if nothing was tried.
+        Keyed by what was to be switched: `POSITION_MODE`, `ASSET_MODE` or a symbol; None if nothing was tried.
     """
 
     hedge: bool
@@ -53,7 +53,7 @@ class ModeReading:
 
 @dataclass(frozen=True, slots=True)
 class ModeFinding:
-    """One way in which an account is not as it has to be; `fatal` if `run` cannot change that."""
+    """One unsuitable setting of an account; `fatal` if `run` cannot change it."""
 
     what: str
     text: str
@@ -61,12 +61,12 @@ class ModeFinding:
     fatal: bool = field(default=True)
 
     def __str__(self) -> str:
-        """Return the one sentence."""
+        """Return the finding as one sentence."""
         return f"{self.text}: {self.way_out}"
 
 
 def judge(reading: ModeReading) -> list[ModeFinding]:
-    """Return what stands in the bot's way on this account, the most fundamental first; nothing for one as it has to be.
+    """Return what keeps the bot from trading on this account, the most fundamental first; empty if it is suitable.
 
     >>> judge(Reading(hedge=False, multi_assets=False))
     []
@@ -86,13 +86,13 @@ def judge(reading: ModeReading) -> list[ModeFinding]:
         found.append(_multi_assets(reading, asset_refusal))
     if reading.hedge:
         found.append(_hedge(reading, refusals.get(POSITION_MODE)))
-    if reading.refusals is not None and not reading.multi_assets:  # in that mode there is no isolated margin
+    if reading.refusals is not None and not reading.multi_assets:  # that mode has no isolated margin
         found += [_crossed(symbol, refusals.get(symbol)) for symbol in reading.crossed]
     return found
 
 
 def of_portfolio(message: str) -> bool:
-    """Whether the exchange refuses something because the account is one of portfolio margin."""
+    """Return whether the exchange rejects a request because the account uses portfolio margin."""
     return "portfolio margin" in message.lower()
 
 

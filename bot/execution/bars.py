@@ -1,10 +1,10 @@
-"""Closed bars in order and without holes, whatever the socket does.
+"""Deliver closed bars in order and without gaps, whatever the socket does.
 
-The exchange sends each bar's end exactly once, and not again after a reconnect. This module keeps, for every symbol, the
-last bar it has let through. A repeated or older bar is dropped. When one is missing (the connection was lost, a newer bar
-came first, or nothing came a few seconds after a bar must have ended) the missing bars are read over REST; bars that the
-socket brings meanwhile are held back and win over REST's version of themselves. Then all go out in order of time, the legs
-before the first symbol.
+The exchange sends each closed bar exactly once, and not again after a reconnect. This module keeps the last bar emitted for
+every symbol. A repeated or older bar is dropped. When one is missing (the connection was lost, a newer bar came first, or
+nothing came a few seconds after a bar must have closed) the missing bars are read over REST; bars that arrive on the socket
+meanwhile are held back and take precedence over their REST version. Then all are emitted in time order, the legs before the
+first symbol.
 """
 
 import logging
@@ -25,21 +25,21 @@ LONGEST_WAIT_MS = 60_000
 
 
 class LiveBars:
-    """The order of closed bars of some symbols in one interval.
+    """Puts the closed bars of some symbols in one interval in order.
 
     Parameters
     ----------
     symbols
-        The first one is let through last of all bars of an instant.
+        Of the bars with the same open time, the first symbol's is emitted last.
     read
         Reads closed bars over REST.
     last_open_ms
-        Open time of the last bar known of each symbol (from history); a symbol without one begins with the first bar that
-        comes.
+        Open time of each symbol's last known bar (from history); a symbol without one begins with the first bar that
+        arrives.
     late_ms
-        How long after a bar's end it is fetched over REST when the socket has not brought it.
+        Delay after a bar's close before it is fetched over REST when the socket has not delivered it.
     on_gap, on_filled
-        Called when a newer bar shows that one is missing, and after each filling.
+        Called when a newer bar shows that one is missing, and after each backfill.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LiveBars:
         self._closed = False
 
     def push(self, event: KlineClosed) -> None:
-        """Take a closed bar off the socket."""
+        """Take a closed bar from the socket."""
         bar = event.kline
         last = self.last_open_ms.get(bar.symbol)
         if last is not None and bar.open_ms <= last:
@@ -89,24 +89,24 @@ class LiveBars:
             self._let_through(event)
 
     def fill(self) -> None:
-        """Start reading what is missing; `on_filled` tells when it is done."""
+        """Start reading the missing bars; `on_filled` is called when they have been emitted."""
         if not self.filling and not self._closed:
             self.filling = True
             self._tasks.spawn(self._fill(), name="fill bars")
 
     async def fill_now(self) -> None:
-        """Read what is missing and return when it has been let through."""
+        """Read the missing bars and return once they have been emitted."""
         if not self.filling:
             self.filling = True
             await self._fill()
 
     def arm(self) -> None:
-        """Expect the next bar of every symbol whose last one is known."""
+        """Start the timer for the next bar of every symbol whose last one is known."""
         for symbol in self._symbols:
             self._expect(symbol, 0)
 
     def close(self) -> None:
-        """Expect nothing more."""
+        """Cancel all timers and start no new ones."""
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
@@ -144,7 +144,7 @@ class LiveBars:
         while last is not None:
             try:
                 return await self._read(symbol, self.interval, last + self.step_ms)
-            except Exception as error:  # until it is read, entries rest and later bars wait
+            except Exception as error:  # until it is read, entries are paused and later bars wait
                 if not isinstance(error, ReadFailed):
                     self._tasks.report("missing bars", error)
                 log.warning("missing bars not read, again in %s s: %s", RETRY_MS // 1000, error)
@@ -152,7 +152,7 @@ class LiveBars:
         return []
 
     def _expect(self, symbol: str, tries: int) -> None:
-        """Look again for the bar after the last one, a little after it must have ended."""
+        """Check for the bar after the last one a little after it must have closed."""
         old = self._timers.pop(symbol, None)
         if old is not None:
             old.cancel()

@@ -1,10 +1,10 @@
-"""Cancelling orders until their end is known.
+"""Cancel orders and retry until their terminal state is known.
 
-A cancel may be repeated freely, and is: by one loop for an order, which goes on at once when it is asked for again (a loop for
-each asking had become 50 for one order while an exchange was away). `CancelRejected` says that the exchange knows no such
-order. The end of an order that opens is believed on two witnesses, the reply and the user stream (or a query when that is
-silent): on the word of one wrong reply the rest would be sent again while the order still works. A cancel that overtakes its
-order waits for that order's fate; one for a stop that has triggered goes on to the order that it became.
+A cancel is idempotent and is retried by one loop per order, which continues at once when the cancel is requested again (with a
+loop per request there had been 50 for one order while an exchange was down). `CancelRejected` means that the exchange knows no
+such order. The terminal state of an opening order needs two sources, the reply and the user stream (or a query when that is
+silent): if one wrong reply were believed, the remainder would be sent again while the order is still working. A cancel that
+overtakes its order waits for that order's outcome; one for a triggered stop goes on to the order that the stop became.
 """
 
 import logging
@@ -21,21 +21,33 @@ from bot.execution.tasks import Latch, Tasks
 
 log = logging.getLogger(__name__)
 
-HEARD_MS = 300  # how long the user stream may be behind the reply to a cancel
+HEARD_MS = 300  # how far the user stream may lag behind the reply to a cancel
 
 
 class Cancellation:
-    """Cancels; knows from `submission` what was placed and what is still on its way."""
+    """Cancels orders; `submission` holds what was placed and what is still in flight.
+
+    Parameters
+    ----------
+    gateway
+        The exchange's REST API.
+    tasks
+        Clock, waiting and counting.
+    emit
+        Receives every event.
+    submission
+        The orders placed and in flight.
+    """
 
     def __init__(self, gateway: Gateway, tasks: Tasks, emit: Callable[[Event], None], submission: Submission) -> None:
         self.gateway = gateway
         self.tasks = tasks
         self._emit = emit
         self._submission = submission
-        self._pauses: dict[tuple[str, bool], Latch] = {}  # of the orders that are being cancelled: ends the wait
+        self._pauses: dict[tuple[str, bool], Latch] = {}  # one per cancel in progress: ends its wait
 
     def cancel(self, intent: CancelOrder) -> None:
-        """Start cancelling; an order that has not been sent yet will not be."""
+        """Start cancelling; an order that has not been sent yet is withdrawn."""
         if intent.client_id in self._submission.placing:
             self._submission.placing[intent.client_id].withdrawn = True
         key = (intent.client_id, intent.algo)
@@ -48,21 +60,21 @@ class Cancellation:
     async def _until_known(self, intent: CancelOrder) -> None:
         try:
             await self._cancel(intent)
-        except Exception as error:  # its outcome is as unknown as that of a cancel without a reply
+        except Exception as error:  # outcome unknown, as for a cancel without a reply
             self._emit(self._cancel_rejected(intent, 0, f"the cancel failed: {type(error).__name__}: {error}"))
             raise
         finally:
             del self._pauses[intent.client_id, intent.algo]
 
     async def _pause(self, intent: CancelOrder, delay_ms: int) -> None:
-        """Wait before the next attempt, or until the cancel is asked for again."""
+        """Wait before the next attempt, or until the cancel is requested again."""
         pause = self.tasks.latch()
         if (intent.client_id, intent.algo) in self._pauses:
             self._pauses[intent.client_id, intent.algo] = pause
         await pause.wait(delay_ms)
 
     async def _cancel(self, intent: CancelOrder) -> None:
-        """Cancel until the order's end is known."""
+        """Cancel until the order's terminal state is known."""
         waits = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10))
         while True:
             await self.gateway.limits.allowed(Lane.EXIT)
@@ -92,7 +104,7 @@ class Cancellation:
             await self._pause(intent, delay_ms)
 
     async def _settle_opening(self, intent: CancelOrder, outcome: Accepted) -> bool:
-        """Report the end of an order that opens once a second witness bears it out; False when it may still work."""
+        """Report an opening order's terminal state once a second source confirms it; False when it may still be working."""
         assert outcome.update is not None
         if not outcome.update.status.is_terminal:
             self._emit(outcome.update)
@@ -105,7 +117,7 @@ class Cancellation:
         return isinstance(found, OrderUpdate) and found.status.is_terminal
 
     async def _settle_refused_cancel(self, intent: CancelOrder, refusal: Rejected) -> bool:
-        """Find out what a refused cancel means; return False when the cancel should be sent again."""
+        """Find out what a rejected cancel means; return False when it should be retried."""
         if refusal.code not in (UNKNOWN_ORDER, NO_SUCH_ORDER):
             self._emit(self._cancel_rejected(intent, refusal.code, refusal.message))
             return True
@@ -115,14 +127,14 @@ class Cancellation:
         if not is_absent(found):
             return False
         placing = self._submission.placing.get(intent.client_id)
-        if placing is not None:  # it overtook the order: wait for the order's fate, then see
+        if placing is not None:  # the cancel overtook the order: wait for its outcome
             await placing.resolved.wait()
             return placing.absent or isinstance(placing.outcome, Rejected)
         self._emit(self._cancel_rejected(intent, refusal.code, refusal.message))
         return True
 
     async def _look(self, intent: CancelOrder) -> OrderUpdate | Outcome:
-        """Ask for the order and tell the engine what is found."""
+        """Query the order and report its state to the engine."""
         found = await self.gateway.query(intent.client_id, intent.symbol, algo=intent.algo)
         if isinstance(found, Accepted) and found.update is not None:
             self._emit(found.update)
@@ -132,7 +144,7 @@ class Cancellation:
         return found
 
     async def _cancel_triggered(self, intent: CancelOrder, found: OrderUpdate) -> bool:
-        """Cancel the order that a triggered stop has become: as a stop it is beyond cancelling."""
+        """Cancel the order that a triggered stop has become: the stop itself can no longer be cancelled."""
         if intent.algo and not found.algo:
             await self._cancel(CancelOrder(intent.client_id, intent.symbol, algo=False))
             return True

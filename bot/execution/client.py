@@ -1,15 +1,15 @@
 """python-binance's client and socket manager, pointed at any exchange that speaks Binance's protocol.
 
 The library has neither environment variables nor arguments for its addresses; they are attributes, set here explicitly for
-every venue, so that live, test network and embedded exchange take the same code path (venue notes 1). The installed
-package stays as it is. Build the client inside the running event loop, and close it in a `finally`.
+every venue, so that live, testnet and embedded exchange take the same code path (venue notes 1). The installed package is not
+patched. Build the client inside the running event loop, and close it in a `finally`.
 
-What leaves this machine: addresses are encrypted (but for an exchange on this machine), redirects are refused, the key goes only
-with calls that need one. What comes in: a body of more than 8 MB, packed or unpacked, and a frame of more than 1 MB are not
-read to their end.
+Outgoing: connections are encrypted (except to an exchange on this machine), redirects are refused, the key is sent only with
+requests that need one. Incoming: a body of more than 8 MB, compressed or decompressed, and a frame of more than 1 MB are not
+read to the end.
 
-Counting: `LocalClient` counts a request from its start until its reply's body has been read or it has failed. A
-stepped exchange takes the count over while it holds the request (header `X-Stepped: 1`) and gives it back with the reply.
+Counting: `LocalClient` counts a request from its start until its reply's body has been read or it has failed. A stepped
+exchange takes the count over while it holds the request (header `X-Stepped: 1`) and returns it with the reply.
 """
 
 import re
@@ -33,32 +33,32 @@ from bot.execution.tasks import Tasks
 
 RECV_WINDOW_MS = 5_000
 QUEUE_SIZE = 100_000
-KEEP_ALIVE_S = 300.0  # a listen key lives an hour
+KEEP_ALIVE_S = 300.0  # a listen key is valid for an hour
 KEPT_OPEN_S = (
-    75.0  # an unused connection: longer than reconciliation pauses, so that an order never waits for a handshake
+    75.0  # an idle connection: longer than the pause between reconciliations, so that no order waits for a handshake
 )
 FORM = "application/x-www-form-urlencoded"
 KEY_HEADER = "X-MBX-APIKEY"
-KEYED_PATHS = ("/listenKey",)  # besides all that is signed
+KEYED_PATHS = ("/listenKey",)  # in addition to all signed requests
 ENCODING = {"Accept-Encoding": "gzip"}
-MOST_BODY = 8 << 20  # of a reply, packed or unpacked: exchangeInfo, the largest, has one and a half MB
+MOST_BODY = 8 << 20  # bytes, compressed or decompressed; exchangeInfo, the largest reply, has 1.5 MB
 MOST_FRAME = 1 << 20
-PLAIN = re.compile(r"[A-Za-z0-9_.~&=-]+")  # what a form's encoding leaves as it is
+PLAIN = re.compile(r"[A-Za-z0-9_.~&=-]+")  # characters that form encoding leaves unchanged
 
 
 class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
-    """The library's REST client with explicit addresses, a small receiving window and counted requests.
+    """The library's REST client with explicit addresses, a small `recvWindow` and counted requests.
 
     Parameters
     ----------
     private_key
-        An Ed25519 or RSA key as PEM without passphrase, which signs in the secret's place.
+        An Ed25519 or RSA key as PEM without passphrase, which signs instead of the secret.
     rest_url, stream_url
-        Bases without `/fapi` or a path, such as `https://fapi.binance.com` and `wss://fstream.binance.com`.
+        Base URLs without `/fapi` or a path, such as `https://fapi.binance.com` and `wss://fstream.binance.com`.
     decisions
-        Told when an order's bytes have been handed to the socket.
+        Notified when an order's bytes have been handed to the socket.
     headers
-        Sent with every request; an exchange in the same process wants `X-Stepped: 1`.
+        Sent with every request; an exchange in the same process needs `X-Stepped: 1`.
 
     Raises
     ------
@@ -100,18 +100,28 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
     def _init_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             request_class=_request_class(self._decisions),
-            # A request that was given up keeps its connection until REQUEST_TIMEOUT: four rounds of a snapshot's dozen
-            # reads must not leave an order without one.
+            # An abandoned request keeps its connection until REQUEST_TIMEOUT: four rounds of a snapshot's dozen reads
+            # must not leave an order without one.
             connector=aiohttp.TCPConnector(limit=200, keepalive_timeout=KEPT_OPEN_S),
-            # The key is not among them: `_request` adds it where the exchange asks for one.
+            # Without the key: `_request` adds it where the exchange requires one.
             headers={k: v for k, v in self._get_headers().items() if k != KEY_HEADER} | self._extra_headers | ENCODING,
-            auto_decompress=False,  # `bounded_body` does it, and stops in time
-            trust_env=not is_loopback(self.rest_url),  # HTTPS_PROXY and NO_PROXY; this machine is asked directly
-            cookie_jar=aiohttp.DummyCookieJar(),  # the exchange's interface has none
+            auto_decompress=False,  # `bounded_body` does it and enforces the limit
+            trust_env=not is_loopback(self.rest_url),  # HTTPS_PROXY and NO_PROXY; no proxy for this machine
+            cookie_jar=aiohttp.DummyCookieJar(),  # the exchange's API uses none
         )
 
     async def _handle_response(self, response: aiohttp.ClientResponse) -> Any:
-        """Read the budget from each reply by itself: the library's `client.response` is shared by all requests."""
+        """Read the request budget from each reply: the library's `client.response` is shared by all requests.
+
+        Raises
+        ------
+        Redirected
+            The reply is a redirect.
+        BinanceAPIException
+            The HTTP status is not 2xx.
+        WireError
+            The body is empty, not JSON, too large or cannot be decompressed.
+        """
         self._limits.observe(response.headers)
         if 300 <= response.status < 400:
             place = host_of(response.headers.get("Location", ""))
@@ -136,18 +146,18 @@ class LocalClient(AsyncClient):  # type: ignore[misc]  # the library is untyped
             self._activity.end()
 
     async def close_connection(self) -> None:
-        """Close everything that the library opens, its unused websocket API included."""
+        """Close everything the library opens, including its unused websocket API."""
         await super().close_connection()
         await self.ws_future.close()
 
 
 async def bounded_body(response: aiohttp.ClientResponse) -> bytes:
-    """Return a reply's body, unpacked; one that is too large, packed or unpacked, is not read to its end.
+    """Return a reply's decompressed body; one that is too large, compressed or decompressed, is not read to the end.
 
     Raises
     ------
     WireError
-        It is too large, or packed in a way that was not asked for.
+        It is too large, truncated, cannot be decompressed or has an encoding that was not requested.
     """
     if (response.content_length or 0) > MOST_BODY:
         response.close()
@@ -174,7 +184,7 @@ async def bounded_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _request_class(decisions: Decisions | None) -> type[ClientRequest]:
-    """Return a kind of request that writes plain forms without detours, and tells when an order's bytes have left."""
+    """Return a request class that writes plain forms directly and notifies `decisions` when an order's bytes are written."""
 
     class Request(ClientRequest):
         def update_body_from_data(self, body: Any, *args: Any, **kwargs: Any) -> None:
@@ -194,7 +204,7 @@ def _request_class(decisions: Decisions | None) -> type[ClientRequest]:
 def plain_form(pairs: list[tuple[str, str]]) -> bytes | None:
     """Return a form's body if none of its names and values needs encoding, else None.
 
-    The general way builds a multipart writer first and costs as much as signing the order.
+    The general path builds a multipart writer first and costs as much as signing the order.
 
     >>> plain_form([("symbol", "BTCUSDT"), ("price", "60000.1")])
     b'symbol=BTCUSDT&price=60000.1'
@@ -207,19 +217,19 @@ def plain_form(pairs: list[tuple[str, str]]) -> bytes | None:
 
 
 class HardenedBSM(BinanceSocketManager):  # type: ignore[misc]  # the library is untyped
-    """The library's socket manager, making hardened sockets and a new one on each request.
+    """The library's socket manager; returns hardened sockets, a new one for each request.
 
     Parameters
     ----------
     keep_alive_s
-        How often the user socket prolongs its listen key, in seconds of the clock.
+        How often the user socket renews its listen key, in seconds of the clock.
     """
 
     def __init__(self, client: LocalClient, *, tasks: Tasks, keep_alive_s: float = KEEP_ALIVE_S) -> None:
         self.FSTREAM_URL = f"{client.stream_url}/"
         super().__init__(client, user_timeout=keep_alive_s, max_queue_size=QUEUE_SIZE)
         self._tasks = tasks
-        # A larger frame than `max_size` ends the connection. Proxies are the environment's, as for REST.
+        # A frame larger than `max_size` ends the connection. Proxies come from the environment, as for REST.
         self.ws_kwargs = {
             "compression": None,
             "max_queue": None,
@@ -229,8 +239,8 @@ class HardenedBSM(BinanceSocketManager):  # type: ignore[misc]  # the library is
             "proxy": True,
         }
         if is_loopback(client.stream_url):
-            # The other end is on this machine: no proxy is wanted, and a dead peer is noticed without pings, which a
-            # long step of this same process could let time out.
+            # The peer is on this machine: no proxy, and no pings, because a dead peer is noticed without them and a
+            # long step of this same process could let them time out.
             self.ws_kwargs |= {"proxy": None, "ping_interval": None}
 
     def _get_socket(

@@ -1,27 +1,27 @@
-"""The exchange's time as the bot keeps it when the exchange is elsewhere: the machine's clock plus a measured offset.
+"""The time of a remote exchange as the bot keeps it: the machine's clock plus a measured offset.
 
-The offset is the median over some readings of the exchange's `/time`, each taken against the middle of its request. The
-clock never goes backwards and never lags behind a time that the exchange itself has told (`observe`): an event of
+The offset is the median over some readings of the exchange's `/time`, each compared with the middle of its request. The
+clock never goes backwards and never lags behind a timestamp that the exchange has sent (`observe`): an event of
 12:00:00.100 cannot be handled at 12:00:00.050.
 
-What is believed of the exchange's time:
+Which times are accepted:
 
-| what says so | believed |
+| source | accepted |
 |---|---|
 | a frame or reply up to 30 s ahead of this clock | yes: the clock follows |
-| a frame or reply further ahead | never: the message is refused (`latest_ms`), and `/time` is asked at once |
+| a frame or reply further ahead | never: the message is rejected (`latest_ms`), and `/time` is read at once |
 | a reading of `/time` within 30 s of this clock, or of the machine's clock plus the last offset | yes |
 | a first reading that contradicts the machine's clock (a replay, no time service) | when a second one, a second later, agrees |
-| a later reading that contradicts both | when one at least 30 s after it agrees; until then the clock stays as it was |
+| a later reading that contradicts both | when one at least 30 s after it agrees; until then the clock does not change |
 | a later reading a day or more away from the machine's clock, from an exchange that was live | never |
 
-There are two predictions because each has its own way of failing: the steady clock stands still while a machine sleeps, and
-the machine's time may be set by hand. A lying `/time` fails against both.
+There are two predictions because each fails in its own way: the monotonic clock stops while a machine sleeps, and the
+machine's time may be set by hand. A wrong `/time` contradicts both.
 
-An exchange whose time is more than a day away from the machine's replays history. Its clock may also run at another
-speed, up to 60 times as fast; between events `WallClock` then goes on at the speed of the wall, and delays are wall delays: 30 s
-ahead are 30 minutes there. Requests to a replay are signed with the machine's time, because an offset that ages at 60 times
-the speed of the wall would be outside the receiving window after a second; the embedded exchange accepts either.
+An exchange whose time is more than a day away from the machine's replays history. Its clock may also run up to 60 times as
+fast; between events `WallClock` then advances at wall speed, and delays are wall delays: 30 s ahead are 30 minutes there.
+Requests to a replay are signed with the machine's time, because an offset that ages at 60 times wall speed would be outside
+`recvWindow` after a second; the embedded exchange accepts either.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ from typing import Final
 from bot.core.clock import Cancellable, Clock
 from bot.core.times import DAY_MS
 
-AHEAD_MS: Final = 30_000  # no message of the exchange can be further ahead of its clock as we keep it
+AHEAD_MS: Final = 30_000  # no message of the exchange can be further ahead of this clock
 FASTEST_REPLAY: Final = 60
-SURE_MS: Final = 30_000  # between two readings that agree with each other and contradict our clock
+SURE_MS: Final = 30_000  # between two readings that agree with each other and contradict this clock
 AGREE_MS: Final = 1_000
 
 
 class ClockReading:
-    """One reading of the exchange's time: machine time before and after the request, and what it said."""
+    """One reading of the exchange's time, with machine time before and after the request."""
 
     __slots__ = ("exchange_ms", "received_ms", "sent_ms")
 
@@ -51,12 +51,12 @@ class ClockReading:
 
     @property
     def offset_ms(self) -> float:
-        """Exchange minus machine at the middle of the request."""
+        """Exchange time minus machine time at the middle of the request."""
         return self.exchange_ms - (self.sent_ms + self.received_ms) / 2
 
 
 def machine_ms() -> float:
-    """UTC epoch ms of this machine."""
+    """Return this machine's time in UTC epoch ms."""
     return time.time() * 1000
 
 
@@ -70,15 +70,15 @@ def middle_of(readings: Sequence[ClockReading]) -> ClockReading:
 
 
 class ClockVerdict(Enum):
-    """What becomes of a reading of the exchange's time."""
+    """Whether a reading of the exchange's time is accepted."""
 
     BELIEVED = "believed"
-    CONFIRM = "confirm"  # believed when the next one, a second later, agrees
+    CONFIRM = "confirm"  # accepted when the next one, a second later, agrees
     REFUSED = "refused"
 
 
 def _agree(first: ClockReading, second: ClockReading) -> bool:
-    """Whether two readings are of one clock; that of a replay may stand still or run fast."""
+    """Return whether two readings are of one clock; a replay's may stand still or run fast."""
     wall, exchange = second.sent_ms - first.sent_ms, second.exchange_ms - first.exchange_ms
     if abs(second.offset_ms) > DAY_MS:
         return -AGREE_MS <= exchange <= FASTEST_REPLAY * (wall + AGREE_MS)
@@ -91,8 +91,8 @@ class WallClock:
     def __init__(self) -> None:
         self._base_ms = machine_ms() - self._monotonic_ms()
         self._floor_ms = 0
-        self._set_offset_ms: float | None = None  # of the last synchronisation, against the machine's clock
-        self._doubtful: ClockReading | None = None  # contradicts our clock and waits for another one that agrees
+        self._set_offset_ms: float | None = None  # of the last `synchronise`, relative to the machine's clock
+        self._doubtful: ClockReading | None = None  # contradicts this clock; pending until another agrees
         self.replay = False
 
     @staticmethod
@@ -101,11 +101,11 @@ class WallClock:
 
     @property
     def offset_ms(self) -> float:
-        """Exchange minus machine, as set by the last `synchronise`."""
+        """Exchange time minus machine time, as set by the last `synchronise`."""
         return self._base_ms + self._monotonic_ms() - machine_ms()
 
     def now_ms(self) -> int:
-        """UTC epoch ms on the exchange's clock; never less than what was returned or observed before."""
+        """Return UTC epoch ms on the exchange's clock, never less than what was returned or observed before."""
         now = int(self._base_ms + self._monotonic_ms())
         if now > self._floor_ms:
             self._floor_ms = now
@@ -116,7 +116,7 @@ class WallClock:
         return asyncio.get_running_loop().call_later(max(delay_ms, 0.0) / 1000, callback)
 
     def judge(self, reading: ClockReading) -> ClockVerdict:
-        """Return whether a reading may set the clock; one that may not yet is remembered."""
+        """Return whether a reading may set the clock; one that needs confirmation is remembered."""
         known = self._set_offset_ms
         predicted = (0.0,) if known is None else (known, self.offset_ms)
         doubtful, self._doubtful = self._doubtful, None
@@ -136,7 +136,7 @@ class WallClock:
 
     @property
     def ahead_ms(self) -> int:
-        """How far ahead of this clock a true message of the exchange may be."""
+        """How far ahead of this clock a valid message of the exchange may be."""
         return AHEAD_MS * FASTEST_REPLAY if self.replay else AHEAD_MS
 
     def synchronise(self, offset_ms: float) -> float:
@@ -146,12 +146,12 @@ class WallClock:
         self._base_ms = machine_ms() + offset_ms - self._monotonic_ms()
         self._set_offset_ms = offset_ms
         if first or (self.replay and not was_replay):
-            # It is another time altogether: an exchange behind this machine would never be heard if the clock stayed ahead.
+            # A different time altogether: events of an exchange behind this machine could never advance a clock left ahead.
             self._floor_ms = 0
         return 0.0 if self.replay else offset_ms
 
     def observe(self, exchange_ms: int) -> None:
-        """Note a time that the exchange told: the clock does not lag behind it, unless it cannot be."""
+        """Advance the clock to a timestamp that the exchange sent, unless it is impossibly far ahead."""
         lead = exchange_ms - self.now_ms()
         if not 0 < lead <= self.ahead_ms:
             return
@@ -161,5 +161,5 @@ class WallClock:
 
 
 def latest_ms(clock: Clock) -> int:
-    """Return the latest time that a message of the exchange can carry now."""
+    """Return the latest timestamp that a message of the exchange can have now."""
     return clock.now_ms() + (clock.ahead_ms if isinstance(clock, WallClock) else AHEAD_MS)

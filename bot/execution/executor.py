@@ -1,9 +1,9 @@
-"""Performs the engine's intents: sends, cancels, asks, waits, and answers each with an event.
+"""Execute the engine's intents: send, cancel, query, wait, and answer each with an event.
 
-How orders are sent and what becomes of them is `submission`'s business, how they are cancelled `cancellation`'s. Leverage answers
-with what holds. A snapshot that is asked for while another one is read follows it; one that cannot be read is tried
-again after a growing pause, told once, and taken the moment the exchange answers. Timers run on the clock, counted from
-the event whose handling set them.
+`submission` sends orders and tracks their outcome; `cancellation` cancels them. A leverage intent is answered with the leverage
+in effect. A snapshot requested while another is being read follows it; one that cannot be read is retried after growing pauses,
+reported once, and taken as soon as the exchange answers. Timers run on the clock, counted from the event whose handling set
+them.
 """
 
 import logging
@@ -34,7 +34,7 @@ from bot.execution.tasks import Tasks
 log = logging.getLogger(__name__)
 
 SNAPSHOT_OVERLAP_MS = 60_000
-REFUSAL_MS = 100  # until what could not be performed is answered
+REFUSAL_MS = 100  # delay before a failed intent is answered
 SNAPSHOT_PAUSES_MS = (1_000, 2_000, 5_000, 10_000)  # while the account cannot be read
 
 
@@ -44,19 +44,19 @@ class Executor:
     Parameters
     ----------
     gateway
-        The exchange's REST side.
+        The exchange's REST API.
     tasks
         Clock, waiting and counting.
     emit
-        Takes every event; it may be called at any time from the event loop.
+        Receives every event; it may be called at any time from the event loop.
     symbols
         What a snapshot covers.
     on_alert
-        Takes `Alert` intents, and the executor's own.
+        Receives `Alert` intents, and the executor's own.
     on_snapshot
-        Told of every snapshot before it is emitted.
+        Called with every snapshot before it is emitted.
     since_ms
-        From when on a snapshot tells fills; moves forward with each snapshot.
+        Time from which a snapshot includes fills; moves forward with each snapshot.
     reply_timeout_ms
         How long, on the clock, an order's reply may take before its outcome counts as unknown.
     """
@@ -86,13 +86,13 @@ class Executor:
         self._timers: dict[str, Cancellable] = {}
         self._snapshot_running = False
         self._snapshot_wanted = False
-        self._income_since_ms = 0  # 0: no bookings are wanted
+        self._income_since_ms = 0  # 0: no income entries requested
         self._failures = 0
 
-    # Doors -------------------------------------------------------------------------------------------------------------
+    # Entry points ------------------------------------------------------------------------------------------------------
 
     def perform(self, intent: Intent, *, at_ms: int | None = None) -> None:
-        """Start what the intent asks for; `at_ms` is the time of the event whose handling produced it."""
+        """Start executing an intent; `at_ms` is the time of the event whose handling produced it."""
         match intent:
             case PlaceOrder():
                 self.submission.place(intent)
@@ -114,7 +114,7 @@ class Executor:
                 assert_never(intent)
 
     def not_performed(self, intent: Intent, reason: str) -> None:
-        """Answer an intent that nothing was done for, a little later: whoever asks again at once must not hold up the rest."""
+        """Answer an intent that was not executed, with a delay: a caller that retries at once must not starve the rest."""
 
         def answer() -> None:
             now = self.tasks.clock.now_ms()
@@ -127,12 +127,12 @@ class Executor:
             self.tasks.clock.call_later(REFUSAL_MS, answer)
 
     def observe(self, event: Event) -> None:
-        """Hear an event of the user stream: it may end the search for an order whose outcome was unknown."""
+        """Take an event of the user stream: it may resolve an order whose outcome was unknown."""
         if isinstance(event, OrderUpdate) and event.status is not OrderStatus.UNKNOWN:
             self.submission.observe(event)
 
     def close(self) -> None:
-        """Forget all timers; running requests end with `Tasks.close`."""
+        """Cancel all timers; requests in flight end with `Tasks.close`."""
         for name in list(self._timers):
             self._forget_timer(name)
 
@@ -154,10 +154,10 @@ class Executor:
         if timer is not None:
             timer.cancel()
 
-    # The rest ----------------------------------------------------------------------------------------------------------
+    # Leverage and snapshots --------------------------------------------------------------------------------------------
 
     async def _set_leverage(self, intent: SetLeverage) -> None:
-        """Set the leverage; when that is refused, tell the engine which one holds."""
+        """Set the leverage; when that is rejected, report to the engine which one is in effect."""
         outcome = await self.gateway.set_leverage(intent.symbol, intent.leverage)
         if isinstance(outcome, Accepted):
             holds = int(outcome.payload)
@@ -176,7 +176,7 @@ class Executor:
         self._emit(LeverageSet(self.tasks.clock.now_ms(), intent.symbol, holds))
 
     def _request_snapshot(self, intent: RequestSnapshot) -> None:
-        """Start reading a snapshot; one that is asked for while another is read follows it."""
+        """Start reading a snapshot; one requested while another is being read follows it."""
         log.info("snapshot wanted: %s", intent.reason)
         if intent.income_since_ms:
             known = self._income_since_ms or intent.income_since_ms
@@ -195,9 +195,7 @@ class Executor:
                     snapshot = await self.gateway.snapshot(self.symbols, self.since_ms, income_since_ms=income_since_ms)
                 except Exception as error:
                     self._income_since_ms = self._income_since_ms or income_since_ms
-                    if not isinstance(
-                        error, BotError
-                    ):  # no failed read but a bug: the account is read again all the same
+                    if not isinstance(error, BotError):  # not a failed read but a bug: the account is read again anyway
                         self.tasks.report("snapshot", error)
                     if not self._failures:
                         self._on_alert(Alert("warning", f"no snapshot of the account, trying on: {error}"))

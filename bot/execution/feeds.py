@@ -1,17 +1,17 @@
-"""Supervised sockets: opened, watched, replaced; what is lost and what is back is told as an event.
+"""Supervised sockets: opened, watched and replaced; loss and recovery are reported as events.
 
-A subscription on the wrong path is accepted and stays silent, and a connection can be half dead: only data prove that a feed
-lives. Each feed has to deliver within its silence limit, and each stream on it within a longer one of its own, else
-`FeedLost`, and the socket is opened anew. The user feed may rightly be silent: whoever compares the account tells (`distrust`)
-when it has kept something back.
+A subscription on the wrong path is accepted and stays silent, and a connection can be half dead: only data prove that a feed is
+alive. Each feed has to deliver within its silence limit, and each stream on it within a longer one of its own, else `FeedLost`
+is emitted and the socket reopened. The user feed may legitimately be silent: the reconciler reports (`distrust`) when it has
+missed something.
 
-A frame that does not fit its model (`models_push.py`) is refused: counted by kind, reported once, and of no consequence for the
-feed, which has to deliver others to count as alive. Only on the user feed it may have hidden a fill, so the account is then
-compared with the venue as after a loss.
+A frame that does not fit its model (`models_push.py`) is rejected: counted by kind, reported once, and without consequence for
+the feed, which has to deliver others to count as alive. Only on the user feed may it have hidden a fill, so the account is then
+reconciled as after a loss.
 
-A socket is replaced by opening the new one first; what the old one still holds is delivered, and repetitions are recognised by
-whoever takes the events. That is also done before the exchange's 24 hours are over. Failed attempts grow apart, and are told
-at the first, second, fourth, eighth ... failure.
+A socket is replaced by opening the new one first; what the old one still holds is delivered, and consumers recognise
+duplicates. This is also done before the exchange's 24-hour limit. Failed attempts back off, and are logged at the first, second,
+fourth, eighth ... failure.
 """
 
 import asyncio
@@ -33,24 +33,36 @@ from bot.execution.tasks import Tasks
 log = logging.getLogger(__name__)
 
 MARKET, PUBLIC, USER = "market", "public", "user"
-DOUBT_PAUSES_MS = (1_000, 60_000)  # the shortest and the longest between two comparisons of the account
+DOUBT_PAUSES_MS = (1_000, 60_000)  # shortest and longest pause between two reconciliations
 REOPEN_MS = (0, 1_000, 2_000, 5_000, 10_000, 30_000)
 
 
 class Stream:
-    """One stream of a feed: what came, when, and how late."""
+    """One stream of a feed: frames received, when the last one came, and how late."""
 
     __slots__ = ("frames", "heard_ms", "lag", "silent")
 
     def __init__(self) -> None:
         self.frames = 0
-        self.heard_ms = 0  # on our clock; 0 before the first frame
-        self.silent = 0  # looks in a row that found nothing new
+        self.heard_ms = 0  # last frame, on our clock; 0 before the first one
+        self.silent = 0  # consecutive checks without a new frame
         self.lag = Lag()
 
 
 class Feed:
-    """One socket and how it stands."""
+    """One socket and its state.
+
+    Parameters
+    ----------
+    name
+        `MARKET`, `PUBLIC` or `USER`.
+    factory
+        Makes a new socket.
+    silence_ms
+        How long the feed may be silent; None if it is not watched.
+    streams
+        Names of its streams.
+    """
 
     def __init__(
         self, name: str, factory: SocketFactory, *, silence_ms: int | None, streams: Sequence[str] = ()
@@ -61,16 +73,16 @@ class Feed:
         self.streams = {stream: Stream() for stream in streams}
         self.socket: HardenedSocket | None = None
         self.frames = 0
-        self.since_ms = 0  # when the socket that delivers now was opened
+        self.since_ms = 0  # when the current socket was opened
         self.lost = False
         self.reopening = False
         self.reopened = 0
         self.timers: dict[str, Cancellable] = {}
-        self.doubted_ms = 0  # when the account was last compared because of a frame that could not be read
+        self.doubted_ms = 0  # when an unreadable frame last led to a reconciliation
         self.doubt_pause_ms = DOUBT_PAUSES_MS[0]
 
     def cancel(self) -> None:
-        """Stop watching and rotating."""
+        """Cancel all timers of this feed."""
         for timer in self.timers.values():
             timer.cancel()
         self.timers.clear()
@@ -84,13 +96,13 @@ class Feeds:
     tasks
         Clock, waiting and counting.
     emit
-        Takes `FeedLost`, `FeedRestored` and whatever a subclass makes of frames.
+        Receives `FeedLost`, `FeedRestored` and the events that a subclass makes of frames.
     stream_silence_ms
         How long one stream of a watched feed may be silent while the others deliver.
     rotate_ms
         Age at which a socket is replaced; None for never.
     on_error
-        Told of a kind of frame that is refused, at its first, tenth, hundredth ... occurrence.
+        Called with a rejected kind of frame at its first, tenth, hundredth ... occurrence.
     """
 
     def __init__(
@@ -112,16 +124,22 @@ class Feeds:
         self.refused = Refusals()  # by feed and kind of frame
         self._consumers: set[asyncio.Task[None]] = set()
 
-    # Life --------------------------------------------------------------------------------------------------------------
+    # Life cycle --------------------------------------------------------------------------------------------------------
 
     async def open_all(self) -> None:
-        """Open every socket, the last feed first; raises `BotError` when one does not open."""
+        """Open every socket, the last feed first.
+
+        Raises
+        ------
+        BotError
+            One does not open.
+        """
         for feed in reversed(self.feeds.values()):
             feed.socket = await self._open(feed)
             self._start_consumer(feed, feed.socket)
 
     def watch_all(self) -> None:
-        """Begin to watch over silence and age."""
+        """Start watching for silence and age."""
         for feed in self.feeds.values():
             self._watch(feed, feed.frames, False)
             self._watch_streams(feed, {name: s.frames for name, s in feed.streams.items()})
@@ -142,7 +160,7 @@ class Feeds:
         return tuple(feed.name for feed in self.feeds.values() if feed.lost)
 
     def distrust(self, name: str, reason: str) -> None:
-        """Take a feed for lost because of what somebody else knows, and open it anew."""
+        """Treat a feed as lost because another component says so, and reopen it."""
         feed = self.feeds[name]
         self._lose(feed, reason)
         self._reopen(feed)
@@ -162,7 +180,7 @@ class Feeds:
         task.add_done_callback(self._consumers.discard)
 
     async def _consume(self, feed: Feed, socket: HardenedSocket) -> None:
-        """Take frames and notes off one socket until it ends."""
+        """Consume frames and notes from one socket until it ends."""
         while True:
             message = await socket.recv()
             note = str(message.get("e")) if isinstance(message, Note) else ""
@@ -173,7 +191,7 @@ class Feeds:
                     self._on_frame(feed, message)
             except WireError as error:
                 self._refuse(feed, message, error)
-            except Exception as error:  # our own bug must not end the stream, whatever frame it was that showed it
+            except Exception as error:  # our own bug must not end the stream, whatever frame exposed it
                 self._tasks.report(f"{feed.name} stream", error)
                 self._refuse(feed, message, WireError(f"{type(error).__name__}: {error}"))
             finally:
@@ -184,7 +202,7 @@ class Feeds:
     # Refusals ----------------------------------------------------------------------------------------------------------
 
     def _refuse(self, feed: Feed, frame: Frame, error: WireError) -> None:
-        """Count a frame that does not fit, and report its kind once; on the user stream it may have hidden a fill."""
+        """Count a frame that does not fit and report its kind once; on the user stream it may have hidden a fill."""
         kind = self._kind(frame)
         if count := self.refused.take(f"{feed.name} {kind}"):
             often = f" ({count} by now)" if count > 1 else ""
@@ -198,7 +216,7 @@ class Feeds:
             self._doubt(feed)
 
     def _doubt(self, feed: Feed) -> None:
-        """Have the account compared with the venue: at once, and less and less often while the doubts go on."""
+        """Have the account reconciled: at once, then with growing pauses while unreadable frames continue."""
         if feed.lost or self._closing or "doubt" in feed.timers:
             return
         clock = self._tasks.clock
@@ -217,23 +235,23 @@ class Feeds:
         self._lose(feed, "it sent what cannot be read")
         self._restore(feed)
 
-    # What a subclass says ----------------------------------------------------------------------------------------------
+    # Hooks for subclasses ----------------------------------------------------------------------------------------------
 
     def _on_frame(self, feed: Feed, frame: Frame) -> None:
-        """Take one frame."""
+        """Handle one frame."""
         raise NotImplementedError
 
     def _kind(self, frame: Frame) -> str:
-        """Return the kind of a frame that is refused, one of a few."""
+        """Return the kind of a rejected frame, one of a few."""
         return "frame"
 
     def _on_untimely(self) -> None:
-        """Take note that a frame carried a time that the exchange's clock cannot have reached."""
+        """Handle a frame with a timestamp that the exchange's clock cannot have reached."""
 
     def _interrupted(self, feed: Feed) -> None:
-        """Take note that frames of a feed may have been missed."""
+        """Handle a possible gap in a feed's frames."""
 
-    # Loss and return ---------------------------------------------------------------------------------------------------
+    # Loss and recovery -------------------------------------------------------------------------------------------------
 
     def _on_note(self, feed: Feed, socket: HardenedSocket, kind: str, text: str) -> None:
         if self._closing or socket is not feed.socket:
@@ -287,7 +305,7 @@ class Feeds:
         self._plan_rotation(feed)
 
     async def _open_patiently(self, feed: Feed) -> HardenedSocket | None:
-        """Open a feed's socket, trying for as long as it takes; None when we are closing."""
+        """Open a feed's socket, retrying until it succeeds; None when closing."""
         tries = 0
         while not self._closing:
             await self._tasks.sleep(REOPEN_MS[min(tries, len(REOPEN_MS) - 1)])
@@ -303,7 +321,7 @@ class Feeds:
     # Silence and age ---------------------------------------------------------------------------------------------------
 
     def _watch(self, feed: Feed, frames: int, silent: bool) -> None:
-        """Look twice per silence limit whether anything came; silent twice in a row is lost."""
+        """Check twice per silence limit whether anything came; silent twice in a row means lost."""
         if feed.silence_ms is None or self._closing:
             return
 
@@ -317,7 +335,7 @@ class Feeds:
         feed.timers["silence"] = self._tasks.clock.call_later(feed.silence_ms / 2, look)
 
     def _watch_streams(self, feed: Feed, frames: Mapping[str, int]) -> None:
-        """Look twice per limit at each stream of a feed: one that is silent while the socket lives is lost too."""
+        """Check each stream of a feed twice per limit: one that is silent while the socket is alive is lost too."""
         limit_ms = self._stream_silence_ms
         if feed.silence_ms is None or limit_ms is None or self._closing:
             return
@@ -344,7 +362,7 @@ class Feeds:
             feed.timers["rotation"] = self._tasks.clock.call_later(self._rotate_ms, lambda: self._reopen(feed))
 
     def view(self) -> dict[str, Any]:
-        """Return how every stream stands, for terminal and page."""
+        """Return the state of every stream, for terminal and page."""
         now = self._tasks.clock.now_ms()
         return {
             feed.name: {

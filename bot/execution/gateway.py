@@ -1,4 +1,4 @@
-"""The exchange's REST side, in the bot's own words: no exceptions of the library, no payloads, behind this."""
+"""The exchange's REST API in the bot's own types: callers see no library exceptions and no payloads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,19 +30,19 @@ from bot.execution.stamps import SENDING
 from bot.execution.tasks import Tasks
 
 TRADES_LIMIT = 1_000
-TRADES_WINDOW_MS = 7 * DAY_MS - 1  # the longest span that userTrades accepts
+TRADES_WINDOW_MS = 7 * DAY_MS - 1  # the longest range that userTrades accepts
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedAccount:
-    """How the account stands after `prepare`: leverage per symbol, and what could not be changed."""
+    """The account after `prepare`: leverage per symbol, and what could not be changed."""
 
     leverage: dict[str, int]
     warnings: tuple[str, ...]
 
 
 class Gateway(Rest):
-    """Session, market, account and orders of one account; parameters as `Rest` takes them."""
+    """Session, market, account and orders of one account; parameters as in `Rest`."""
 
     def __init__(self, client: LocalClient, tasks: Tasks, limits: RequestLimits) -> None:
         super().__init__(client, tasks, limits)
@@ -53,7 +53,13 @@ class Gateway(Rest):
     # Session -----------------------------------------------------------------------------------------------------------
 
     async def load_session(self, symbols: Sequence[str], *, venue: str) -> SessionStarted:
-        """Read what the venue is and allows: filters, maintenance tiers, fees, wallet, request limits."""
+        """Read filters, maintenance tiers, fees, wallet and request limits of the venue.
+
+        Raises
+        ------
+        ReadFailed
+            A read fails, or the exchange does not list one of the symbols.
+        """
         client = self.client
         info = await self._read(
             "the instruments",
@@ -98,10 +104,14 @@ class Gateway(Rest):
         return await self._read("the balance", self.client.futures_account_balance, parse=replies.wallet_balance)
 
     async def prepare(self, symbols: Iterable[str], leverage: int) -> PreparedAccount:
-        """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what holds.
+        """Set one-way mode, single-asset mode, isolated margin and `leverage`, and read back what is in effect.
 
-        What the exchange refuses stays as it is and is reported as a warning; an account that is not as the bot needs it
-        then (`account_mode`) ends the start, because the bot's orders and risk figures would be wrong.
+        What the exchange rejects stays unchanged and is reported as a warning.
+
+        Raises
+        ------
+        BotError
+            The account is still unsuitable (`account_mode`): the bot's orders and risk figures would be wrong.
         """
         symbols, warnings, refusals = tuple(symbols), list[str](), dict[str, ModeRefusal]()
         client = self.client
@@ -122,7 +132,7 @@ class Gateway(Rest):
     async def _set(
         self, what: str, fine: int, key: str, refusals: dict[str, ModeRefusal], call: Call, **params: Any
     ) -> list[str]:
-        """Set one thing; return the warning if it was refused otherwise than with `fine`, and keep the refusal."""
+        """Change one setting; return the warning and keep the rejection unless its code is `fine` ("already set")."""
         outcome = await self._write(Lane.READ, call, params)
         if isinstance(outcome, Rejected) and outcome.code != fine:
             if outcome.code in NOT_PERMITTED and not of_portfolio(outcome.message):
@@ -139,7 +149,7 @@ class Gateway(Rest):
     async def read_mode(
         self, symbols: Sequence[str], *, refusals: Mapping[str, ModeRefusal] | None = None, portfolio_key: bool = False
     ) -> tuple[ModeReading, dict[str, int]]:
-        """Return what `account_mode` judges by, and the leverage of each symbol."""
+        """Return the settings that `account_mode` judges, and the leverage of each symbol."""
         account = await self.account_config()
         assets = frozenset[str]()
         if account.is_multi_assets:
@@ -157,12 +167,12 @@ class Gateway(Rest):
         return reading, leverage
 
     async def account_config(self) -> AccountConfig:
-        """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""
+        """Return accountConfig: position mode, multi-assets mode, permission to trade."""
         call = self.client.futures_account_config
         return await self._read("the account's settings", call, parse=replies.account_config)
 
     async def fees_in_bnb(self) -> bool:
-        """Return whether the account pays its fees in BNB as long as it has any."""
+        """Return whether the account pays fees in BNB while it holds any."""
         return await self._read("how fees are paid", self.client.futures_v1_get_fee_burn, parse=replies.fees_in_bnb)
 
     async def symbol_config(self, symbol: str) -> SymbolConfig:
@@ -177,9 +187,16 @@ class Gateway(Rest):
     # Market ------------------------------------------------------------------------------------------------------------
 
     async def klines(self, symbol: str, interval: str, start_ms: int, end_ms: int | None = None) -> list[Kline]:
-        """Return the closed bars with open time in [start_ms, end_ms), in order and without repetition.
+        """Return the closed bars with open time in [start_ms, end_ms), in order and without duplicates.
 
-        A bar counts as closed when it had ended before the request was sent, by the exchange's clock.
+        A bar counts as closed if it ended before the request was sent, by the exchange's clock.
+
+        Parameters
+        ----------
+        start_ms, end_ms
+            UTC epoch ms; without `end_ms` all closed bars from `start_ms` on.
+        interval
+            Binance's name, such as "15m".
         """
         step = interval_ms(interval)
         result: list[Kline] = []
@@ -189,7 +206,7 @@ class Gateway(Rest):
             if start_ms > last_open:
                 return result
             wanted = (last_open - start_ms) // step + 1
-            limit = 99 if wanted <= 99 else 499 if wanted <= 499 else 1_000  # cheapest per row in weight
+            limit = 99 if wanted <= 99 else 499 if wanted <= 499 else 1_000  # cheapest weight per row
             params = {"symbol": symbol, "interval": interval, "startTime": str(start_ms), "endTime": str(last_open)}
             patience = PATIENCE_MS if limit == 99 else LONG_PATIENCE_MS
             name, call = f"klines of {symbol}", self.client.futures_klines
@@ -219,7 +236,7 @@ class Gateway(Rest):
         return await self._read(f"the funding of {symbol}", self.client.futures_mark_price, parse=parse, symbol=symbol)
 
     async def quote(self, symbol: str) -> Quote:
-        """Return best bid and ask of one symbol."""
+        """Return the best bid and ask of one symbol."""
         return await self._read(
             f"the book of {symbol}",
             self.client.futures_orderbook_ticker,
@@ -230,7 +247,7 @@ class Gateway(Rest):
     # Account -----------------------------------------------------------------------------------------------------------
 
     async def positions(self, symbols: Sequence[str] = ()) -> tuple[PositionReport, ...]:
-        """Return the positions that are not flat (of `symbols`, or all)."""
+        """Return the open positions (of `symbols`, or all)."""
 
         def parse(payload: Any) -> list[PositionReport]:
             found = replies.positions(payload)
@@ -268,7 +285,7 @@ class Gateway(Rest):
         return tuple(report for part in parts for report in part)
 
     async def fills(self, symbol: str, since_ms: int) -> list[Fill]:
-        """Return our trades of one symbol since a time, with the client ids of their orders."""
+        """Return the account's fills of one symbol since a time, with the client ids of their orders."""
 
         def parse(payload: Any) -> list[TradeReply]:
             found = replies.trades(payload, symbol)
@@ -305,7 +322,7 @@ class Gateway(Rest):
         self._client_ids[symbol, order_id] = client_id
 
     def know_orders(self, orders: Iterable[tuple[str, str, str]]) -> None:
-        """Take symbol, number and client id of orders, so that trades of theirs need no question."""
+        """Store symbol, order id and client id of orders, so that their trades need no query."""
         self._client_ids.update({(symbol, order_id): client_id for symbol, order_id, client_id in orders})
 
     async def _client_id(self, symbol: str, order_id: str) -> str:
@@ -321,7 +338,7 @@ class Gateway(Rest):
         return self._client_ids[key]
 
     async def income(self, since_ms: int) -> tuple[Income, ...]:
-        """Return the account's bookings in quote since a time, oldest first."""
+        """Return the account's income entries in the quote asset since a time, oldest first."""
 
         def parse(payload: Any) -> tuple[int, list[Income]]:
             count, entries = replies.incomes(payload)
@@ -342,10 +359,10 @@ class Gateway(Rest):
     async def snapshot(self, symbols: Sequence[str], since_ms: int, *, income_since_ms: int = 0) -> AccountSnapshot:
         """Return positions, wallet, working orders and the fills since a time, as of one instant.
 
-        With `income_since_ms` the bookings since then are read too.
+        With `income_since_ms` the income entries since then are read too.
 
-        The parts come in separate replies. Positions are therefore read before and after the rest, and all is read again
-        (three times at most) while they differ; `at_ms` is the time before the last round.
+        The parts come in separate replies. Positions are therefore read before and after the rest, and everything is read
+        again (at most three times) while they differ; `at_ms` is the time before the last round.
         """
         positions = await self.positions(symbols)
         rounds = 0
@@ -374,7 +391,7 @@ class Gateway(Rest):
         return self._with_update(outcome, intent.client_id, intent.symbol, algo=intent.algo)
 
     async def cancel(self, intent: CancelOrder, *, known: PlaceOrder | None = None) -> Outcome:
-        """Cancel one order; `known` is the order as it was placed, for a stop's reply tells nothing of it."""
+        """Cancel one order; `known` is the order as placed, because the reply for a stop holds only its ids."""
         call = self.client.futures_cancel_algo_order if intent.algo else self.client.futures_cancel_order
         outcome = await self._write(Lane.EXIT, call, wire.cancel_params(intent), PATIENCE_MS)
         if not intent.algo or not isinstance(outcome, Accepted):
@@ -389,9 +406,9 @@ class Gateway(Rest):
         return Accepted(outcome.payload, update)
 
     async def query(self, client_id: str, symbol: str, *, algo: bool = False) -> Outcome:
-        """Look one order up by its client id: accepted with its state, rejected with -2013, or unknown.
+        """Query one order by its client id: accepted with its state, rejected with -2013, or unknown.
 
-        A stop that has triggered lives on as a regular order with the same client id, which then says more.
+        A triggered stop continues as a regular order with the same client id, whose state is then returned.
         """
         await self.limits.clearance(Lane.QUERY)
         call = self.client.futures_get_algo_order if algo else self.client.futures_get_order
@@ -427,7 +444,13 @@ class Gateway(Rest):
         return Accepted(outcome.payload, update)
 
     async def find_trades(self, client_id: str, symbol: str, since_ms: int) -> OrderUpdate | None:
-        """Return the order's state if any trade since a time belongs to it: the proof against "no such order"."""
+        """Return the order's state if any trade since a time belongs to it, which disproves "no such order".
+
+        Raises
+        ------
+        ReadFailed
+            The trades cannot be read, or the order has trades but cannot be queried.
+        """
         for fill in await self.fills(symbol, since_ms):
             if fill.client_id == client_id:
                 outcome = await self.query(client_id, symbol)
@@ -437,7 +460,7 @@ class Gateway(Rest):
         return None
 
     async def set_leverage(self, symbol: str, leverage: int) -> Outcome:
-        """Set one symbol's leverage; accepted with the leverage that holds as its payload."""
+        """Set one symbol's leverage; the payload of `Accepted` is the leverage in effect."""
         call = self.client.futures_change_leverage
         outcome = await self._write(Lane.EXIT, call, {"symbol": symbol, "leverage": str(leverage)})
         if not isinstance(outcome, Accepted):
@@ -454,5 +477,5 @@ class Gateway(Rest):
 
 
 def is_absent(outcome: Outcome) -> bool:
-    """Whether a query found no such order."""
+    """Return whether a query found no such order."""
     return isinstance(outcome, Rejected) and outcome.code == NO_SUCH_ORDER

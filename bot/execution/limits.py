@@ -1,12 +1,12 @@
-"""Binance's request budget: what has been used, what is kept back for exits, and when we have to be silent.
+"""Binance's request budget: what is used, what is reserved for exits, and when requests must pause.
 
-The exchange tells in every reply how much of the minute's weight (2,400 per address) and of the order counts (300 in 10 s,
-1,200 in a minute per account) is used; this module only remembers. A fifth of each is kept back: reads wait and new
-entries are refused when four fifths are gone, while exits, cancels and order queries go on.
+Every reply states how much of the minute's weight (2,400 per address) and of the order counts (300 in 10 s, 1,200 in a minute
+per account) is used; this module only remembers it. A fifth of each is reserved: when four fifths are used, reads wait and new
+entries are rejected, while exits, cancels and order queries continue.
 
-After HTTP 429 everything but exits, cancels and order queries is silent until `Retry-After`; after 418 the address is
-banned and everything is: what protects waits for its end and goes out in that moment. Pauses end by a timer on the clock.
-A refusal for too many orders (-1015) comes as HTTP 429 too and is another thing: only entries rest, until its window has rolled.
+After HTTP 429 only exits, cancels and order queries are sent until `Retry-After`; after 418 the address is banned and nothing
+is sent: protective orders wait for the ban's end and are sent at that moment. Pauses end by a timer on the clock. Too many
+orders (-1015) also comes as HTTP 429 but is different: only entries pause, until its window has rolled.
 """
 
 import re
@@ -23,16 +23,16 @@ ORDERS_10S_HEADER = "X-MBX-ORDER-COUNT-10S"
 ORDERS_1M_HEADER = "X-MBX-ORDER-COUNT-1M"
 NUMBER = re.compile(r"[0-9]{1,9}")
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-LONGEST_BAN_MS = 3 * DAY_MS  # Binance's own: a header that says more is wrong
+LONGEST_BAN_MS = 3 * DAY_MS  # Binance's maximum: a header that says more is wrong
 BANNED_UNTIL = re.compile(r"banned until (\d{13})")
 
 
 class Lane(Enum):
-    """What a request is for; decides what may pass when the budget is short."""
+    """The purpose of a request; decides what may be sent when the budget is short."""
 
     ENTRY = "entry"  # an order that opens or adds
     EXIT = "exit"  # reduce-only, stops, cancels
-    QUERY = "query"  # looking an order up
+    QUERY = "query"  # order queries
     READ = "read"  # everything else
 
 
@@ -42,11 +42,11 @@ class RequestLimits:
     Parameters
     ----------
     tasks
-        The clock to wait on.
+        Clock and waiting.
     weight, orders_10s, orders_1m
         The venue's limits, from exchangeInfo's rateLimits.
     reserve
-        Fraction of each that only exits, cancels and order queries may use.
+        Fraction of each limit that only exits, cancels and order queries may use.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class RequestLimits:
         self.orders_10s_limit = orders_10s
         self.orders_1m_limit = orders_1m
         self.reserve = reserve
-        self._used: dict[str, tuple[int, int]] = {}  # header -> (window's number, used in it)
-        self._full: dict[str, int] = {}  # header -> number of the window in which the exchange refused one more order
+        self._used: dict[str, tuple[int, int]] = {}  # header -> (window number, used in it)
+        self._full: dict[str, int] = {}  # header -> number of the window in which an order was rejected with -1015
         self._windows = {WEIGHT_HEADER: 60_000, ORDERS_10S_HEADER: 10_000, ORDERS_1M_HEADER: 60_000}
         self._pause: Latch | None = None
         self._pause_timer: Cancellable | None = None
         self.banned = False
         self.pauses = 0
         self.until_ms = 0  # end of the pause
-        self._opening: Latch | None = None  # while the bot is still finding out where it stands
-        self.on_pause: Callable[[str], None] = lambda reason: None  # told when one begins, and at its end with ""
+        self._opening: Latch | None = None  # set while the bot is still recovering
+        self.on_pause: Callable[[str], None] = lambda reason: None  # called when one begins, and at its end with ""
 
     def used(self, header: str) -> int:
-        """Return what the exchange last told for the window of `header` that runs now."""
+        """Return the count that the exchange last reported for the current window of `header`."""
         number, used = self._used.get(header, (-1, 0))
         window = self._tasks.clock.now_ms() // self._windows[header]
         told = used if number == window else 0
@@ -91,7 +91,7 @@ class RequestLimits:
 
     @property
     def paused(self) -> bool:
-        """Whether the exchange has told us to be silent."""
+        """Whether a pause or ban is in effect."""
         return self._pause is not None
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -103,7 +103,7 @@ class RequestLimits:
                 self._used[header] = (now // window, int(value))
 
     def observe_refusal(self, status: int, headers: Mapping[str, str], message: str) -> None:
-        """Note an HTTP 429 or 418 and pause for as long as it says (seconds; else a minute, or two for a ban)."""
+        """Pause after HTTP 429 or 418 for as long as it says (in seconds; else one minute, or two for a ban)."""
         if status not in (418, 429):
             return
         told = headers.get("Retry-After", "")
@@ -118,7 +118,7 @@ class RequestLimits:
         self.pause(min(delay_ms, LONGEST_BAN_MS), banned=status == 418)
 
     def pause(self, delay_ms: float, *, banned: bool = False) -> None:
-        """Be silent for `delay_ms`; a later call may lengthen it, and a ban stays one."""
+        """Pause for `delay_ms`; a later call replaces the end of the pause, and a ban stays a ban."""
         self.pauses += 1
         news = self._pause is None or (banned and not self.banned)
         self.banned = self.banned or banned
@@ -128,7 +128,7 @@ class RequestLimits:
             self._pause_timer.cancel()
         self.until_ms = self._tasks.clock.now_ms() + round(max(delay_ms, 1.0))
         self._pause_timer = self._tasks.clock.call_later(max(delay_ms, 1.0), self._resume)
-        if news:  # said once, however many requests are refused
+        if news:  # reported once, however many requests are rejected
             told = "banned this address" if self.banned else "asked for a pause"
             self.on_pause(f"the exchange {told} for {max(delay_ms, 1.0) / 1000:.1f} s")
 
@@ -139,15 +139,15 @@ class RequestLimits:
             self.on_pause("")
 
     def exhausted(self, message: str = "") -> None:
-        """Note that the exchange refused an order for too many (-1015): entries rest until the window that it names has rolled.
+        """Pause entries after -1015 (too many orders) until the window named in `message` has rolled.
 
-        Reads go on, and so do exits: what is left of their reserve is for the exchange to say.
+        Reads and exits continue: the exchange decides what is left of the exits' reserve.
         """
         header = ORDERS_1M_HEADER if "MINUTE" in message.upper() else ORDERS_10S_HEADER
         self._full[header] = self._tasks.clock.now_ms() // self._windows[header]
 
     def refusal(self, lane: Lane) -> tuple[int, str] | None:
-        """Return why an order or cancel may not be sent now, as Binance's code and a sentence; None if it may."""
+        """Return why an order or cancel may not be sent now, as Binance code and message; None if it may."""
         if self.banned:
             return -1003, "not sent: this address is banned by the exchange"
         if lane is not Lane.ENTRY:
@@ -162,21 +162,21 @@ class RequestLimits:
         return None
 
     def hold_entries(self) -> None:
-        """Let orders that open or add wait until `release_entries`."""
+        """Hold orders that open or add until `release_entries`."""
         self._opening = self._opening or self._tasks.latch()
 
     def release_entries(self) -> None:
-        """Let them go."""
+        """Release the held entries."""
         latch, self._opening = self._opening, None
         if latch is not None:
             latch.set()
 
     def held(self, lane: Lane) -> bool:
-        """Whether an order may not be sent yet: nothing during a ban, no entry while entries are held."""
+        """Return whether an order must wait: exits during a ban, entries while they are held."""
         return (self.banned and lane is not Lane.ENTRY) or (self._opening is not None and lane is Lane.ENTRY)
 
     async def allowed(self, lane: Lane) -> None:
-        """Wait until an order is not held any more."""
+        """Wait until an order is no longer held."""
         while self.held(lane):
             latch = self._opening if lane is Lane.ENTRY else self._pause
             if latch is None:
@@ -192,7 +192,7 @@ class RequestLimits:
             await self._tasks.sleep(MINUTE_MS - now % MINUTE_MS + 10)
 
     def view(self) -> dict[str, Any]:
-        """Return how much is used and whether there is a pause, for terminal and page."""
+        """Return usage and pause state, for terminal and page."""
         return {
             "weight_used": self.used_weight,
             "weight_limit": self.weight_limit,
@@ -203,7 +203,7 @@ class RequestLimits:
         }
 
     def close(self) -> None:
-        """Forget the pause."""
+        """Cancel the pause."""
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         self.on_pause = lambda reason: None

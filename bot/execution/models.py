@@ -1,15 +1,15 @@
-"""What a message of the exchange may hold: the types that every model of a reply or a push is made of.
+"""Validation of the exchange's messages: the types of which all models of replies and pushes are made.
 
-Each endpoint and each kind of frame that is read has one model, those of REST in `models_rest.py`, those of the streams in
-`models_push.py`. A model names the keys that the bot reads and their types; other keys are normal (the exchange adds some every
-year) and are not looked at. What does not fit is a `WireError` that names the key and its value, and nothing else ever comes
-out of here, whatever the message is: null, a list, a text, `NaN`, a number of 400 digits, a negative quantity, 100,000 rows.
+Each endpoint and each kind of frame that is read has one model: REST in `models_rest.py`, streams in `models_push.py`. A model
+names the keys that the bot reads and their types; other keys are ignored (the exchange adds some every year). A message that
+does not fit raises a `WireError` naming the key and its value, and nothing else is ever raised, whatever the message is: null, a
+list, a text, `NaN`, a number of 400 digits, a negative quantity, 100,000 rows.
 
-The bounds are far beyond what the exchange sends and near enough that nothing behind them can overflow: 40 digits, ids that
-fit 63 bits, times before the year 2100.
+The bounds are far beyond what the exchange sends, yet low enough that nothing downstream can overflow: 40 digits, ids that fit
+63 bits, times before the year 2100.
 
-Pydantic reads them because it was there already. On trial models `msgspec` took 4.1 µs for a bookTicker and 8.1 for an order
-update, pydantic 6.5 and 12.0; a frame may cost 200 more than before. `python -m bench.frames` measures.
+Pydantic validates them because it was already a dependency. On trial models `msgspec` took 4.1 µs for a bookTicker and 8.1 for
+an order update, pydantic 6.5 and 12.0; a frame may cost 200 more than before. `python -m bench.frames` measures it.
 """
 
 import reprlib
@@ -40,7 +40,7 @@ LARGEST: Final = 2**63 - 1
 
 
 class Untimely(WireError):
-    """A message carries a time that the exchange's clock cannot have reached: the message is wrong, or our clock."""
+    """A message has a timestamp that the exchange's clock cannot have reached: the message is wrong, or our clock."""
 
 
 def _absent_is_zero(value: Any) -> Any:
@@ -56,7 +56,7 @@ def _decimal_or_zero(text: str | None) -> Decimal:
 
 
 def _written(digits: str, *, may_be_absent: bool = False) -> GetPydanticSchema:
-    """Return how a decimal is read: as a text of a pattern; bounds on the finished number took a bookTicker from 7 to 11 µs."""
+    """Return the schema of a decimal, checked as text by a pattern; bounds on the number took a bookTicker from 7 to 11 µs."""
     pattern = rf"^(?:{digits})(?:[eE](?:-[0-9]{{1,2}}|\+?[0-2]?[0-9]))?$"
     if may_be_absent:
         pattern = rf"^$|{pattern}"
@@ -77,7 +77,7 @@ Amount = Annotated[Decimal, _written(_NOT_NEGATIVE)]  # a quantity or a price
 Positive = Annotated[Decimal, _written(_POSITIVE)]
 NumberOrZero = Annotated[Decimal, _written(_ANY, may_be_absent=True)]  # may be absent, null or empty
 AmountOrZero = Annotated[Decimal, _written(_NOT_NEGATIVE, may_be_absent=True)]
-Real = Annotated[float, Field(allow_inf_nan=False)]  # what kernels reckon with
+Real = Annotated[float, Field(allow_inf_nan=False)]  # for the kernels
 Stamp = Annotated[int, Field(ge=0, le=LAST_MS)]  # UTC epoch ms; 0 where the exchange has none
 StampOrZero = Annotated[Stamp, BeforeValidator(_absent_is_zero)]
 Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
@@ -92,7 +92,7 @@ Words = Annotated[str, Field(max_length=1_000), BeforeValidator(_absent_is_empty
 
 
 class Message(BaseModel):
-    """Base of all models: frozen, and blind for keys that it does not name."""
+    """Base of all models: frozen, and ignoring keys that it does not name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -103,7 +103,7 @@ class Message(BaseModel):
         Raises
         ------
         WireError
-            It does not fit.
+            The message does not fit the model.
         """
         try:
             return cls.model_validate(payload)
@@ -112,7 +112,7 @@ class Message(BaseModel):
 
 
 def reader(form: type[T], most: int) -> Callable[[Any], list[T]]:
-    """Return the function that reads a list of at most `most` of a form, up to its first fault, or raises `WireError`."""
+    """Return a function that validates a list of at most `most` items and raises `WireError` at the first fault."""
     bounded: Any = Annotated[list[form], Field(max_length=most), FailFast()]  # type: ignore[valid-type]
     adapter: TypeAdapter[list[T]] = TypeAdapter(bounded)
 
@@ -130,10 +130,10 @@ _REPR.maxdict, _REPR.maxlist, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 1
 
 
 def shortened(payload: object) -> str:
-    """Return a message's text, cut: a large one is not written out first."""
+    """Return a message as truncated text, without formatting a large one in full first."""
     try:
         text = _REPR.repr(payload)
-    except ValueError:  # a number too long to be written out
+    except ValueError:  # a number with too many digits to print
         text = f"a {type(payload).__name__} that cannot be written out"
     return text if len(text) <= 300 else text[:300] + "…"
 
@@ -144,10 +144,10 @@ def unreadable(key: str, value: object, payload: object) -> WireError:
 
 
 def misfit(error: ValidationError, payload: object) -> WireError:
-    """Return in one sentence what the first fault of a message is."""
+    """Return the error that describes the first fault of a message in one sentence."""
     first = error.errors(include_url=False, include_context=False)[0]
     key, inner = "", payload
-    for part in first["loc"]:  # behind the key, a place may name the alternative that was tried
+    for part in first["loc"]:  # after the key, a part may name the union member that was tried
         if isinstance(inner, dict) and isinstance(part, str):
             key, inner = part, inner.get(part)
         elif isinstance(inner, list) and isinstance(part, int) and part < len(inner):

@@ -1,4 +1,4 @@
-"""The frames that the exchange pushes, one model for each kind; the letters are Binance's (venue notes 3)."""
+"""Models of the frames that the exchange pushes, one per kind; the one-letter keys are Binance's (venue notes 3)."""
 
 from typing import Annotated, Literal
 
@@ -34,7 +34,7 @@ AlgoState = Literal["NEW", "TRIGGERING", "TRIGGERED", "FINISHED", "CANCELED", "R
 
 
 class Push(Message):
-    """What all frames have: the time of the event."""
+    """Base of all frames: the time of the event."""
 
     event_ms: Stamp = Field(alias="E")
 
@@ -43,7 +43,7 @@ class Push(Message):
 
 
 class MarketPush(Push):
-    """What all frames of one symbol's market have."""
+    """Base of all frames about one symbol's market."""
 
     symbol: Name = Field(alias="s")
 
@@ -80,7 +80,7 @@ class BookTickerPush(MarketPush):
 
 
 class MarkPricePush(MarketPush):
-    """`markPriceUpdate`; the rate of a contract without funding is empty."""
+    """`markPriceUpdate`; the rate is empty for a contract without funding."""
 
     mark: Positive = Field(alias="p")
     rate: Annotated[Number | Literal[""] | None, Field(union_mode="left_to_right")] = Field(default=None, alias="r")
@@ -172,7 +172,7 @@ class PositionLine(Message):
 
 
 class AccountBody(Message):
-    """What has changed, inside ACCOUNT_UPDATE."""
+    """The changes inside ACCOUNT_UPDATE."""
 
     reason: NameOrEmpty = Field(default="", alias="m")
     balances: Annotated[list[BalanceLine], FailFast()] = Field(default=[], alias="B", max_length=MOST_LINES)
@@ -193,7 +193,7 @@ class LeverageBody(Message):
 
 
 class ConfigPush(Push):
-    """`ACCOUNT_CONFIG_UPDATE`: a symbol's leverage, or what holds for the account."""
+    """`ACCOUNT_CONFIG_UPDATE`: a symbol's leverage, or a setting of the account."""
 
     leverage: LeverageBody | None = Field(default=None, alias="ac")
 

@@ -1,7 +1,7 @@
-"""The replies of the exchange's REST side, one model for each endpoint that is read (venue notes 2).
+"""Models of the exchange's REST replies, one per endpoint that is read (venue notes 2).
 
-Where a reply covers more than what was asked (all symbols, all assets), only the lines that matter are read in full: a
-contract of another kind may look as it likes.
+Where a reply covers more than was requested (all symbols, all assets), only the relevant lines are validated: a contract of
+another kind may have any form.
 """
 
 from collections.abc import Callable
@@ -41,27 +41,36 @@ MOST_SYMBOLS: Final = 10_000
 MOST_BRACKETS: Final = 100
 MOST_FILTERS: Final = 100
 MOST_ORDERS: Final = 5_000
-MOST_ROWS: Final = 1_500  # trades, bookings, bars in one reply
+MOST_ROWS: Final = 1_500  # trades, income entries, bars in one reply
 
 
-# Lists of which only some lines matter -----------------------------------------------------------------------------------
+# Lists of which only some lines are read ---------------------------------------------------------------------------------
 
 _objects: Final = reader(dict[str, Any], MOST_SYMBOLS)
 
 
 def lines(payload: Any, key: str, wanted: Callable[[str], bool], model: type[M]) -> list[M]:
-    """Return those lines of a list whose `key` is wanted.
+    """Return the lines of a list whose `key` is wanted.
+
+    Parameters
+    ----------
+    key
+        The key whose value `wanted` is called with.
+    wanted
+        Returns whether a line is to be read.
+    model
+        Validates the wanted lines.
 
     Raises
     ------
     WireError
-        It is no list of objects, or a wanted line does not fit.
+        `payload` is not a list of objects, or a wanted line does not fit.
     """
     return [model.of(line) for line in _objects(payload) if isinstance(line.get(key), str) and wanted(line[key])]
 
 
 def one(found: list[M], what: str, payload: Any) -> M:
-    """Return the one line that there should be.
+    """Return the only line of `found`.
 
     Raises
     ------
@@ -83,7 +92,7 @@ class ServerTime(Message):
 
 
 class RateLimit(Message):
-    """One limit of exchangeInfo; kinds that the bot does not know are left out."""
+    """One limit of exchangeInfo; kinds that the bot does not know are ignored."""
 
     kind: NameOrEmpty = Field(default="", alias="rateLimitType")
     interval: NameOrEmpty = ""
@@ -91,7 +100,7 @@ class RateLimit(Message):
 
 
 class ExchangeInfo(Message):
-    """`GET exchangeInfo`: the limits; of the symbols those that are asked for are read by `lines`."""
+    """`GET exchangeInfo`: the limits and, unread, the symbols; `lines` reads the requested ones."""
 
     rate_limits: Annotated[list[RateLimit], FailFast()] = Field(default=[], alias="rateLimits", max_length=MOST_FILTERS)
     symbols: list[dict[str, Any]] = Field(max_length=MOST_SYMBOLS)
@@ -145,13 +154,13 @@ class BracketLine(Message):
 
 
 class Brackets(Message):
-    """`GET leverageBracket`, one symbol of it."""
+    """One symbol of `GET leverageBracket`."""
 
     symbol: Name
     brackets: Annotated[list[BracketLine], FailFast()] = Field(min_length=1, max_length=MOST_BRACKETS)
 
 
-LARGEST_FEE: Final = Decimal("0.01")  # no venue takes a hundredth of what is traded
+LARGEST_FEE: Final = Decimal("0.01")  # no venue charges 1 % of the notional
 
 
 class Commission(Message):
@@ -163,7 +172,7 @@ class Commission(Message):
 
 
 class FundingHours(Message):
-    """`GET fundingInfo`, one symbol of it."""
+    """One symbol of `GET fundingInfo`."""
 
     symbol: Name
     hours: Annotated[int, Field(ge=1, le=24)] = Field(default=8, alias="fundingIntervalHours")
@@ -181,7 +190,7 @@ class AccountConfig(Message):
 
 
 class SymbolConfig(Message):
-    """`GET symbolConfig`, one symbol of it."""
+    """One symbol of `GET symbolConfig`."""
 
     symbol: Name
     margin_type: Name = Field(alias="marginType")
@@ -207,7 +216,7 @@ class LeverageReply(Message):
 
 
 class Permissions(Message):
-    """`GET apiRestrictions`: what the key may do beyond reading."""
+    """`GET apiRestrictions`: the key's permissions beyond reading."""
 
     futures: bool = Field(alias="enableFutures")
     withdrawals: bool = Field(default=False, alias="enableWithdrawals")
@@ -255,14 +264,14 @@ class BookTicker(Message):
 
 
 class Balance(Message):
-    """`GET balance`, one asset of it."""
+    """One asset of `GET balance`."""
 
     asset: Name
     balance: Number
 
 
 class PositionReply(Message):
-    """`GET positionRisk` (v2 or v3), one position of it."""
+    """One position of `GET positionRisk` (v2 or v3)."""
 
     symbol: Name
     position_side: NameOrEmpty = Field(default="BOTH", alias="positionSide")
@@ -274,7 +283,7 @@ class PositionReply(Message):
 
 
 class OrderReply(Message):
-    """A regular order: the reply to its placing, cancelling or query."""
+    """A regular order: the reply to placing, cancelling or querying it."""
 
     symbol: Name
     client_id: ClientId = Field(alias="clientOrderId")
@@ -298,7 +307,7 @@ class OpenOrder(OrderReply):
 
 
 class AlgoOrder(Message):
-    """An algo order: the reply to its placing or query."""
+    """An algo order: the reply to placing or querying it."""
 
     symbol: Name
     client_id: ClientId = Field(alias="clientAlgoId")
@@ -317,7 +326,7 @@ class AlgoOrder(Message):
 
     @property
     def update_ms(self) -> int:
-        """When it last changed."""
+        """Time of the last change, UTC epoch ms."""
         return self.changed_ms or self.created_ms
 
 
@@ -328,7 +337,7 @@ class OpenAlgoOrder(AlgoOrder):
 
 
 class AlgoCanceled(Message):
-    """`DELETE algoOrder`: the ids alone."""
+    """`DELETE algoOrder`: only the ids."""
 
     client_id: ClientId = Field(alias="clientAlgoId")
     algo_id: OrderId = Field(alias="algoId")

@@ -1,7 +1,7 @@
-"""How a request to the exchange can end, and the translation of every exception into one of these.
+"""The possible outcomes of a request to the exchange, and the translation of every exception into one of them.
 
-A write ends in one of three ways, and they are never mixed up: accepted, rejected (it was certainly not done) or unknown (it may
-have been done: look before doing anything else). Venue notes 2.12 and 2.13 say which of Binance's answers is which.
+A write has one of three outcomes, which are never confused: accepted, rejected (certainly not executed) or unknown (it may have
+been executed: query before doing anything else). Venue notes 2.12 and 2.13 say which of Binance's replies is which.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ TOO_MANY_ORDERS = -1015
 LARGEST_CODE = 100_000
 LONGEST_MESSAGE = 500
 BANNED = 418  # the HTTP status
-CLOCK_ERRORS = frozenset({-1021, -5028})  # outside the receiving window: certainly not done
+CLOCK_ERRORS = frozenset({-1021, -5028})  # outside `recvWindow`: certainly not executed
 NOT_PERMITTED = frozenset({-1002, -1022, -2014, -2015, -2017})
 UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The exchange did it; `update` is the order's state for orders, `payload` the reply as it came."""
+    """Executed; `update` is the order's state for orders, `payload` the raw reply."""
 
     payload: Any
     update: OrderUpdate | None = None
@@ -36,9 +36,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """It was certainly not done.
+    """Certainly not executed.
 
-    `busy` marks a refusal for overload that may succeed a moment later, `limited` one for too many requests or orders.
+    `busy` marks a rejection for overload that may succeed when retried, `limited` one for too many requests or orders.
     """
 
     code: int
@@ -49,7 +49,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have been done."""
+    """Possibly executed."""
 
     reason: str
 
@@ -58,7 +58,7 @@ Outcome = Accepted | Rejected | Unknown
 
 
 class ReadFailed(BotError):
-    """A read that the exchange refused, or that failed on every try."""
+    """A read that the exchange rejected, or that failed on every attempt."""
 
     def __init__(self, text: str, *, code: int = 0) -> None:
         super().__init__(text)
@@ -66,7 +66,7 @@ class ReadFailed(BotError):
 
 
 class Redirected(BotError):
-    """The exchange points to another address: whoever is there, nothing was done here."""
+    """The exchange redirects to another address: nothing was executed here."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -74,7 +74,7 @@ class Redirected(BotError):
 
 
 def translate(error: Exception) -> Rejected | Unknown:
-    """Return what an exception of the library or of the connection means for the request that raised it."""
+    """Return the outcome that an exception of the library or of the connection means for its request."""
     if isinstance(error, BinanceAPIException):
         return _translate_answer(error)
     if isinstance(error, Redirected):
@@ -89,12 +89,12 @@ def translate(error: Exception) -> Rejected | Unknown:
         return Unknown(redact(f"connection lost: {type(error).__name__} {error}".rstrip()))
     if isinstance(error, WireError):
         return Unknown(redact(str(error)))
-    # What else the library may raise while reading a reply (a JSON list as an error body, for one): the request was sent.
+    # Anything else that the library raises while reading a reply (e.g. a JSON list as error body): the request was sent.
     return Unknown(redact(f"{type(error).__name__}: {error}"))
 
 
 def describe(error: Exception) -> str:
-    """Say in a few words what an exception of the library or of the connection tells."""
+    """Return a short description of an exception of the library or of the connection."""
     outcome = translate(error)
     return f"{outcome.message} ({outcome.code})" if isinstance(outcome, Rejected) else outcome.reason
 

@@ -1,16 +1,16 @@
-"""Messages that were refused at the door: all are counted, few are reported."""
+"""Rejected messages: all are counted, few are reported."""
 
 from collections import Counter
 
 
 class Refusals:
-    """Counts by kind; a kind is worth a word at the first, tenth, hundredth ... occurrence."""
+    """Counts by kind; a kind is reported at its first, tenth, hundredth ... occurrence."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def take(self, kind: str) -> int:
-        """Count one; return how many of its kind there were if that is to be reported, else 0.
+        """Count one; return the count of its kind if it is to be reported, else 0.
 
         >>> refused = Refusals()
         >>> [refused.take("kline") for _ in range(11)]

@@ -1,7 +1,7 @@
-"""What Binance answers over REST, turned into events, reports and instruments: pure functions of a reply's JSON.
+"""Convert Binance's REST replies into events, reports and instruments: pure functions of a reply's JSON.
 
-What a reply may hold is said by its model (`models_rest.py`). One that does not fit, or that is about another symbol than was
-asked for, is a `WireError`; `rest.py` treats it like a reply that never came.
+Its model (`models_rest.py`) defines what a reply may hold. All functions raise `WireError` for a reply that does not fit or is
+about another symbol than requested; `rest.py` treats it like a reply that never came.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ from bot.execution.wire import (
 
 
 def about(symbol: str, told: str) -> str:
-    """Return the symbol that was asked for if the reply is about it."""
+    """Return the requested symbol if the reply is about it, else raise `WireError`."""
     if told != symbol:
         raise WireError(f"the exchange answered about {told} when {symbol} was asked for")
     return symbol
@@ -64,14 +64,14 @@ def server_time(payload: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What exchangeInfo says about the symbols that were asked for, and the venue's limits by their names in `Limits`."""
+    """The requested symbols of exchangeInfo, and the venue's limits by their names in `RequestLimits`."""
 
-    symbols: dict[str, Instrument]  # without tiers and fees, which other replies hold
+    symbols: dict[str, Instrument]  # without tiers and fees, which come in other replies
     limits: dict[str, int]
 
 
 def listing(payload: Any, symbols: Sequence[str]) -> Listing:
-    """Return exchangeInfo; a symbol that it does not list is missing from the result."""
+    """Return the relevant part of exchangeInfo; a symbol that it does not list is missing from the result."""
     info = models.ExchangeInfo.of(payload)
     found = models.lines(info.symbols, "symbol", lambda symbol: symbol in symbols, models.Listed)
     if len({line.symbol for line in found}) != len(found):
@@ -104,7 +104,7 @@ def commission(payload: Any, symbol: str) -> models.Commission:
 
 
 def instrument(info: models.Listed) -> Instrument:
-    """Return one instrument without tiers and fees; filters count, `pricePrecision` and `quantityPrecision` do not."""
+    """Return one instrument without tiers and fees, from its filters; `pricePrecision` and `quantityPrecision` are ignored."""
     filters = {str(line.get("filterType")): line for line in info.filters}
     price, lot = models.PriceFilter.of(filters.get("PRICE_FILTER")), models.LotFilter.of(filters.get("LOT_SIZE"))
     market = filters.get("MARKET_LOT_SIZE")
@@ -124,7 +124,7 @@ def instrument(info: models.Listed) -> Instrument:
 
 
 def _plain(value: Decimal) -> Decimal:
-    """Drop trailing zeros but keep whole numbers whole, because `Instrument` rounds to this number of digits.
+    """Drop trailing zeros but keep integers without exponent, because `Instrument` rounds to this number of digits.
 
     >>> _plain(Decimal("0.0100")), _plain(Decimal("100.0"))
     (Decimal('0.01'), Decimal('100'))
@@ -135,7 +135,7 @@ def _plain(value: Decimal) -> Decimal:
 
 
 def funding_hours(payload: Any) -> dict[str, int]:
-    """Return the funding interval of the symbols that `GET fundingInfo` lists; all others have 8 hours."""
+    """Return the funding interval in hours of the symbols that `GET fundingInfo` lists; all others have 8 hours."""
     return {line.symbol: line.hours for line in models.lines(payload, "symbol", lambda _: True, models.FundingHours)}
 
 
@@ -143,7 +143,7 @@ def funding_hours(payload: Any) -> dict[str, int]:
 
 
 def account_config(payload: Any) -> AccountConfig:
-    """Return accountConfig: position mode, multi-assets mode, whether the account may trade."""
+    """Return accountConfig: position mode, multi-assets mode, permission to trade."""
     return AccountConfig.of(payload)
 
 
@@ -154,19 +154,19 @@ def symbol_config(payload: Any, symbol: str) -> SymbolConfig:
 
 
 def leverage(payload: Any, symbol: str) -> int:
-    """Return which leverage `POST leverage` set."""
+    """Return the leverage that `POST leverage` set."""
     found = models.LeverageReply.of(payload)
     about(symbol, found.symbol)
     return found.leverage
 
 
 def fees_in_bnb(payload: Any) -> bool:
-    """Return whether the account pays its fees in BNB as long as it has any."""
+    """Return whether the account pays fees in BNB while it holds any."""
     return models.FeeBurn.of(payload).in_bnb
 
 
 def permissions(payload: Any) -> Permissions:
-    """Return what the key may do."""
+    """Return the key's permissions."""
     return Permissions.of(payload)
 
 
@@ -174,7 +174,7 @@ def permissions(payload: Any) -> Permissions:
 
 
 def klines(payload: Any, symbol: str, *, interval_ms: int) -> list[Kline]:
-    """Return the rows of `GET klines` (the last one may still be forming: the caller looks at the clock)."""
+    """Return the rows of `GET klines` (the last one may still be forming: the caller checks the clock)."""
     result: list[Kline] = []
     for row in models.kline_rows(payload):
         open_ms = row[0]
@@ -198,7 +198,7 @@ def funding(payload: Any, symbol: str, *, hours: int) -> Funding:
 
 
 def quote(payload: Any, symbol: str) -> Quote:
-    """Return best bid and ask of one symbol."""
+    """Return the best bid and ask of one symbol."""
     found = models.BookTicker.of(payload)
     about(symbol, found.symbol)
     return Quote(found.bid, found.bid_qty, found.ask, found.ask_qty)
@@ -208,7 +208,7 @@ def quote(payload: Any, symbol: str) -> Quote:
 
 
 def order_update(payload: Any) -> OrderUpdate:
-    """Return a regular order's state from the reply to its placing, cancelling or query."""
+    """Return a regular order's state from the reply to placing, cancelling or querying it."""
     order = OrderReply.of(payload)
     return OrderUpdate(
         at_ms=order.update_ms,
@@ -229,7 +229,7 @@ def _status(order: OrderReply) -> OrderStatus:
 
 
 def algo_order_update(payload: Any) -> OrderUpdate:
-    """Return an algo order's state from the reply to its placing or query."""
+    """Return an algo order's state from the reply to placing or querying it."""
     return _algo_update(AlgoOrder.of(payload))
 
 
@@ -249,14 +249,14 @@ def _algo_update(order: AlgoOrder) -> OrderUpdate:
 
 
 def has_triggered(payload: Any) -> bool:
-    """Whether an algo order's reply says that a regular order has taken over."""
+    """Return whether an algo order's reply says that a regular order has replaced it."""
     return AlgoOrder.of(payload).state in ("TRIGGERING", "TRIGGERED", "FINISHED")
 
 
 def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
     """Return the state that a successful `DELETE algoOrder` implies: its reply only repeats the ids.
 
-    Only an order that has not triggered can be cancelled there, so nothing of it has been filled.
+    Only an order that has not triggered can be cancelled there, so it has no fills.
     """
     found = models.AlgoCanceled.of(payload)
     if found.client_id != known.client_id:
@@ -276,7 +276,7 @@ def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
 
 
 def client_id(payload: Any, symbol: str, order_id: str) -> str:
-    """Return the client id of the order that was asked for by its number."""
+    """Return the client id of the order that was queried by its order id."""
     order = OrderReply.of(payload)
     about(symbol, order.symbol)
     if order.order_id != order_id:
@@ -293,7 +293,7 @@ def orders(payload: Any, symbol: str) -> list[OpenOrder]:
 
 
 def order_report(order: OpenOrder) -> OrderReport | None:
-    """Return a working order; None for a kind of order that the bot does not use (somebody else's)."""
+    """Return a working order; None for an order type that the bot does not use (not placed by the bot)."""
     if order.kind not in OrderType.__members__:
         return None
     return OrderReport(
@@ -314,7 +314,7 @@ def order_report(order: OpenOrder) -> OrderReport | None:
 
 
 def algo_reports(payload: Any, symbol: str) -> list[OrderReport]:
-    """Return the stops of `GET openAlgoOrders` of one symbol, without the kinds that the bot does not use."""
+    """Return the stops of `GET openAlgoOrders` of one symbol, without the order types that the bot does not use."""
     found = models.algo_orders(payload)
     for order in found:
         about(symbol, order.symbol)
@@ -322,7 +322,7 @@ def algo_reports(payload: Any, symbol: str) -> list[OrderReport]:
 
 
 def algo_report(order: OpenAlgoOrder) -> OrderReport | None:
-    """Return a working stop; None for a kind of order that the bot does not use."""
+    """Return a working stop; None for an order type that the bot does not use."""
     if order.kind not in OrderType.__members__:
         return None
     update = _algo_update(order)
@@ -347,7 +347,7 @@ def algo_report(order: OpenAlgoOrder) -> OrderReport | None:
 
 
 def positions(payload: Any) -> list[PositionReport]:
-    """Return positionRisk (v2 or v3), each symbol once; hedge mode shows in its lines too and is refused."""
+    """Return positionRisk (v2 or v3), one report per symbol; lines in hedge mode are rejected."""
     found = [position_report(line) for line in models.positions(payload)]
     if len({report.symbol for report in found}) != len(found):
         raise WireError(f"the exchange's reply holds a position twice: {shortened(payload)}")
@@ -355,7 +355,7 @@ def positions(payload: Any) -> list[PositionReport]:
 
 
 def position_report(line: models.PositionReply) -> PositionReport:
-    """Return one position."""
+    """Return one position; raises `WireError` in hedge mode."""
     if line.position_side not in ("BOTH", ""):
         raise WireError("the account is in hedge mode: switch it to one-way mode while flat")
     return PositionReport(
@@ -369,20 +369,20 @@ def position_report(line: models.PositionReply) -> PositionReport:
 
 
 def wallet_balance(payload: Any) -> Decimal:
-    """Return the quote balance from `GET balance`; an account that never held any has no line of it."""
+    """Return the quote balance from `GET balance`; 0 without a line, as for an account that never held any."""
     found = models.lines(payload, "asset", lambda asset: asset == QUOTE_ASSET, models.Balance)
     return models.one(found, QUOTE_ASSET, payload).balance if found else Decimal(0)
 
 
 def funded_assets(payload: Any) -> frozenset[str]:
-    """Return the assets of which `GET balance` shows any."""
+    """Return the assets with a balance in `GET balance`."""
     return frozenset(
         line.asset for line in models.lines(payload, "asset", lambda asset: True, models.Balance) if line.balance
     )
 
 
 def incomes(payload: Any) -> tuple[int, list[Income]]:
-    """Return how many bookings `GET income` holds, and those of them that are in quote."""
+    """Return the number of entries in `GET income`, and those of them in the quote asset."""
     found = models.incomes(payload)
     return len(found), [
         Income(at_ms=line.at_ms, kind=line.kind, symbol=line.symbol, amount=line.amount, number=line.number)
@@ -400,7 +400,7 @@ def trades(payload: Any, symbol: str) -> list[TradeReply]:
 
 
 def fill(trade: TradeReply, client_id: str, *, rates: FeeRates | None = None) -> Fill:
-    """Return a trade of ours; the order's client id is not always part of it and comes from elsewhere."""
+    """Return one of the account's trades as a fill; the caller passes the client id because a trade may lack it."""
     return Fill(
         at_ms=trade.at_ms,
         client_id=client_id,

@@ -1,10 +1,10 @@
-"""One request at a time: sent once, or asked again where that does no harm.
+"""Send single requests: writes once, reads with retries.
 
-Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only "your clock is wrong" (-1021),
-which certainly did nothing, is answered by setting the clock and sending once more. Reads are given up after 2.5 s (large
-ones after 10) and repeated after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one
-sentence. A reply that does not fit its model (`models_rest.py`) is a failed read like one that never came: it is counted,
-reported once, and asked again. The request budget is asked before each call.
+Writes (orders, cancels, leverage) are sent once and end as accepted, rejected or unknown; only a wrong clock (-1021), which
+certainly executed nothing, leads to setting the clock and sending once more. Reads time out after 2.5 s (large ones after 10)
+and are retried after 200, 400, 800 and 1,600 ms, all on the bot's clock; then `ReadFailed` says so in one sentence. A reply that
+does not fit its model (`models_rest.py`) is a failed read like one that never came: it is counted, reported once, and retried.
+The request budget is checked before each call.
 """
 
 import logging
@@ -38,11 +38,11 @@ from bot.execution.tasks import Tasks
 log = logging.getLogger(__name__)
 
 READ_RETRIES_MS = (200, 400, 800, 1_600)
-# Until a request counts as lost, on the clock. The venue answers in some 100 ms; what the protection of a position may wait
-# for is asked again early, large replies on a slow line are given the library's whole time.
+# Timeouts on the clock. The venue answers in some 100 ms; reads that the protection of a position may depend on are retried
+# early, large replies on a slow line get the library's full timeout.
 PATIENCE_MS = 2_500
 LONG_PATIENCE_MS = 10_000
-CONFIRM_MS = 1_000  # between a reading that contradicts this machine's clock at the start, and the one that confirms it
+CONFIRM_MS = 1_000  # between a first reading that contradicts this machine's clock and the one that confirms it
 CONFIRMATIONS = 3
 DOUBT_EVERY_MS = 5_000
 Call = Callable[..., Awaitable[Any]]
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Rest:
-    """What every call of one account goes through.
+    """Sends every request of one account.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class Rest:
         self.client = client
         self.tasks = tasks
         self.limits = limits
-        self.refused = Refusals()  # replies that did not fit, by the library's name of the call
+        self.refused = Refusals()  # replies that did not fit, by the library's name for the call
         self._doubted_ms = 0.0
 
     # Sending -----------------------------------------------------------------------------------------------------------
 
     async def _send(self, call: Call, params: dict[str, Any], patience_ms: int | None = None) -> Outcome:
-        """Send once; once more after setting the clock when the exchange says that our time is wrong."""
+        """Send once; once more after setting the clock if the exchange says that our time is wrong."""
         outcome = await self._send_once(call, params, patience_ms)
         if isinstance(outcome, Rejected) and outcome.code in CLOCK_ERRORS:
             log.warning("our clock is off (%s): setting it", outcome.message)
@@ -117,7 +117,13 @@ class Rest:
     async def _read(
         self, what: str, call: Call, patience_ms: int = PATIENCE_MS, *, parse: Callable[[Any], T], **params: Any
     ) -> T:
-        """Read, and again when it was in vain; a reply that does not fit its model is no better than none."""
+        """Read with retries; a reply that does not fit its model counts as none.
+
+        Raises
+        ------
+        ReadFailed
+            The exchange rejected the read, or every attempt failed.
+        """
         outcome: Outcome = Unknown("not sent")
         for delay_ms in (*READ_RETRIES_MS, None):
             await self.limits.clearance(Lane.READ)
@@ -138,7 +144,7 @@ class Rest:
         raise ReadFailed(f"cannot read {what}: {outcome.reason}")
 
     def _unfit(self, name: str, error: WireError) -> Unknown:
-        """Count a reply that does not fit, report it once, and return what it means: nothing is known."""
+        """Count a reply that does not fit, report it once, and return that the outcome is unknown."""
         if count := self.refused.take(name):
             log.warning("the reply of %s is refused%s: %s", name, f" ({count} by now)" if count > 1 else "", error)
         if isinstance(error, Untimely):
@@ -146,20 +152,20 @@ class Rest:
         return Unknown(redact(str(error)))
 
     def _in_time(self, stamps: Iterable[int]) -> None:
-        """Raise `Untimely` when one of these times is beyond what the exchange's clock can have reached."""
+        """Raise `Untimely` if one of these timestamps is later than the exchange's clock can be."""
         wire.in_time(max(stamps, default=0), latest_ms(self.tasks.clock))
 
     # Clock -------------------------------------------------------------------------------------------------------------
 
     async def synchronise(self, samples: int = 5) -> float:
-        """Set the clock by the exchange's time and return the offset in ms; a replay's own clock needs none.
+        """Set the clock to the exchange's time and return the offset in ms; a clock that is not a `WallClock` needs none.
 
-        What is believed stands in `clock.py`.
+        `clock.py` says which readings are accepted.
 
         Raises
         ------
         ReadFailed
-            The exchange does not answer, or its time jumped and nothing confirms it yet: the clock stays as it was.
+            The exchange does not answer, or its time jumped and nothing confirms it yet: the clock is not changed.
         """
         clock = self.tasks.clock
         if not isinstance(clock, WallClock):
@@ -181,7 +187,7 @@ class Rest:
         return reading.offset_ms
 
     async def _exchange_time(self, samples: int) -> ClockReading:
-        """Return the middle one of some readings."""
+        """Return the reading with the median offset of `samples` readings."""
         readings, why = list[ClockReading](), "no answer"
         for _ in range(samples):
             sent = machine_ms()
@@ -198,7 +204,7 @@ class Rest:
         return middle_of(readings)
 
     def doubt_clock(self) -> None:
-        """Read the exchange's time anew because of a message from the future: ours may be wrong (a suspended machine)."""
+        """Read the exchange's time again after a message from the future: our clock may be wrong (a suspended machine)."""
         clock = self.tasks.clock
         if not isinstance(clock, WallClock) or machine_ms() - self._doubted_ms < DOUBT_EVERY_MS:
             return

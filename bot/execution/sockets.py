@@ -1,17 +1,17 @@
-"""python-binance's websockets, hardened by subclassing: they reconnect for ever, tell when they did, and close at once.
+"""python-binance's websockets, hardened by subclassing: they reconnect for ever, report it, and close at once.
 
 What the library's sockets lack (venue notes 4) and what is done about it here:
 
-* They give up after four attempts: these go on, waiting on the bot's clock, at most thirty seconds (P2), and say so seldom.
-* They do not say that they have reconnected: these put a note `{"e": "reconnected"}` on their queue (P3).
-* A full queue or a frame that is no JSON ends the read loop for good, and what was queued is lost: the queue is long, such a
-  frame becomes a note, the queue can be read to its end, and its last entry is `{"e": "ended"}` (P1).
-* Closing takes up to their timeout or hangs while they reconnect: closing the connection ends the reading at once; frames
+* They give up after four attempts: these go on, waiting at most thirty seconds on the bot's clock (P2), and seldom log it.
+* They do not report that they have reconnected: these put a note `{"e": "reconnected"}` on their queue (P3).
+* A full queue or a frame that is not JSON ends the read loop for good, and what was queued is lost: here the queue is long, such
+  a frame becomes a note, the queue can be read to its end, and its last entry is `{"e": "ended"}` (P1).
+* Closing takes up to their timeout or hangs while they reconnect: here closing the connection ends the reading at once; frames
   that had already arrived are still delivered (P15).
-* They print every message into a debug text that nobody reads: a `Frame` prints as one word (P24).
-* They follow redirects, and take frames of any kind as long as they are small: these refuse to be sent elsewhere, and whatever
-  the exchange sends cannot pass for one of their own notes (`Note`).
-* The user socket prolongs its listen key by the wall: here by the bot's clock, and a reconnect asks for the key again,
+* They format every message into an unused debug text: a `Frame` formats as one word (P24).
+* They follow redirects, and accept any small frame: these refuse redirects, and nothing the exchange sends can be mistaken for
+  one of their own notes (`Note`).
+* The user socket renews its listen key on the wall clock: here on the bot's clock, and a reconnect requests the key again,
   because the old one may have expired in between (P18).
 """
 
@@ -38,7 +38,7 @@ from bot.execution.stamps import now_ns
 from bot.execution.tasks import Hold, Tasks
 
 log = logging.getLogger(__name__)
-# All that the library logs as an error it also puts on the queue, from where `streams` tells it once and in its own words.
+# Everything the library logs as an error it also puts on the queue, from where `streams` reports it once in its own words.
 library_log = logging.getLogger(f"{__name__}.library")
 library_log.setLevel(logging.CRITICAL)
 
@@ -47,13 +47,13 @@ ENDED = "ended"
 UNREADABLE = "unreadable"
 ERROR = "error"
 HANDSHAKE_COUNTS_S = (
-    0.25  # wall; an exchange that lets nobody in for a while would otherwise wait for us, and we for it
+    0.25  # wall clock; an exchange that accepts nobody for a while would otherwise wait for us, and we for it
 )
 REPLAY_KEEP_ALIVE_S = 20.0
 
 
 class Frame(dict[str, Any]):
-    """One decoded message; formatting it into a log line costs nothing. `received_ns`: when its bytes were read, 0 for notes."""
+    """One decoded message, cheap to format into a log line. `received_ns`: when its bytes were read, 0 for notes."""
 
     __slots__ = ("received_ns",)
     received_ns: int
@@ -64,15 +64,20 @@ class Frame(dict[str, Any]):
 
 
 class Note(Frame):
-    """What a socket writes to itself: a frame of the exchange with the same words is none."""
+    """A message that a socket puts on its own queue; a frame of the exchange with the same content is not one."""
 
     __slots__ = ()
 
 
 class SocketConnection(ClientConnection):
-    """A connection that tells at once, when the bytes arrive, that it is open or that the other end closes it.
+    """A connection that reports, as soon as the bytes arrive, that it is open or that the peer closes it.
 
-    The library's reader learns it some rounds of the event loop later; a stepped exchange must not move in between.
+    The library's reader learns it some event loop iterations later; a stepped exchange must not advance in between.
+
+    Parameters
+    ----------
+    opened, closed
+        Called once each, at the first bytes and at the close.
     """
 
     def __init__(self, *args: Any, opened: Callable[[], None], closed: Callable[[], None], **kwargs: Any) -> None:
@@ -80,10 +85,16 @@ class SocketConnection(ClientConnection):
         self._tell_opened: Callable[[], None] | None = opened
         self._tell_closed: Callable[[], None] | None = closed
         self._read_ns = 0
-        self.stamps: deque[int] = deque()  # when each message that nobody has taken yet was read
+        self.stamps: deque[int] = deque()  # when each message not yet consumed was read
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
-        """Open the connection here or nowhere: the library would follow an exchange that points elsewhere."""
+        """Open the connection without following redirects, as the library would.
+
+        Raises
+        ------
+        InvalidHandshake
+            The exchange redirects.
+        """
         try:
             await super().handshake(*args, **kwargs)
         except InvalidStatus as error:
@@ -94,13 +105,13 @@ class SocketConnection(ClientConnection):
             raise
 
     def process_event(self, event: Event) -> None:
-        """Note when a message began, on its way to whoever takes it."""
+        """Record when a message began to arrive, for its consumer."""
         if isinstance(event, WireFrame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
             self.stamps.append(self._read_ns)
         super().process_event(event)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes off the wire."""
+        """Receive bytes from the connection."""
         self._read_ns = now_ns()
         if self._tell_opened is not None:
             self._tell_opened()
@@ -110,7 +121,7 @@ class SocketConnection(ClientConnection):
             self._is_closed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the wire is gone."""
+        """Report the loss of the connection."""
         self._is_closed()
         super().connection_lost(exc)
 
@@ -127,7 +138,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
     MAX_RECONNECT_SECONDS = 30
     FIRST_WAIT_MS = 200
     ws: Any
-    TIMEOUT = None  # nothing here waits by the wall: closing the connection ends the reading
+    TIMEOUT = None  # nothing here waits on the wall clock: closing the connection ends the reading
 
     def __init__(self, *args: Any, tasks: Tasks, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -138,7 +149,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         self._ended = asyncio.Event()
         self.reconnections = 0
         self._handshake: Hold | None = None
-        self._loss = Hold(tasks.activity)  # from the other end's closing until the reader has noticed
+        self._loss = Hold(tasks.activity)  # from the peer's close until the reader has noticed
         self._loss.release()
         self._ws_kwargs["create_connection"] = self._make_connection
 
@@ -154,11 +165,11 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
             self._loss.take()
 
     async def recv(self) -> Any:
-        """Return the next frame or note; what was queued before the reading ended is delivered too."""
+        """Return the next frame or note, including those queued before the reading ended."""
         return await self._queue.get()
 
     def waiting(self) -> int:
-        """How many frames and notes are queued."""
+        """Return the number of queued frames and notes."""
         return int(self._queue.qsize())
 
     def _handle_message(self, evt: Any) -> Any:
@@ -196,7 +207,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
             self._note(ENDED)
 
     async def connect(self) -> None:
-        """Open the connection; only the handshake counts, not the request for a listen key, which counts itself."""
+        """Open the connection; only the handshake is counted here: the request for a listen key counts itself."""
         await self._before_connect()
         with self._tasks.counted(HANDSHAKE_COUNTS_S) as self._handshake:
             try:
@@ -210,11 +221,11 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
 
     def _reconnect(self) -> None:
         self.ws_state = WSListenerState.RECONNECTING
-        if self.ws is not None and self.ws.state is State.OPEN:  # asked for from outside: wake the reader
+        if self.ws is not None and self.ws.state is State.OPEN:  # requested from outside: wake the reader
             self._tasks.spawn(self.ws.close(), name="close for reconnect")
 
     async def before_reconnect(self) -> None:
-        """Close what is left of the connection, keeping the frames that had arrived."""
+        """Close the old connection, keeping the frames that had arrived."""
         connection, self.ws = self.ws, None
         if connection is not None:
             await connection.close()
@@ -222,7 +233,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         self._reconnects += 1
 
     async def _deliver_rest(self, connection: Any) -> None:
-        """Queue what a closed connection has received and nobody has read."""
+        """Queue the messages that a closed connection has received but not delivered."""
         while True:
             try:
                 message = self._decoded(await connection.recv(), connection)
@@ -246,7 +257,7 @@ class HardenedSocket(ReconnectingWebsocket):  # type: ignore[misc]  # the librar
         try:
             await self.connect()
         except Exception as error:
-            if tried & (tried - 1) == 0:  # said at the first, second, fourth, eighth ... failure
+            if tried & (tried - 1) == 0:  # logged at the first, second, fourth, eighth ... failure
                 log.warning("cannot reconnect %s (attempt %s, trying on): %s", self._url, tried + 1, describe(error))
         else:
             self.reconnections += 1
@@ -292,17 +303,17 @@ class HardenedUserSocket(HardenedSocket, KeepAliveWebsocket):  # type: ignore[mi
             self._tasks.spawn(self._keepalive_socket(), name="listen key")
 
         clock = self._tasks.clock
-        # Against a replay started apart the key ages on the replay's clock, up to 60 times faster than our delays.
+        # With a replay in another process the key ages on the replay's clock, up to 60 times faster than our delays.
         seconds = REPLAY_KEEP_ALIVE_S if isinstance(clock, WallClock) and clock.replay else self._user_timeout
         self._timer = clock.call_later(seconds * 1000, prolong)
 
     async def before_reconnect(self) -> None:
-        """Close, and forget the listen key: asking again returns the same one if it is still alive."""
+        """Close, and drop the listen key: requesting it again returns the same one if it is still valid."""
         await super().before_reconnect()
         self._listen_key = None
 
     async def __aexit__(self, *args: object) -> None:
-        """Stop prolonging the key, then close."""
+        """Stop renewing the key, then close."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

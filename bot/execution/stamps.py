@@ -1,8 +1,8 @@
-"""How late the bot is: the lag of each stream, and the time from a closed bar's frame to the bytes of its order.
+"""Latency: the lag of each stream, and the time from a closed bar's frame to the bytes of its order.
 
-Lag is the exchange's event time against the time of receipt, on the clock that the bot keeps of the exchange: it holds network,
-queue and the error of that clock. Decision time is taken on this machine alone, in nanoseconds of one steady clock: from
-the moment in which the frame's last byte was read off the socket to the moment in which the order's bytes were handed to it.
+Lag is the time of receipt minus the exchange's event time, on the bot's clock of the exchange: it includes network, queue and
+the error of that clock. Decision time is measured on this machine alone, in nanoseconds of one monotonic clock: from reading
+the frame's last byte from the socket to handing the order's bytes to it.
 """
 
 import time
@@ -11,20 +11,20 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-KEPT = 512  # lags of a stream that its percentiles are taken from
+KEPT = 512  # newest lags of a stream, for its percentiles
 BARS_KEPT = 64
 
-#: Client id of the order whose request is being written; set by the gateway, read where the bytes leave.
+#: Client id of the order whose request is being written; set by the gateway, read where the bytes are sent.
 SENDING: ContextVar[str] = ContextVar("order that is being sent", default="")
 
 
 def now_ns() -> int:
-    """Nanoseconds of this machine's steady clock."""
+    """Return nanoseconds of this machine's monotonic clock."""
     return time.perf_counter_ns()
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value below which `share` of `values` lies (the nearest one that occurs).
+    """Return the value below which `share` of `values` lies (the nearest rank, not interpolated).
 
     >>> percentile([5.0, 1.0, 3.0], 0.5), percentile([5.0, 1.0, 3.0], 0.99)
     (3.0, 5.0)
@@ -34,7 +34,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 class Lag:
-    """Lags of one stream in ms: the last one, and percentiles of the newest."""
+    """Lags of one stream in ms: the last one, and percentiles of the newest `KEPT`."""
 
     __slots__ = ("count", "last", "longest", "newest")
 
@@ -45,14 +45,14 @@ class Lag:
         self.newest: deque[float] = deque(maxlen=KEPT)
 
     def add(self, lag_ms: int) -> None:
-        """Take one; an event from the future has none."""
+        """Add a lag; an event from the future counts as 0."""
         self.last = max(lag_ms, 0)
         self.count += 1
         self.longest = max(self.longest, self.last)
         self.newest.append(self.last)
 
     def summary(self) -> dict[str, Any]:
-        """Return count, last, p50, p99 and the longest; percentiles are None before the first."""
+        """Return count, last, p50, p99 and maximum; all but the count are None before the first lag."""
         values = list(self.newest)
         return {
             "frames": self.count,
@@ -64,12 +64,12 @@ class Lag:
 
 
 class Decisions:
-    """Times from a bar's frame to its order's bytes.
+    """Measures decision times, from a bar's frame to its order's bytes.
 
     Parameters
     ----------
     told
-        Given each time in ms, with the order's client id.
+        Called with the order's client id and each time in ms.
     """
 
     def __init__(self, told: Callable[[str, float], None] = lambda client_id, ms: None) -> None:
@@ -78,19 +78,19 @@ class Decisions:
         self._expected: dict[str, int] = {}
 
     def bar(self, symbol: str, open_ms: int, received_ns: int) -> None:
-        """Note when the frame that closed a bar was read; the first one counts."""
+        """Record when the frame that closed a bar was read; the first one counts."""
         self._bars.setdefault((symbol, open_ms), received_ns)
         while len(self._bars) > BARS_KEPT:
             del self._bars[next(iter(self._bars))]
 
     def expect(self, client_id: str, symbol: str, open_ms: int) -> None:
-        """Note that an order answers a bar."""
+        """Record that an order was decided on a bar."""
         received_ns = self._bars.get((symbol, open_ms))
         if received_ns is not None:
             self._expected[client_id] = received_ns
 
     def written(self, client_id: str) -> None:
-        """Note that an order's bytes have been handed to the socket."""
+        """Report the decision time of an order whose bytes have been handed to the socket."""
         received_ns = self._expected.pop(client_id, None)
         if received_ns is not None:
             self.told(client_id, (now_ns() - received_ns) / 1e6)

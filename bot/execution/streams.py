@@ -1,15 +1,14 @@
-"""What the exchange pushes, as events: three supervised sockets whose silence, loss and return are never surprises.
+"""The exchange's pushes as events, from three supervised sockets whose silence, loss and recovery are handled.
 
-| feed | brings | when it is lost |
+| feed | delivers | when it is lost |
 |---|---|---|
 | market | closed bars, mark price and funding, trades for early bars | missing bars are read over REST before anything goes on |
 | public | best bid and ask | the next quote restores it |
-| user | orders, fills, wallet, positions | restored by a new connection; the app then compares with the venue |
+| user | orders, fills, wallet, positions | restored by a new connection; the app then reconciles with the venue |
 
-How sockets are kept alive and what becomes of a frame that does not fit stands in `feeds.py`, how bars are put in order in
-`bars.py`, how early bars are made in `trades.py`. Repetitions are recognised: bars by their time, quotes by their number, fills
-and orders by the engine. Each stream's lag is measured from the exchange's event time to the receipt, and that of a closed
-bar from its end.
+`feeds.py` keeps sockets alive and handles frames that do not fit, `bars.py` puts bars in order, `trades.py` builds early bars.
+Duplicates are recognised: bars by their time, quotes by their number, fills and orders by the engine. Each stream's lag is
+measured from the exchange's event time to the receipt, that of a closed bar from its close.
 
 For the counting of frames see `tasks.py`.
 """
@@ -49,14 +48,14 @@ ACCOUNT_KINDS: Final = frozenset(
     }
 )
 SEEN_FILLS = 4_096
-DEAF_AFTER_MS = 3_000  # a fill that the user stream has not told by then is not coming
+DEAF_AFTER_MS = 3_000  # a fill that the user stream has not delivered by then was missed
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What is subscribed to, and how long it may be silent (ms of the clock; None: not watched).
+    """The subscriptions, and how long they may be silent (ms of the clock; None: not watched).
 
-    The defaults fit Binance, where the mark price comes every second. A market that moves in steps of replayed bars needs
+    The defaults fit Binance, where the mark price comes every second. A market that advances in steps of replayed bars needs
     limits longer than its longest step. A single stream may be silent `stream_silence` times as long as its feed.
     """
 
@@ -73,7 +72,7 @@ class StreamSettings:
 
 
 class Streams(Feeds):
-    """The exchange's pushes as events.
+    """Turns the exchange's pushes into events.
 
     Parameters
     ----------
@@ -82,19 +81,19 @@ class Streams(Feeds):
     gateway
         Reads missing bars; knows fees and funding intervals.
     symbols
-        The first is the one whose bars decide; its bar of an instant comes last.
+        The first is traded; of the bars with the same open time, its bar comes last.
     tasks
         Clock, waiting and counting.
     emit
-        Takes every event.
+        Receives every event.
     last_open_ms
-        Open time of the last bar of history of each symbol: `start` fills the hole between it and now.
+        Open time of the last bar of history of each symbol: `start` fills the gap between it and now.
     on_cross_check
-        Takes each closed bar of the check interval.
+        Called with each closed bar of the check interval.
     on_error
-        Told of a kind of frame that is refused, at its first, tenth, hundredth ... occurrence.
+        Called with a rejected kind of frame at its first, tenth, hundredth ... occurrence.
     decisions
-        Told when the frame of each closed bar was read.
+        Notified when the frame of each closed bar was read.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Streams(Feeds):
         self._funding: dict[str, Funding] = {}
         self._seen: set[tuple[str, int]] = set()
         self._seen_order: deque[tuple[str, int]] = deque()
-        self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their end
+        self.close_lag = {symbol: Lag() for symbol in symbols}  # of closed bars, from their close
         self._forming: dict[str, Kline] = {}  # the unfinished bar of each symbol
         self._closed: dict[tuple[str, int], Kline] = {}  # the newest closed bar by symbol and interval
         self.bars = LiveBars(
@@ -167,10 +166,16 @@ class Streams(Feeds):
         if settings.private:
             self.feeds[USER] = Feed(USER, manager.futures_user_socket, silence_ms=None)
 
-    # Life --------------------------------------------------------------------------------------------------------------
+    # Life cycle --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open all sockets, fill the hole after history, and return; raises `BotError` when one does not open."""
+        """Open all sockets, fill the gap after history, and return.
+
+        Raises
+        ------
+        BotError
+            A socket does not open.
+        """
         await self.open_all()  # user first: nothing that happens from now on is missed
         await self.bars.fill_now()
         self.bars.arm()
@@ -184,7 +189,7 @@ class Streams(Feeds):
         await super().close()
 
     def audit(self, snapshot: AccountSnapshot) -> None:
-        """Compare a snapshot's fills with what the user stream told: one that it kept back shows that it is deaf."""
+        """Compare a snapshot's fills with those of the user stream: a missing one shows that the stream is dead."""
         feed = self.feeds.get(USER)
         if feed is None or feed.lost or feed.socket is None:
             return
@@ -196,7 +201,7 @@ class Streams(Feeds):
                 return
 
     def view(self) -> dict[str, Any]:
-        """Return how every stream stands, and how late bars close."""
+        """Return the state of every stream, and the lag of closed bars."""
         return {
             **super().view(),
             "close_lag": {symbol: lag.summary() for symbol, lag in self.close_lag.items()},
@@ -251,7 +256,7 @@ class Streams(Feeds):
                 raise WireError(f"the {feed.name} stream sent what was not subscribed to: {shortened(payload)}")
 
     def _on_account(self, feed: Feed, payload: Any) -> None:
-        """Take a frame of the user stream."""
+        """Handle a frame of the user stream."""
         if wire.kind_of(payload) in MARKET_KINDS:
             raise WireError(f"the user stream sent what belongs on another one: {shortened(payload)}")
         events = wire.events_of(
@@ -273,7 +278,7 @@ class Streams(Feeds):
             self._emit(event)
 
     def _heard(self, feed: Feed, name: str, push: MarketPush, suffix: str) -> None:
-        """Take note that a stream delivers: the frame fits and belongs to it."""
+        """Record that a stream delivers: the frame fits and belongs to it."""
         if name != f"{push.symbol.lower()}@{suffix}":
             raise WireError(f"the stream {name} sent {push.symbol.lower()}@{suffix}")
         clock, stream = self._tasks.clock, feed.streams[name]
@@ -290,7 +295,7 @@ class Streams(Feeds):
             self._tasks.clock.observe(event_ms)
 
     def _refuse_other_values(self, push: KlinePush, bar: Kline) -> None:
-        """Refuse a closed bar that is closed a second time, and differently."""
+        """Reject a bar that was closed before with other values."""
         known = self._closed.get((bar.symbol, bar.interval_ms))
         if known is not None and bar.open_ms == known.open_ms and push.bar.is_closed and bar != known:
             raise WireError(f"the bar of {bar.symbol} at {bar.open_ms} was closed before, with other values")
@@ -327,7 +332,7 @@ class Streams(Feeds):
             self._on_cross_check(bar)
 
     def forming(self) -> dict[str, Kline]:
-        """Return the unfinished bar of each symbol as last pushed: to be looked at, nothing is decided on it."""
+        """Return the unfinished bar of each symbol as last pushed: for display only, never for decisions."""
         return dict(self._forming)
 
     def _on_early(self, event: KlineClosed) -> None:
@@ -335,7 +340,7 @@ class Streams(Feeds):
             self._emit(event)
 
     def _on_funding(self, event: Funding) -> None:
-        """Let a mark price through when its funding has changed, else once a minute: it comes every second."""
+        """Emit a mark price when its funding has changed, else once a minute: it comes every second."""
         told = self._funding.get(event.symbol)
         if (
             told is None
@@ -345,7 +350,7 @@ class Streams(Feeds):
             self._funding[event.symbol] = event
             self._emit(event)
 
-    # Loss and return ---------------------------------------------------------------------------------------------------
+    # Loss and recovery -------------------------------------------------------------------------------------------------
 
     def _interrupted(self, feed: Feed) -> None:
         if feed.name == MARKET and self.trade_bars is not None:
@@ -363,7 +368,7 @@ class Streams(Feeds):
         self._market_delivers = True
 
     def _bars_filled(self) -> None:
-        """Restore the market feed, if it was its data that started the filling and not a bar's lateness."""
+        """Restore the market feed if its own data started the backfill, not a late bar."""
         if self._market_delivers:
             self._market_delivers = False
             self._restore(self.feeds[MARKET])

@@ -1,14 +1,14 @@
-"""Sending orders, and finding out what became of them when nobody says so (venue notes 2.12).
+"""Send orders, and find out their outcome when the reply does not give it (venue notes 2.12).
 
-An accepted order answers with its state, a refused one with REJECTED and Binance's code. When the outcome is not known (no
-reply within `reply_timeout_ms`, a lost connection, "unknown error"), the answer is UNKNOWN, and the order is looked up by its
-client id after 0.3, 0.7, 1.5, 3 and 6 seconds. It is declared absent (REJECTED with -2013) only when the last two look-ups in a
-row did not find it, the receiving window (5 s) is over, and none of the account's trades since belongs to it. Nothing is
-ever sent a second time unless it certainly was not done: a refusal for overload is repeated after 200, 400 and 800 ms, unless
-the engine has asked to cancel that order meanwhile. A reply that comes late is still heard.
+An accepted order is answered with its state, a rejected one with REJECTED and Binance's code. When the outcome is unknown (no
+reply within `reply_timeout_ms`, a lost connection, "unknown error"), the answer is UNKNOWN, and the order is queried by its
+client id after 0.3, 0.7, 1.5, 3 and 6 seconds. It is declared absent (REJECTED with -2013) only when the last two queries in a
+row did not find it, `recvWindow` (5 s) is over, and none of the account's trades since belongs to it. Nothing is ever sent
+again unless it certainly was not executed: a rejection for overload is retried after 200, 400 and 800 ms, unless the engine has
+requested to cancel that order meanwhile. A late reply is still processed.
 
-While the exchange has banned this address, orders that only reduce wait exactly until they may be sent; entries are refused.
-While the bot is still finding out where it stands after a restart, it is the entries that wait.
+While the exchange has banned this address, reducing orders wait exactly until they may be sent; entries are rejected. While
+the bot is still recovering after a restart, entries wait.
 """
 
 import logging
@@ -34,18 +34,18 @@ POLL_AT_MS = (
     1_500,
     3_000,
     6_000,
-)  # since the outcome became unknown; the last lies beyond the receiving window
+)  # since the outcome became unknown; the last is beyond `recvWindow`
 POLL_ON_MS = 6_000
 PROOF_MS = 6_000  # a request cannot reach the book later than this after it was sent
-ACCEPTED_PROOF_MS = 10_000  # an order that was there once vanishes from reads only when they lag badly
+ACCEPTED_PROOF_MS = 10_000  # an order once accepted is missing from reads only when they lag badly
 BUSY_RETRIES_MS = (200, 400, 800)
-LIMITED_RETRIES_MS = (200, 400, 800, 1_600, 3_200, 6_400)  # an exit goes on until the 10 s window of orders has rolled
+LIMITED_RETRIES_MS = (200, 400, 800, 1_600, 3_200, 6_400)  # an exit is retried until the 10 s order window has rolled
 DUPLICATE_ID = -4116
 ENDS_KEPT = 1_000
 
 
 class Placing:
-    """One order between its intent and the knowledge of what became of it."""
+    """One order from its intent until its outcome is known."""
 
     __slots__ = ("absent", "held", "intent", "outcome", "replied", "resolved", "searching", "sent_ms", "withdrawn")
 
@@ -54,22 +54,22 @@ class Placing:
         self.sent_ms = tasks.clock.now_ms()
         self.outcome: Outcome | None = None  # of the request itself
         self.replied = tasks.latch()
-        self.resolved = tasks.latch()  # the order's fate is known
-        self.withdrawn = False  # a cancel was asked for, or the outcome is unknown: no more repetition
+        self.resolved = tasks.latch()  # the order's outcome is known
+        self.withdrawn = False  # cancel requested, or outcome unknown: no more retries
         self.searching = False
-        self.absent = False  # it was told to the engine that there is no such order
-        self.held = False  # it waits to be sent: for the end of a ban, or after a refusal for overload
+        self.absent = False  # reported to the engine as absent
+        self.held = False  # waits to be sent: for the end of a ban, or after a rejection for overload
 
 
 class Submission:
-    """Sends orders and keeps asking until their fate is known.
+    """Sends orders and queries them until their outcome is known.
+
+    The attribute `take_back` cancels an order that was accepted after it had been declared absent.
 
     Parameters
     ----------
     gateway, tasks, emit, on_alert, reply_timeout_ms
-        As `Executor` takes them.
-    take_back
-        Cancels an order that was accepted long after it had been given up.
+        As in `Executor`.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Submission:
         self.placing: dict[str, Placing] = {}
         self.placed: dict[str, PlaceOrder] = {}
         self._looking: set[str] = set()
-        self._ended: dict[str, None] = {}  # orders whose end the user stream has reported
-        self._ends: dict[str, Latch] = {}  # of those that somebody waits to hear of
+        self._ended: dict[str, None] = {}  # orders whose terminal state the user stream has reported
+        self._ends: dict[str, Latch] = {}  # of those for which `end_heard` waits
         self._emit = emit
         self._on_alert = on_alert
 
-    # Doors -------------------------------------------------------------------------------------------------------------
+    # Entry points ------------------------------------------------------------------------------------------------------
 
     def place(self, intent: PlaceOrder) -> None:
         """Start sending an order."""
-        wire.place_params(intent)  # an intent that cannot be sent is our own bug: raise it here, not in a task
+        wire.place_params(intent)  # an invalid intent is our own bug: raise here, not in a task
         placing = Placing(intent, self.tasks)
         self.placing[intent.client_id] = placing
         if len(self.placed) > 5_000:
@@ -108,17 +108,17 @@ class Submission:
         self.tasks.spawn(self._follow(placing), name=f"follow {intent.client_id}")
 
     def refuse(self, intent: PlaceOrder, reason: str) -> None:
-        """Answer an order that is not sent."""
+        """Answer an order that is not sent with REJECTED."""
         self._emit(self._own_update(intent, OrderStatus.REJECTED, f"not sent: {reason}"))
 
     def look_up(self, intent: LookUp) -> None:
-        """Start finding out what became of an order that nobody here waits for."""
+        """Start finding out the outcome of an order that is not in flight here."""
         if intent.client_id not in self.placing and intent.client_id not in self._looking:
             self._looking.add(intent.client_id)
             self.tasks.spawn(self._find(intent), name=f"look up {intent.client_id}")
 
     def observe(self, event: OrderUpdate) -> None:
-        """Hear what the user stream says about an order: it may end the search for it."""
+        """Take an order's update from the user stream: it may end the search for the order."""
         if event.status.is_terminal:
             self._ended[event.client_id] = None
             while len(self._ended) > ENDS_KEPT:
@@ -133,7 +133,7 @@ class Submission:
             self.placed.pop(event.client_id, None)
 
     async def end_heard(self, client_id: str, timeout_ms: int) -> bool:
-        """Wait until the user stream has reported an order's end, `timeout_ms` at most; return whether it has."""
+        """Wait at most `timeout_ms` for the user stream to report an order's terminal state; return whether it has."""
         if client_id in self._ended:
             return True
         latch = self._ends.setdefault(client_id, self.tasks.latch())
@@ -144,15 +144,15 @@ class Submission:
 
     @property
     def waiting(self) -> int:
-        """How many orders wait to be sent."""
+        """Number of orders that wait to be sent."""
         return sum(placing.held for placing in self.placing.values())
 
     # Sending -----------------------------------------------------------------------------------------------------------
 
     async def _post(self, placing: Placing) -> None:
-        """Send the order, again only when it certainly was not taken, and note how it ended.
+        """Send the order, retrying only when it was certainly not executed, and record the outcome.
 
-        Whatever is raised on the way leaves its outcome unknown: the order may be with the exchange.
+        Any exception on the way leaves the outcome unknown: the exchange may have the order.
         """
         try:
             outcome = await self._send(placing)
@@ -198,7 +198,7 @@ class Submission:
                     return outcome
 
     async def _follow(self, placing: Placing) -> None:
-        """Wait for the reply and tell the engine; without one, search."""
+        """Wait for the reply and report it to the engine; without one, search."""
         intent = placing.intent
         try:
             while not await placing.replied.wait(self._patience_ms(placing)):
@@ -248,7 +248,7 @@ class Submission:
     def _own_update(
         self, intent: PlaceOrder | LookUp, status: OrderStatus, reason: str, *, code: int = 0
     ) -> OrderUpdate:
-        """Return a state that the exchange did not send an order's description for."""
+        """Return an order update that the bot derives itself, without a report of the exchange."""
         return OrderUpdate(
             at_ms=self.tasks.clock.now_ms(),
             client_id=intent.client_id,
@@ -266,7 +266,7 @@ class Submission:
     # Searching ---------------------------------------------------------------------------------------------------------
 
     async def _search(self, placing: Placing, reason: str) -> None:
-        """Look an order up until its fate is known."""
+        """Query an order until its outcome is known."""
         placing.withdrawn = placing.searching = True
         if not placing.resolved.is_set:
             self._emit(self._own_update(placing.intent, OrderStatus.UNKNOWN, reason))
@@ -289,7 +289,7 @@ class Submission:
                 return
 
     async def _is_proved_absent(self, placing: Placing) -> bool:
-        """Ask the account's trades, and settle the order's fate if they allow it."""
+        """Check the account's trades, and settle the order's outcome if they can be read."""
         traded = await self._traded(placing.intent, placing.sent_ms)
         if placing.resolved.is_set:
             return True
@@ -303,7 +303,7 @@ class Submission:
         return True
 
     async def _traded(self, intent: PlaceOrder | LookUp, sent_ms: int) -> OrderUpdate | bool | None:
-        """Return the order's state if it has traded, False if it certainly has not, None if that cannot be told."""
+        """Return the order's state if it has traded, False if it certainly has not, None if that is unknown."""
         try:
             traded = await self.gateway.find_trades(intent.client_id, intent.symbol, sent_ms - 1_000)
         except BotError as error:
@@ -312,7 +312,7 @@ class Submission:
         return traded if traded is not None else False
 
     def _late_surprise(self, placing: Placing, outcome: Outcome) -> None:
-        """Tell of an order that was declared absent and was accepted after all, and take it back."""
+        """Report an order that was accepted after it had been declared absent, and cancel it."""
         if not isinstance(outcome, Accepted) or outcome.update is None:
             return
         intent = placing.intent
@@ -324,7 +324,7 @@ class Submission:
             self.take_back(CancelOrder(intent.client_id, intent.symbol, intent.algo))
 
     async def _find(self, intent: LookUp) -> None:
-        """Ask after an order of which only the book knows, until its fate is known or the stream tells it."""
+        """Query an order that is not in flight here until its outcome is known or the user stream reports it."""
         proof_ms = ACCEPTED_PROOF_MS if intent.accepted else PROOF_MS
         waits, misses, doubted = iter((*POLL_AT_MS, *(POLL_ON_MS,) * 10)), 0, False
         try:
@@ -346,7 +346,7 @@ class Submission:
                     return
                 delay_ms = next(waits, None)
                 if delay_ms is None:
-                    return  # the engine asks again
+                    return  # the engine will request it again
                 await self.tasks.sleep(delay_ms)
         finally:
             self._looking.discard(intent.client_id)
@@ -364,5 +364,5 @@ class Submission:
 
 
 def _is_told(outcome: Outcome | None) -> TypeGuard[Accepted | Rejected]:
-    """Whether a reply says what became of the order."""
+    """Return whether a reply states the order's outcome."""
     return isinstance(outcome, Accepted) or (isinstance(outcome, Rejected) and outcome.code != DUPLICATE_ID)

@@ -1,24 +1,23 @@
-"""Waiting on the exchange's clock, and counting what the bot still has to do by itself.
+"""Wait on the exchange's clock, and count the work that the bot can still do without new input.
 
-A replay may move its clock only when the bot has nothing left to do but wait. The counting rule, for the whole of this
-package, stands here:
+A replay may advance its clock only when the bot is idle, that is only waiting. The counting rule for this package:
 
-* **What is triggered counts until it runs.** Synchronous code cannot be watched, so it needs no count; only the gaps do,
-  in which something has been triggered and waits for its turn in the event loop. Whoever triggers it calls `begin`, the
-  woken code calls `end` as its first act, and by then it has begun whatever follows.
-* A task counts from `Tasks.spawn` to its first step, a wait from the moment its `Latch` is set or its time is up to the
-  moment the waiting code goes on. Nothing counts while it only waits for the clock or for the exchange.
-* A request counts from its start to the reading of its reply's body (`client.LocalClient`). A stepped exchange takes that
-  count over while it holds the request, and gives it back with the reply.
-* A websocket handshake counts too, but for a quarter of a second at most until it is answered; a connection that the
-  exchange closes counts from the arrival of that message until its reader has noticed.
-* A frame is counted by the exchange that writes it and ended by `streams` once its event has been emitted. Notes that
-  the socket layer writes to itself (connection lost, connected again) are counted by that layer.
+* **What is triggered counts until it runs.** Synchronous code cannot be interrupted, so it needs no count; only the gaps do,
+  in which something has been triggered and waits for its turn in the event loop. The trigger calls `begin`, the woken code calls
+  `end` first, and by then whatever follows has been begun.
+* A task counts from `Tasks.spawn` to its first step, a wait from the moment its `Latch` is set or times out until the waiting
+  code continues. Nothing counts while it only waits for the clock or for the exchange.
+* A request counts from its start until its reply's body has been read (`client.LocalClient`). A stepped exchange takes that
+  count over while it holds the request, and returns it with the reply.
+* A websocket handshake counts too, but for at most a quarter of a second until it is answered; a connection that the exchange
+  closes counts from the arrival of that message until its reader has noticed.
+* A frame is counted by the exchange that writes it and ended by `streams` once its event has been emitted. Notes that the
+  socket layer puts on its own queue (connection lost, reconnected) are counted by that layer.
 * Events are counted by the queue they are emitted to, from `emit` until the engine has handled them and the executor has
-  been given the intents (`Executor.perform` counts from there on).
+  received the intents (`Executor.perform` counts from there on).
 
-All waits of the bot go through `Tasks.sleep` and `Latch.wait`, never through `asyncio.sleep`, so that in a replay a
-retry after 300 ms comes 300 ms later on the replay's clock.
+All waits of the bot go through `Tasks.sleep` and `Latch.wait`, never through `asyncio.sleep`, so that in a replay a retry
+after 300 ms comes 300 ms later on the replay's clock.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Latch:
-    """Something that happens once and that others wait for; a waiter that is woken counts until it goes on."""
+    """A one-time event to wait for; a woken waiter counts until it continues."""
 
     __slots__ = ("_tasks", "_waiters", "is_set")
 
@@ -45,14 +44,14 @@ class Latch:
         self.is_set = False
 
     def set(self) -> None:
-        """Let everybody through, now and later."""
+        """Wake all waiters; later waits return at once."""
         self.is_set = True
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             self._wake(waiter, True)
 
     async def wait(self, timeout_ms: float | None = None) -> bool:
-        """Wait until set or, on the clock, for at most `timeout_ms`; return whether it was set."""
+        """Wait until set, or at most `timeout_ms` on the clock; return whether it was set."""
         if self.is_set:
             return True
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -77,7 +76,7 @@ class Latch:
 
 
 class Hold:
-    """One count that can be let go and taken up again."""
+    """One count that can be released and taken again."""
 
     __slots__ = ("_activity", "_held")
 
@@ -87,20 +86,20 @@ class Hold:
         self.take()
 
     def take(self) -> None:
-        """Count, if not counted already."""
+        """Take the count if it is not held already."""
         if not self._held:
             self._held = True
             self._activity.begin()
 
     def release(self) -> None:
-        """Count no more."""
+        """Release the count if it is held."""
         if self._held:
             self._held = False
             self._activity.end()
 
 
 def _close_unstarted(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Close a coroutine that will never run, and those that were handed to it and will not run either."""
+    """Close a coroutine that will never run, and the unstarted coroutines passed to it."""
     handed = [v for v in (inspect.getcoroutinelocals(coroutine) or {}).values() if inspect.iscoroutine(v)]
     coroutine.close()
     for inner in handed:
@@ -109,16 +108,16 @@ def _close_unstarted(coroutine: Coroutine[Any, Any, Any]) -> None:
 
 
 class Tasks:
-    """Starts coroutines, waits on the clock, and keeps the count of what is runnable.
+    """Starts coroutines, waits on the clock, and counts what is runnable.
 
     Parameters
     ----------
     clock
         The exchange's time; every delay runs on it.
     activity
-        Shared counter of a stepped exchange; an own one that nobody reads when None.
+        Counter shared with a stepped exchange; None for a private one that nobody reads.
     on_error
-        Called with the name of a task and the exception that ended it: it is a bug or a broken venue, never swallowed.
+        Called with a task's name and the exception that ended it: a bug or a broken venue, never swallowed.
     """
 
     def __init__(
@@ -135,11 +134,11 @@ class Tasks:
 
     @property
     def running(self) -> int:
-        """How many tasks have not ended."""
+        """Number of tasks that have not ended."""
         return len(self._running)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str | None = None) -> "asyncio.Task[None]":
-        """Start `coroutine` as a task of its own."""
+        """Start `coroutine` as a separate task."""
         started = False
 
         async def run() -> None:
@@ -163,7 +162,7 @@ class Tasks:
         return task
 
     def report(self, name: str, error: BaseException) -> None:
-        """Pass on what failed in a task, whether it ended it or not."""
+        """Report an error in a task, whether or not it ended the task."""
         if self._on_error is not None:
             self._on_error(name, error)
         else:
@@ -178,9 +177,14 @@ class Tasks:
         await Latch(self).wait(delay_ms)
 
     async def within(self, limit_ms: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Return what `coroutine` returns, or raise TimeoutError when it has not within `limit_ms` of the clock.
+        """Return the result of `coroutine` if it ends within `limit_ms` on the clock.
 
-        It is given up then, not cancelled: a request that was abandoned halfway would leave its count with the exchange.
+        After that it is abandoned, not cancelled: a request cancelled halfway would leave its count with the exchange.
+
+        Raises
+        ------
+        TimeoutError
+            It has not ended in time.
         """
         results: list[Any] = []
         errors: list[Exception] = []
@@ -203,7 +207,7 @@ class Tasks:
 
     @contextmanager
     def counted(self, at_most_s: float) -> Iterator["Hold"]:
-        """Count what is done on a connection inside, for at most `at_most_s` of the wall."""
+        """Count the work inside the context, for at most `at_most_s` seconds of wall time."""
         hold = Hold(self.activity)
         timer = asyncio.get_running_loop().call_later(at_most_s, hold.release)
         try:
@@ -213,7 +217,7 @@ class Tasks:
             hold.release()
 
     async def together(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Run coroutines at the same time and return their results in order; an error is raised after all have ended."""
+        """Run coroutines concurrently and return their results in order; the first error is raised after all have ended."""
         results: list[Any] = [None] * len(coroutines)
         errors: list[Exception] = []
         left = len(coroutines)
@@ -228,7 +232,7 @@ class Tasks:
             finally:
                 left -= 1
                 if left == 0:
-                    all_ended.set()  # only the last one wakes the caller: until then everybody may be waiting
+                    all_ended.set()  # only the last one wakes the caller: until then all may be waiting
 
         tasks = [self.spawn(run(index, coroutine)) for index, coroutine in enumerate(coroutines)]
         try:
@@ -236,7 +240,7 @@ class Tasks:
                 await all_ended.wait()
         finally:
             for task in tasks:
-                task.cancel()  # does nothing to those that have ended
+                task.cancel()  # no effect on those that have ended
         if errors:
             raise errors[0]
         return results

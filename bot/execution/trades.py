@@ -1,8 +1,8 @@
-"""Bars built from aggregated trades and closed by the clock, seconds before the exchange confirms them (`bar_close = early`).
+"""Bars built from aggTrades and closed by the clock, seconds before the exchange confirms them (`bar_close = early`).
 
-A bar is made only if all of it was seen: the connection must have been there since before its begin, without a hole in the
-trades' numbers. It is closed by the first trade after its end, which on one stream proves that nothing of it is missing, or
-a moment after its end by the clock (the exchange bundles trades for up to 100 ms). What comes later still is counted.
+A bar is emitted only if it is complete: the connection must have been up since before its open, without a gap in the trade
+numbers. It is closed by the first trade after its end, which on one stream proves that none of its trades is missing, or a
+moment after its end by the clock (the exchange bundles trades for up to 100 ms). Trades that arrive even later are counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ GRACE_MS = 150
 @dataclass(slots=True)
 class _Forming:
     open_ms: int
-    whole: bool  # whether everything since its begin was seen
+    whole: bool  # whether all trades since its open were received
     open: Decimal
     high: Decimal
     low: Decimal
@@ -43,27 +43,29 @@ class TradeBars:
     Parameters
     ----------
     symbols
-        The first one's bar of an instant is closed last.
+        Of the bars with the same open time, the first symbol's is closed last.
+    step_ms
+        Length of a bar.
     emit
-        Takes each early bar as `KlineClosed` with `early` set.
+        Receives each early bar as `KlineClosed` with `early` set.
     """
 
     def __init__(
         self, symbols: Sequence[str], step_ms: int, *, tasks: Tasks, emit: Callable[[KlineClosed], None]
     ) -> None:
         self.step_ms = step_ms
-        self.late = 0  # trades that came after their bar had been closed
+        self.late = 0  # trades that arrived after their bar had been closed
         self._order = (*symbols[1:], symbols[0])
         self._tasks = tasks
         self._emit = emit
         self._forming: dict[str, _Forming] = {}
         self._numbers: dict[str, int] = {}
-        self._closed: dict[str, int] = {}  # open time of the last bar that was closed
+        self._closed: dict[str, int] = {}  # open time of the last closed bar
         self._timer: Cancellable | None = None
         self._due_ms = 0
 
     def interrupted(self) -> None:
-        """Take note that the connection was lost: what is forming is not whole."""
+        """Mark the forming bars as incomplete: the connection was lost."""
         self._numbers.clear()
         for bar in self._forming.values():
             bar.whole = False
@@ -74,7 +76,7 @@ class TradeBars:
         price, qty, at_ms = trade.price, trade.qty, trade.trade_ms
         last = self._numbers.get(symbol)
         if last is not None and number <= last:
-            return  # repeated by an overlapping connection
+            return  # duplicate from an overlapping connection
         unbroken = last is not None and number == last + 1
         self._numbers[symbol] = number
         open_ms = at_ms - at_ms % self.step_ms
@@ -93,7 +95,7 @@ class TradeBars:
         bar.take(price, qty, bought=not trade.buyer_is_maker)
 
     def close(self) -> None:
-        """Expect nothing more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

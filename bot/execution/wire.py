@@ -1,12 +1,11 @@
-"""What Binance pushes, turned into the bot's events, and the bot's intents, turned into Binance's parameters.
+"""Convert Binance's pushes into the bot's events, and the bot's intents into Binance's parameters.
 
-Everything here is a pure function of a payload. What a payload may hold is said by its model (`models_push.py`), and one
-that does not fit is a `WireError`; so is one whose time the exchange's clock cannot have reached (`latest_ms`), a bar off the
-grid of its interval, and one that is closed before its end. Replies to requests are read in `replies.py` in the same way.
+Everything here is a pure function of a payload. Its model (`models_push.py`) defines what a payload may hold; one that does not
+fit raises `WireError`. So does one whose timestamp the exchange's clock cannot have reached (`latest_ms`), a bar off the grid of
+its interval, and one that is closed before its end. `replies.py` reads replies to requests in the same way.
 
-One order, one name: when an algo order (a stop) triggers, the exchange creates a regular order with a new number whose
-client id is the stop's. Its updates are therefore updates of the stop: TRIGGERED when it appears, FILLED when it has done
-its work.
+An order keeps its client id: when an algo order (a stop) triggers, the exchange creates a regular order with a new order id and
+the stop's client id. Its updates are therefore updates of the stop: TRIGGERED when it appears, FILLED when it is filled.
 """
 
 import re
@@ -81,7 +80,19 @@ ALGO_STATUS: Final[dict[AlgoState, OrderStatus]] = {
 def fee_in_quote(
     amount: Decimal, asset: str | None, *, notional: Decimal, symbol: str, maker: bool, rates: FeeRates | None
 ) -> Decimal:
-    """Return a commission in quote; one paid in another coin (BNB) is estimated by the account's rate."""
+    """Return a commission in the quote asset; one paid in another asset (BNB) is estimated from the account's fee rate.
+
+    Parameters
+    ----------
+    amount, asset
+        The commission as reported.
+    notional
+        Quantity times price of the fill, in the quote asset.
+    maker
+        Whether the maker rate applies.
+    rates
+        Maker and taker rate per symbol; without them the estimate is 0.
+    """
     if amount == 0 or asset in (None, "", QUOTE_ASSET):
         return amount
     maker_rate, taker_rate = (rates or {}).get(symbol, (ZERO, ZERO))
@@ -99,23 +110,23 @@ def events_of(
     symbols: Collection[str] | None = None,
     latest_ms: int | None = None,
 ) -> tuple[Event, ...]:
-    """Return the events of one pushed message, without its combined-stream wrapper; () for what does not concern us.
+    """Return the events of one pushed message without its combined-stream wrapper; () for irrelevant messages.
 
     Parameters
     ----------
     rates
-        The account's fees, to estimate one that is paid in another coin.
+        The account's fee rates, to estimate a fee paid in another asset.
     funding_hours
         Hours between settlements of the symbols that do not have 8.
     symbols
-        Whose margin type is of interest; None for all.
+        Symbols whose margin type is reported; None for all.
     latest_ms
         The latest time that the exchange's clock can have reached; None for any.
 
     Raises
     ------
     WireError
-        The message is not of the form that its kind has.
+        The message does not fit its kind.
     """
     kind = kind_of(payload)
     if kind == "bookTicker":
@@ -147,7 +158,7 @@ def events_of(
 
 
 def kind_of(payload: Any) -> str:
-    """Return a message's kind; one without is none of the exchange's."""
+    """Return a message's kind; raises `WireError` if it has none."""
     kind = payload.get("e") if isinstance(payload, dict) else None
     if not isinstance(kind, str):
         raise WireError(f"the exchange's message is of no kind: {shortened(payload)}")
@@ -155,19 +166,25 @@ def kind_of(payload: Any) -> str:
 
 
 def timely(push: P, latest_ms: int | None) -> P:
-    """Return the message if the exchange's clock can have reached its time."""
+    """Return the message if the exchange's clock can have reached its event time, else raise `Untimely`."""
     in_time(push.event_ms, latest_ms)
     return push
 
 
 def in_time(at_ms: int, latest_ms: int | None) -> None:
-    """Raise `Untimely` for a time that the exchange's clock cannot have reached."""
+    """Raise `Untimely` for a timestamp that the exchange's clock cannot have reached."""
     if latest_ms is not None and at_ms > latest_ms:
         raise Untimely(f"the exchange's message is {at_ms - latest_ms} ms later than its clock can be (time {at_ms})")
 
 
 def pushed_kline(push: KlinePush) -> Kline:
-    """Return a pushed bar as it stands, closed or not."""
+    """Return a pushed bar, closed or still forming.
+
+    Raises
+    ------
+    WireError
+        Its interval is unknown, it is off the grid, closed before its end, inconsistent or impossible.
+    """
     bar = push.bar
     try:
         step_ms = interval_ms(bar.interval)
@@ -197,7 +214,7 @@ def pushed_kline(push: KlinePush) -> Kline:
 
 
 def sound(kline: Kline) -> Kline:
-    """Return the bar, or raise when no market can have made it."""
+    """Return the bar; raises `WireError` for values that no market can produce."""
     reason = check_bar(kline.open, kline.high, kline.low, kline.close, kline.volume, kline.taker_buy_volume)
     if reason is not None:
         raise WireError(f"the exchange's kline of {kline.symbol} at {kline.open_ms} is impossible: {reason}")
@@ -205,7 +222,7 @@ def sound(kline: Kline) -> Kline:
 
 
 def quotes(push: BookTickerPush) -> Quotes:
-    """Return best bid and ask of a bookTicker message."""
+    """Return the best bid and ask of a bookTicker message."""
     return Quotes(push.event_ms, ((push.symbol, Quote(push.bid, push.bid_qty, push.ask, push.ask_qty)),))
 
 
@@ -224,7 +241,7 @@ def funding(push: MarkPricePush, *, hours: int = 8) -> Funding | None:
 
 
 def settlement(next_ms: int, at_ms: int) -> int:
-    """Return the time of the next funding if it can be that: there is one every eight hours or more often."""
+    """Return the time of the next funding; raises `Untimely` if it is over two days away: intervals are 8 hours or less."""
     if next_ms > at_ms + FUNDING_AHEAD_MS:
         raise Untimely(f"the exchange's next funding is {next_ms - at_ms} ms away: more than two days")
     return next_ms
@@ -233,10 +250,15 @@ def settlement(next_ms: int, at_ms: int) -> int:
 def order_trade_update(
     push: OrderPush, *, rates: FeeRates | None = None, latest_ms: int | None = None
 ) -> tuple[Event, ...]:
-    """Return the fill, if the message tells of one, and then the order's new state.
+    """Return the fill, if the message reports one, and then the order's new state.
 
-    Liquidations and deleveraging (`autoclose-…`, `adl_autoclose`) come as orders that we never placed: their fills
+    Liquidations and deleveraging (`autoclose-…`, `adl_autoclose`) come as orders that the bot never placed: their fills
     change the position like any other.
+
+    Raises
+    ------
+    WireError
+        A fill has no price, or the trade is later than `latest_ms`.
     """
     order = push.order
     in_time(order.trade_ms, latest_ms)
@@ -276,14 +298,14 @@ def order_trade_update(
         price=order.last_price,
         fee=fee,
         maker=order.maker,
-        trade_id=order.trade_id or -order.trade_ms,  # a liquidation may come without a number: its time is as good
+        trade_id=order.trade_id or -order.trade_ms,  # a liquidation may lack an id: its time serves instead
         realized=order.realized,
     )
     return fill, update
 
 
 def expiry_reason(order: OrderBody, status: OrderStatus) -> str:
-    """Return why an order expired, in the exchange's words."""
+    """Return why an order expired, from the exchange's expiry code."""
     if status is not OrderStatus.EXPIRED:
         return ""
     if order.state == "EXPIRED_IN_MATCH":
@@ -324,9 +346,9 @@ def algo_update(push: AlgoPush) -> OrderUpdate:
 
 
 def algo_status(name: AlgoState, *, qty: Decimal, filled: Decimal) -> OrderStatus:
-    """Return an algo order's status; FINISHED says only that the regular order is over, `filled` says how.
+    """Return an algo order's status; FINISHED only means that the regular order has ended, `filled` shows how.
 
-    A closePosition order has no quantity of its own: whatever it filled is all of it.
+    A closePosition order has no quantity of its own: any fill counts as complete.
     """
     if name == "FINISHED":
         if filled == 0:
@@ -336,9 +358,9 @@ def algo_status(name: AlgoState, *, qty: Decimal, filled: Decimal) -> OrderStatu
 
 
 def account_update(push: AccountPush, *, symbols: Collection[str] | None = None) -> tuple[Event, ...]:
-    """Return wallet and positions after a change, and the margin types if it is these that changed.
+    """Return wallet and positions after a change, and the margin types if these have changed.
 
-    A message without a wallet in quote has neither wallet nor positions for us.
+    A message without a wallet in the quote asset yields neither wallet nor positions.
     """
     change, events = push.change, list[Event]()
     wallet = next((line for line in change.balances if line.asset == QUOTE_ASSET), None)
@@ -368,7 +390,7 @@ def account_update(push: AccountPush, *, symbols: Collection[str] | None = None)
 
 
 def text(value: Decimal) -> str:
-    """Return a decimal as Binance wants it: digits, no exponent.
+    """Return a decimal in Binance's format: digits, no exponent.
 
     >>> text(Decimal("0.00001")), text(Decimal("1E+2"))
     ('0.00001', '100')
@@ -377,21 +399,26 @@ def text(value: Decimal) -> str:
 
 
 def checked_id(client_id: str) -> str:
-    """Return a client id that survives signing and form encoding alike; another one is our own bug."""
+    """Return a client id that signing and form encoding leave unchanged; raises `InvariantError` for any other."""
     if CLIENT_ID.fullmatch(client_id) is None:
         raise InvariantError(f"client id {client_id!r} is not 1 to 36 letters, digits, '_', '.' or '-'")
     return client_id
 
 
 def is_exit(intent: PlaceOrder) -> bool:
-    """Whether an order can only shrink a position: such orders have the last word in the request budget."""
+    """Return whether an order can only reduce a position: such orders may use the reserve of the request budget."""
     return intent.reduce_only or intent.close_position or intent.algo
 
 
 def place_params(intent: PlaceOrder) -> dict[str, str]:
     """Return the parameters of `POST order`, or of `POST algoOrder` for a stop.
 
-    Orders that cannot rest ask for RESULT, so that the reply tells how they ended; all others for ACK.
+    Orders that cannot rest request RESULT, so that the reply holds their terminal state; all others ACK.
+
+    Raises
+    ------
+    InvariantError
+        A stop without trigger price, a limit order without price, an invalid client id, or `close_position` without `algo`.
     """
     params = {"symbol": intent.symbol, "side": intent.side.value, "type": intent.order_type.value}
     if intent.algo:
@@ -431,5 +458,5 @@ def cancel_params(intent: CancelOrder) -> dict[str, str]:
 
 
 def lookup_params(client_id: str, symbol: str, *, algo: bool) -> dict[str, str]:
-    """Return the parameters that name one order."""
+    """Return the parameters that identify one order."""
     return {"symbol": symbol, "clientAlgoId" if algo else "origClientOrderId": checked_id(client_id)}
