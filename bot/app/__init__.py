@@ -1,1 +1,1 @@
-"""Puts the rooms together for a venue, starts the bot and ends it."""
+"""Assemble the packages for a venue, start the bot and shut it down."""

@@ -1,8 +1,8 @@
 """One bot per account and user of this machine: two would cancel each other's orders and double each other's risk.
 
-The journal's own lock knows only its folder. This one is named after a hash of the API key and the exchange's address, lies in
-the user's state folder (mode 0700: no other user can take it, nor keep us out), and is held as long as the process lives; a crash
-lets it go. A private temporary folder, as services and containers have, does not matter; containers that may trade on one
+The journal's own lock covers only its folder. This one is named after a hash of the API key and the exchange's address, is in
+the user's state folder (mode 0700: no other user can take it or lock us out), and is held while the process lives; a crash
+releases it. A private temporary folder, as services and containers have, does not matter; containers that may trade on one
 account share the lock by mounting one folder as BOT_STATE. Two keys of one account, or two machines, cannot see each other:
 docs/live-checklist.md explains it.
 """
@@ -20,7 +20,7 @@ from bot.market.paths import data_folder, state_folder
 
 
 def lock_path(api_key: str, rest_url: str) -> Path:
-    """Return the lock file of an account, in the state folder; nothing of the key can be read from it."""
+    """Return the path of an account's lock file in the state folder; it does not reveal the key."""
     place = urlsplit(rest_url).netloc
     digest = hashlib.sha256(f"{place} {api_key}".encode()).hexdigest()[:20]
     return state_folder() / f"account-{digest}.lock"
@@ -28,12 +28,12 @@ def lock_path(api_key: str, rest_url: str) -> Path:
 
 @contextmanager
 def account_lock(api_key: str, rest_url: str) -> Iterator[None]:
-    """Hold the account for the length of the block.
+    """Hold the account's lock inside the context.
 
     Raises
     ------
     BotError
-        Another bot of this user trades on the account, or the lock cannot be kept.
+        Another bot of this user trades on the account, or the lock file cannot be created.
     """
     lock = _taken(api_key, rest_url)
     try:

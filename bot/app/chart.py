@@ -1,4 +1,4 @@
-"""`chart`: klines in, one HTML file out, with everything that the indicators find on them."""
+"""`chart`: write one HTML file with klines and everything that the indicators find on them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +19,11 @@ from bot.report.progress import progress
 from bot.results.trades import trade_row
 from bot.strategy.features import batch
 
-MOST_BARS = 30_000  # of a symbol in one file: about 5 MB each
+MOST_BARS = 30_000  # per symbol in one file: about 5 MB each
 
 
 def tape_of(config: Config, bars: Klines) -> ChartTape:
-    """Return the tape of a symbol's whole history: all bars are stepped, the first ones warm the indicators up."""
+    """Return the tape of a symbol's entire history: all bars are stepped, the first ones warm the indicators up."""
     filled, resets = fill_gaps(bars, config.data.max_gap_bars)
     rows = batch(filled, config, resets=resets_at(len(filled), resets), model=model_for(config))
     tape = ChartTape(config, bars.symbol, interval_ms=bars.interval_ms)
@@ -41,12 +41,25 @@ def write_chart(
     with_trades: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Write the chart of all symbols and return a summary; without a range, the last `data.history_bars` bars.
+    """Write the chart of all symbols and return a summary; without a range, of the last `data.history_bars` bars.
+
+    Parameters
+    ----------
+    klines
+        File of klines; None for the configured market data.
+    out
+        The HTML file.
+    from_ms, to_ms
+        Range of bar open times, UTC epoch ms.
+    with_trades
+        Mark the trades of the journal's last session.
+    quiet
+        Show no progress.
 
     Raises
     ------
     DataMissing
-        No bar lies in the range asked for, or more than a file can show.
+        The range holds no bar, or more than a file can show.
     """
     market = load_market(config, klines)
     charts = []

@@ -1,4 +1,4 @@
-"""The single checks of `doctor`: each returns its finding, with the way out beside it; a `BotError` in one is a finding too."""
+"""The checks of `doctor`: each returns its finding with a remedy; a `BotError` raised in one is a finding too."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from bot.market.paths import data_folder, project_file
 from bot.risk.sizing import NO_MONEY
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-SKEW_WARN_MS: Final = 1_000  # the bot measures and corrects it; a machine that is off by more has no time service
+SKEW_WARN_MS: Final = 1_000  # the bot corrects it; a machine further off has no time service
 SKEW_FAIL_MS: Final = 60_000
 DISK_WARN: Final = 2 << 30
 DISK_FAIL: Final = 200 << 20
@@ -38,7 +38,7 @@ OLD_KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; `hint` is the way out where there is something to do."""
+    """One finding; `hint` is the remedy if something has to be done."""
 
     name: str
     status: str
@@ -60,7 +60,7 @@ def failed(name: str, text: str, hint: str) -> Check:
 
 @dataclass(slots=True)
 class Bench:
-    """What the checks of a line share."""
+    """State shared by the checks of a connection."""
 
     config: Config
     line: Connection
@@ -77,7 +77,7 @@ class Bench:
 
     @property
     def leverage(self) -> int:
-        """The leverage that the venue's first stage trades with."""
+        """The leverage of the venue's first stage."""
         stage = self.config.risk.stage
         steps = self.config.risk.leverage_ramp
         full = stage == "full" or (stage == "auto" and self.line.venue == "sim")
@@ -88,7 +88,7 @@ class Bench:
 
 
 async def settings(config: Config) -> Check:
-    """Say what is traded; that the configuration is valid is known by now."""
+    """Report what is traded; the configuration has been validated before."""
     risk = config.risk
     return ok(
         "settings",
@@ -109,7 +109,7 @@ async def calendar(config: Config) -> Check:
 
 
 async def alerts(config: Config) -> Check:
-    """Say whether anybody will be told."""
+    """Report whether alerts have a recipient."""
     from bot.report.notify import BadAddress, addresses
 
     try:
@@ -126,7 +126,7 @@ async def alerts(config: Config) -> Check:
 
 
 async def disk(config: Config) -> Check:
-    """Write, and wait for the disk as the journal does."""
+    """Write and fsync as the journal does."""
     folder = data_folder()
     probe = folder / f".doctor-{os.getpid()}"
     hint = "free some space, or set BOT_DATA to another folder"
@@ -152,7 +152,7 @@ async def disk(config: Config) -> Check:
 
 
 async def journal(config: Config, held_here: bool) -> Check:
-    """See whether the journal can be read, and whether another bot holds it."""
+    """Check that the journal can be read, and whether another bot holds it."""
     path = data_folder() / "bot.db"
     if not path.is_file():
         return ok("journal", f"none yet; {path.name} will be made in {path.parent}")
@@ -168,7 +168,7 @@ async def journal(config: Config, held_here: bool) -> Check:
 
 
 async def clock_skew(bench: Bench) -> Check:
-    """Measure the exchange's clock against this machine's."""
+    """Compare the exchange's clock with this machine's."""
     began = time.perf_counter()
     offset = await bench.line.gateway.synchronise()
     trip_ms = (time.perf_counter() - began) * 1000 / 5
@@ -183,7 +183,7 @@ async def clock_skew(bench: Bench) -> Check:
 
 
 async def keys(bench: Bench) -> Check:
-    """Ask the account's settings with the key."""
+    """Check the key by reading the account's settings."""
     hint = "check BINANCE_API_KEY and what signs for it, the key's futures permission and its address list"
     kind = bench.line.kind
     try:
@@ -205,7 +205,7 @@ def _signer(kind: str) -> str:
 
 
 async def permissions(bench: Bench) -> Check:
-    """Ask what the key may do beyond trading."""
+    """Check the key's permissions beyond trading."""
     name, line = "permissions", bench.line
     page = "look at the key on the exchange's API page: no withdrawals, only this machine's address"
     if not line.addresses.permissions_url:
@@ -236,7 +236,7 @@ async def permissions(bench: Bench) -> Check:
 
 
 async def position_mode(bench: Bench) -> Check:
-    """See whether the account is of a kind that the bot can trade on: one-way, single-asset, isolated margin."""
+    """Check that the bot can trade on the account: one-way mode, single-asset mode, isolated margin."""
     name = "position mode"
     reading, bench.leverages = await bench.line.gateway.read_mode(bench.symbols, portfolio_key=bench.portfolio_key)
     bench.mode, found = reading, judge(reading)
@@ -248,7 +248,7 @@ async def position_mode(bench: Bench) -> Check:
 
 
 async def fees(bench: Bench) -> Check:
-    """Read whether fees leave the quote wallet, on which every limit is measured."""
+    """Check that fees are paid from the quote wallet, on which every limit is measured."""
     page = "switch 'use BNB for fees' off on the exchange's futures page, or hold no BNB there"
     try:
         in_bnb = await bench.line.gateway.fees_in_bnb()
@@ -261,7 +261,7 @@ async def fees(bench: Bench) -> Check:
 
 
 async def margins(bench: Bench) -> Check:
-    """Read margin type and leverage of each symbol."""
+    """Check margin type and leverage of each symbol."""
     name = "margin and leverage"
     if bench.mode is None:
         bench.mode, bench.leverages = await bench.line.gateway.read_mode(bench.symbols)
@@ -279,7 +279,7 @@ async def margins(bench: Bench) -> Check:
 
 
 async def instruments(bench: Bench) -> Check:
-    """Read the filters and see whether the wallet can carry the smallest trade."""
+    """Read the filters and check that the wallet can carry the smallest trade."""
     session = bench.session = await bench.line.gateway.load_session(bench.symbols, venue=bench.line.venue)
     halted = [i.symbol for i in session.instruments if not i.trading]
     if halted:
@@ -305,7 +305,7 @@ async def instruments(bench: Bench) -> Check:
 
 
 async def positions(bench: Bench) -> Check:
-    """Look for positions and orders, and whether each position has a stop."""
+    """Look for positions and orders, and check that each position has a stop."""
     gateway = bench.line.gateway
     held, orders = await gateway.positions(), await gateway.open_orders(bench.symbols)
     mine = [p for p in held if p.symbol in bench.symbols]

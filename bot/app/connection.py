@@ -1,7 +1,7 @@
-"""A line to a venue without a bot on it: what `doctor` and `flatten` work with.
+"""A connection to a venue without a bot, for `doctor` and `flatten`.
 
-The same client, gateway, request budget and sockets as the bot's own, on the same addresses; nothing is journalled
-and nothing is decided. `addresses` is the one place that knows which settings name which venue.
+Client, gateway, request budget, sockets and addresses are the bot's own; nothing is journalled or decided. Only `addresses`
+maps venues to settings.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bot.execution.tasks import Tasks
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a venue is; `permissions_url` may be empty."""
+    """Base URLs of a venue; `permissions_url` may be empty."""
 
     rest_url: str
     stream_url: str
@@ -35,7 +35,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open line."""
+    """An open connection to a venue."""
 
     venue: str
     addresses: Addresses
@@ -49,7 +49,13 @@ class Connection:
 
 
 def addresses(config: Config, venue: str) -> Addresses:
-    """Return the addresses of a venue that exists without us."""
+    """Return the addresses of a venue outside this process.
+
+    Raises
+    ------
+    ConfigError
+        The venue is embedded in `run`, or an address is not encrypted.
+    """
     if venue == "testnet":
         return _encrypted(config.venue.testnet, venue)
     if venue == "live":
@@ -58,7 +64,7 @@ def addresses(config: Config, venue: str) -> Addresses:
 
 
 def _encrypted(place: VenueTestnet | VenueLive, venue: str) -> Addresses:
-    """Return a venue's addresses, none of which may carry a key in the clear."""
+    """Return a venue's addresses, all of which must be encrypted because they carry the key."""
     for name in ("rest_url", "stream_url", "permissions_url"):
         if url := getattr(place, name):
             require_encrypted(url, f"venue.{venue}.{name}")
@@ -67,7 +73,7 @@ def _encrypted(place: VenueTestnet | VenueLive, venue: str) -> Addresses:
 
 @asynccontextmanager
 async def connected(venue: str, at: Addresses, keys: Credentials | None = None) -> AsyncIterator[Connection]:
-    """Open a line to a venue; `keys` None takes them from the environment."""
+    """Open a connection to a venue; `keys` None takes them from the environment."""
     keys = keys if keys is not None else secrets_for(venue)
     clock = WallClock()
     tasks = Tasks(clock)
@@ -91,7 +97,7 @@ async def connected(venue: str, at: Addresses, keys: Credentials | None = None) 
 
 
 async def clock_speed(rest_url: str) -> float:
-    """Return how fast the exchange's clock runs if it replays history (a day or more away from ours), else 1.
+    """Return the speed of the exchange's clock if it replays history (a day or more away from ours), else 1.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""The API key and what it signs with: an HMAC secret, or a private key of Ed25519 or RSA.
+"""The API key and its signing secret: an HMAC secret, or a private Ed25519 or RSA key.
 
-Read once from the environment, or from the files that the `_FILE` variants name; what is wrong with them is one sentence before
-anything is opened. A private key leaves here decrypted and in the one form that the library recognises: it takes any text of
-more than 120 characters for RSA, so a line end too many would make an RSA key of an Ed25519 key, and it passes a passphrase on
-to RSA keys alone. Everything that is secret is registered with `hide` as it is read.
+Both are read once from the environment, or from the files that the `_FILE` variants name; errors are reported in one sentence
+before anything is opened. A private key is returned decrypted and in the only form that the library recognises: it treats any
+text of more than 120 characters as RSA, so an extra line end would turn an Ed25519 key into an RSA key, and it passes a
+passphrase only to RSA keys. All secrets are registered with `hide` as they are read.
 """
 
 import codecs
@@ -21,8 +21,8 @@ from bot.core.redact import hide
 HMAC, ED25519, RSA_KIND = "HMAC", "Ed25519", "RSA"
 KEY, SECRET, PRIVATE = "BINANCE_API_KEY", "BINANCE_API_SECRET", "BINANCE_PRIVATE_KEY"
 PASSPHRASE: Final = "BINANCE_PRIVATE_KEY_PASS"
-LEAST_RSA_BITS: Final = 2_048  # Binance takes no shorter one
-LINE: Final = 64  # characters of a PEM's body
+LEAST_RSA_BITS: Final = 2_048  # Binance's minimum
+LINE: Final = 64  # characters per line of a PEM body
 BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 TAKEN: Final = "the exchange takes Ed25519 or RSA keys"
 MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -39,12 +39,12 @@ class Credentials:
 
 
 def secrets_for(venue: str) -> Credentials:
-    """Return the credentials that the environment names for a venue.
+    """Return the credentials for a venue from the environment.
 
     Raises
     ------
     ConfigError
-        One is missing, cannot be read, or is not what it should be.
+        One is missing, cannot be read, or is invalid.
     """
     key = _value(KEY)
     if not key:
@@ -72,7 +72,7 @@ def secrets_for(venue: str) -> Credentials:
 
 
 def _value(name: str) -> str:
-    """Return what a variable, or the file that its `_FILE` variant names, holds; empty for nothing."""
+    """Return the content of a variable, or of the file that its `_FILE` variant names; empty if neither is set."""
     value = os.environ.get(name, "").lstrip("\ufeff").strip()
     file = os.environ.get(f"{name}_FILE")
     if value or not file:
@@ -94,7 +94,7 @@ def _word(value: str, name: str) -> str:
 
 
 def _private_key(text: str, name: str) -> tuple[str, str]:
-    """Return a private key as the library takes it, and its kind."""
+    """Return a private key in the library's form, and its kind."""
     passphrase = os.environ.get(PASSPHRASE, "")
     _hide_pem(text, passphrase)
     blocks = dict(BLOCK.findall(text.replace("\\n", "\n")))  # a variable often holds a PEM on one line
@@ -127,7 +127,7 @@ def _private_key(text: str, name: str) -> tuple[str, str]:
 
 
 def _rewritten(label: str, body: str) -> str:
-    """Return a block with one kind of line end and no spaces; one with headers (an old encrypted key) keeps its lines."""
+    """Return a block with uniform line ends and no spaces; one with headers (an old encrypted key) keeps its lines."""
     if ":" in body:
         lines = [line.strip() for line in body.strip().splitlines()]
     else:
@@ -137,11 +137,11 @@ def _rewritten(label: str, body: str) -> str:
 
 
 def _opened(pem: str, passphrase: str | None, name: str) -> Any:
-    """Return the key in a PEM, of whatever kind it is."""
+    """Return the key in a PEM, of either kind."""
     for read in (ECC.import_key, RSA.import_key):
         try:
             return read(pem, passphrase=passphrase)
-        except Exception:  # whatever a parser makes of a foreign file: it is not of this kind
+        except Exception:  # parsers raise anything on a foreign file: it is not of this kind
             continue
     if passphrase is not None:
         raise ConfigError(f"the private key in {name} does not open with the passphrase in {PASSPHRASE}")
@@ -151,7 +151,7 @@ def _opened(pem: str, passphrase: str | None, name: str) -> Any:
 
 
 def _hide_pem(text: str, passphrase: str = "") -> None:
-    """Register a PEM as it stands and line by line: what quotes it may break or join its lines."""
+    """Register a PEM both entire and line by line: a message that quotes it may break or join its lines."""
     lines = [line.strip() for line in text.replace("\\n", "\n").splitlines()]
     body = [line for line in lines if line and not line.startswith("-----")]
     hide(text, "".join(body), *body, *([passphrase] if passphrase else []))

@@ -1,13 +1,13 @@
-"""`doctor`: what would stop the bot, found before it does, each in one line with the way out.
+"""`doctor`: find what would stop the bot before it does, each finding in one line with a remedy.
 
-The checks go from this machine outwards: settings and disk, the exchange's clock, the key and what it may, the
-account's modes, the instruments and whether the wallet can carry the smallest trade, the three streams, a stop order
-placed far away and taken back (which also proves that the private stream delivers), and how late a closed bar comes.
-Nothing is changed at the venue but that one reduce-only stop; what `run` sets by itself at its start (one-way mode,
-isolated margin, leverage) is only read.
+The checks go from this machine outwards: settings and disk, the exchange's clock, the key and its permissions, the account's
+modes, the instruments and whether the wallet can carry the smallest trade, the three streams, a stop order placed far away and
+cancelled (which also proves that the private stream delivers), and the lag of a closed bar. Nothing is changed at the venue
+except that one reduce-only stop; settings that `run` changes at its start (one-way mode, isolated margin, leverage) are only
+read.
 
-A check says ok, warn (the bot runs, you should know) or fail (it would not, or should not). The hourly sentinel runs
-the harmless ones again while the bot trades.
+A check returns ok, warn (the bot runs, but you should know) or fail (it would not run, or should not). The hourly sentinel
+repeats the harmless ones while the bot trades.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ BAR_TIMEOUT_S: Final = 75.0  # the next 1m bar closes within a minute
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All checks of one examination."""
+    """The results of all checks."""
 
     venue: str
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed; warnings do not count."""
+        """Whether no check failed; warnings do not count."""
         return not any(check.status == FAIL for check in self.checks)
 
     def failures(self) -> list[Check]:
@@ -54,14 +54,14 @@ class Examination:
 async def examine(
     config: Config, venue: str, *, quiet: bool = False, wait_for_bar: bool = True, held_here: bool = False
 ) -> Examination:
-    """Examine a venue from the settings to the streams.
+    """Run all checks for a venue, from the settings to the streams.
 
     Parameters
     ----------
     wait_for_bar
-        Wait for the next closed 1m bar (up to a minute) to measure how late it comes.
+        Wait for the next closed 1m bar (up to a minute) to measure its lag.
     held_here
-        This process holds the journal itself.
+        Whether this process holds the journal itself.
     """
     found = [await _guarded(check, config) for check in (checks.settings, checks.calendar, checks.alerts)]
     found += [await _guarded(checks.disk, config), await _guarded(checks.journal, config, held_here)]
@@ -79,7 +79,17 @@ async def examine(
 
 
 async def examine_line(config: Config, line: Connection, *, quiet: bool, wait_for_bar: bool) -> list[Check]:
-    """Examine an open line; without an answer or with a refused key the rest is not tried."""
+    """Check an open connection; without a reply or with a rejected key the remaining checks are skipped.
+
+    Parameters
+    ----------
+    line
+        The connection to check.
+    quiet
+        Show no progress.
+    wait_for_bar
+        Wait for the next closed 1m bar (up to a minute) to measure its lag.
+    """
     bench = Bench(config, line)
     found = [await _guarded(checks.clock_skew, bench)]
     if found[-1].status == FAIL:
@@ -111,7 +121,7 @@ async def examine_line(config: Config, line: Connection, *, quiet: bool, wait_fo
 
 
 async def _guarded(check: Callable[..., Awaitable[Check]], *given: Any, timeout_s: float = CHECK_TIMEOUT_S) -> Check:
-    """Run one check; what goes wrong in it is its finding."""
+    """Run one check; an error in it becomes its finding."""
     name = check.__name__.replace("_", " ")
     try:
         async with asyncio.timeout(timeout_s):
@@ -134,7 +144,7 @@ async def _several(check: Callable[..., Awaitable[list[Check]]], *given: Any) ->
 
 
 async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: bool) -> Connection:
-    """Open a line to a venue; `sim` and `paper` are started for the examination."""
+    """Open a connection to a venue; `sim` and `paper` are started for the checks."""
     if venue in REAL_VENUES:
         return await stack.enter_async_context(connected(venue, addresses(config, venue)))
     if venue == "paper":
@@ -160,7 +170,13 @@ async def _line(config: Config, venue: str, stack: AsyncExitStack, *, quiet: boo
 
 
 def must_pass(report: Examination) -> None:
-    """Raise with the first failure's sentence: `run --venue live` does not start then."""
+    """Require that no check failed: else `run --venue live` does not start.
+
+    Raises
+    ------
+    DoctorFailed
+        With the first failure's sentence.
+    """
     if not report.ok:
         first = report.failures()[0]
         raise DoctorFailed(
@@ -170,4 +186,4 @@ def must_pass(report: Examination) -> None:
 
 
 class DoctorFailed(BotError):
-    """The examination found a reason not to start."""
+    """`doctor` found a reason not to start."""

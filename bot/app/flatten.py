@@ -1,14 +1,13 @@
-"""`flatten`: out of everything, in the order that leaves nothing bare, and not believed before the exchange confirms it.
+"""`flatten`: close every position, in an order that leaves none without a stop, and verify it at the exchange.
 
-A running bot is asked through its page and does it itself, because it knows what it holds; afterwards the exchange is
-asked whether it is so (a bot that does not answer or does not get there in time is not waited for: the exchange is
-dealt with directly). With none running: entries are cancelled first, so that nothing is added; positions are closed
-reduce-only at market while their stops still stand; then every order goes, conditional ones too; then positions and
-orders are read again, until there are none or patience ends. A reduce-only order that is sent twice cannot turn a
-position around, so an unknown outcome costs nothing but another look.
+A running bot is asked through its page and flattens by itself, because it knows what it holds; afterwards the exchange is
+queried (a bot that does not answer or does not finish in time is bypassed). Without one: entries are cancelled first, so that
+nothing is added; positions are closed reduce-only at market while their stops still rest; then every order is cancelled,
+conditional ones too; then positions and orders are read again, until there are none or the rounds are used up. A reduce-only
+order sent twice cannot reverse a position, so an unknown outcome costs only another read.
 
-The journal is asked for nothing but the venue and the address of a session that was left open: when it cannot be read,
-whatever the reason, the settings name them.
+From the journal only the venue and the address of a session left open are needed: when it cannot be read, whatever the reason,
+the settings name them.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the exchange holds for us."""
+    """The account's positions and orders at the exchange."""
 
     positions: tuple[PositionReport, ...]
     orders: tuple[OrderReport, ...]
@@ -46,11 +45,11 @@ class Standing:
 
     @property
     def flat(self) -> bool:
-        """Whether there is neither position nor order in the bot's symbols."""
+        """Whether there is no position and no order in the bot's symbols."""
         return not self.positions and not self.orders
 
     def words(self) -> str:
-        """Return the standing in words."""
+        """Return positions and order count as text."""
         held = positions((p.symbol, p.qty) for p in self.positions) or "no position"
         return f"{held}; {len(self.orders)} orders"
 
@@ -64,7 +63,7 @@ async def standing(line: Connection, symbols: tuple[str, ...]) -> Standing:
 
 
 async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
-    """Close everything directly; return how it stands at the end.
+    """Close everything directly at the exchange; return what is left.
 
     Raises
     ------
@@ -93,7 +92,8 @@ async def flatten_venue(config: Config, line: Connection, say: Say) -> Standing:
 
 async def _once(line: Connection, now: Standing, rules: dict[str, Instrument], *, attempt: int, say: Say) -> None:
     """Cancel entries, close positions, cancel the rest: each step for all symbols at once."""
-    # From the second time on targets go first too: an exchange may refuse to close beside them (-4118). Stops stay.
+    # From the second attempt on targets are cancelled first too: an exchange may reject closing orders next to them (-4118).
+    # Stops stay.
     resting = [
         o for o in now.orders if not o.algo and (not o.reduce_only or (attempt and o.order_type is OrderType.LIMIT))
     ]
@@ -112,12 +112,12 @@ async def _once(line: Connection, now: Standing, rules: dict[str, Instrument], *
 
 
 def line_symbols(rules: dict[str, Instrument]) -> tuple[str, ...]:
-    """Return the symbols that are dealt with."""
+    """Return the symbols to flatten."""
     return tuple(rules)
 
 
 def closing_orders(position: PositionReport, instrument: Instrument, *, attempt: int) -> list[PlaceOrder]:
-    """Return the reduce-only market orders that close a position, none larger than the exchange takes."""
+    """Return the reduce-only market orders that close a position, none larger than the exchange accepts."""
     side = OrderSide.SELL if position.qty > 0 else OrderSide.BUY
     left, orders = abs(position.qty), list[PlaceOrder]()
     while left > 0:
@@ -141,7 +141,13 @@ async def _close(line: Connection, order: PlaceOrder, say: Say) -> None:
 
 
 def venue_of(venue: str | None, bot: dict[str, Any] | None, recorded: "Record") -> str:
-    """Return the venue that is meant: as named, else the running bot's, else that of an open session, else a simulated one."""
+    """Return the venue: as named, else the running bot's, else an open session's, else a simulated one.
+
+    Raises
+    ------
+    ConfigError
+        None of these names it.
+    """
     if venue is not None:
         return venue
     if bot is not None and "venue" in bot:
@@ -157,14 +163,14 @@ def venue_of(venue: str | None, bot: dict[str, Any] | None, recorded: "Record") 
 
 
 def _left_open(sessions: list[dict[str, Any]], *venues: str) -> dict[str, Any] | None:
-    """Return the last session at one of the venues that was not ended."""
+    """Return the newest session at one of the venues that was not ended."""
     mine = [s for s in sessions if s["venue"] in venues and s["ended_ms"] is None]
     return mine[-1] if mine else None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the journal tells, if it can be read: nothing here depends on it."""
+    """The journal's sessions, if it can be read: nothing here depends on it."""
 
     sessions: list[dict[str, Any]]
     fault: str = ""  # why it could not be read
@@ -183,7 +189,17 @@ def record() -> Record:
 
 
 def address_of(config: Config, venue: str, recorded: Record, *, running: bool, say: Say) -> Addresses:
-    """Return where the venue is: by the settings, but where a running bot trades if that is elsewhere."""
+    """Return the venue's addresses: from the settings, or a running bot's if it trades elsewhere.
+
+    Parameters
+    ----------
+    recorded
+        The journal's sessions.
+    running
+        Whether a bot is running.
+    say
+        Receives progress sentences.
+    """
     at = addresses(config, venue)
     session = _left_open(recorded.sessions, venue)
     theirs = at.rest_url if session is None else str(session["account"])
@@ -197,7 +213,7 @@ def address_of(config: Config, venue: str, recorded: Record, *, running: bool, s
 
 
 async def through_bot(bot: dict[str, Any], say: Say) -> bool:
-    """Have the running bot flatten; return whether it says that it is flat."""
+    """Have the running bot flatten; return whether it reports that it is flat."""
     await asyncio.to_thread(operator.ask, bot, "/api/command", {"name": "stop_entries"})
     await asyncio.to_thread(operator.ask, bot, "/api/command", {"name": "flatten"})
     say(f"the running bot (pid {bot['pid']}, {bot['venue']}) has been told")
@@ -210,7 +226,7 @@ async def through_bot(bot: dict[str, Any], say: Say) -> bool:
 
 
 def _is_flat(status: dict[str, Any]) -> bool:
-    """Whether the bot's page tells of no position, no trade and nothing unexplained."""
+    """Return whether the bot's page reports no position, no trade and nothing unexplained."""
     held = status.get("positions") or {}
     return (
         not any(float(qty or 0) for qty in held.values()) and not status.get("trade") and not status.get("unexplained")
@@ -218,7 +234,22 @@ def _is_flat(status: dict[str, Any]) -> bool:
 
 
 async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Callable[[str], bool]) -> int:
-    """Get out of everything; return the exit code: 0 flat and verified, 1 not."""
+    """Close every position and cancel every order; return exit code 0.
+
+    Parameters
+    ----------
+    venue
+        None for the running bot's or the journal's.
+    say
+        Receives progress sentences.
+    confirm
+        Asks the user a question; False aborts.
+
+    Raises
+    ------
+    BotError
+        The user did not confirm, or the venue is not verified flat.
+    """
     bot = await asyncio.to_thread(operator.running_bot)
     recorded = record()
     if recorded.fault:
@@ -231,7 +262,7 @@ async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Calla
         asked = True
         try:
             flat = await through_bot(bot, say)
-        except Exception as error:  # whatever its page answers, the exchange is asked next
+        except Exception as error:  # whatever its page answers, the exchange is queried next
             flat = False
             say(str(error) or type(error).__name__)
         if name not in REAL_VENUES:
@@ -261,7 +292,20 @@ async def flatten(config: Config, venue: str | None, *, say: Say, confirm: Calla
 
 
 def verdict(flat: bool, what: str, venue: str, say: Say) -> int:
-    """Say the last sentence and return the exit code."""
+    """Report the result and return exit code 0.
+
+    Parameters
+    ----------
+    what
+        What is left, as text.
+    say
+        Receives the sentence.
+
+    Raises
+    ------
+    BotError
+        The venue is not flat.
+    """
     if flat:
         say(f"{venue} is flat: no position, no order")
         return 0

@@ -1,9 +1,9 @@
-"""After our own bug: nothing that the engine says is done any more, everything is closed by rule, and the person is told.
+"""Halt after our own bug: ignore the engine's intents, close everything by rule, and alert the operator.
 
-A broken rule of the book means that the engine's picture of orders and positions cannot be trusted. So it is not asked again.
-Entries are cancelled, positions are closed reduce-only at market while their stops still stand, what is left is cancelled,
-and all of it is read back from the exchange until it is flat. As long as the exchange cannot be reached the stops that
-rest there go on protecting; it is tried again after growing pauses, for ever.
+A violated invariant means that the engine's state of orders and positions cannot be trusted, so the engine is not called again.
+Entries are cancelled, positions are closed reduce-only at market while their stops still rest, remaining orders are cancelled,
+and all of it is read back from the exchange until it is flat. While the exchange cannot be reached the stops resting there
+still protect; closing is retried after growing pauses, for ever.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,9 +22,9 @@ class Halt:
     Parameters
     ----------
     close
-        Closes everything directly at the exchange and returns how it stands afterwards.
+        Closes everything directly at the exchange and returns what is left.
     tell
-        Takes alerts.
+        Receives alerts.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Halt:
         self.flat = False
 
     def start(self, error: BaseException) -> None:
-        """Begin; a second fault changes nothing."""
+        """Start closing; a second error has no effect."""
         if self.reason:
             return
         self.reason = f"halted: {error}"
@@ -60,7 +60,7 @@ class Halt:
                         Alert("critical", "halted and flat: the exchange holds no position and no order of ours")
                     )
                     return
-            except Exception as error:  # nothing that fails here ends the closing
+            except Exception as error:  # no error here ends the closing
                 left = str(error) or type(error).__name__
                 if not isinstance(error, BotError):
                     self._tasks.report("halt", error)

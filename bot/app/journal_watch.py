@@ -1,12 +1,12 @@
-"""A journal that cannot be written, while the bot trades.
+"""Handle a journal that cannot be written while the bot trades.
 
-Locked by another program, on a disk that is full or answers with errors: what happens is kept in memory (`journal.file`), exits,
-stops and trails go on as they are, entries rest, and nothing ever waits for SQLite. It is tried again a few times a second;
-the person is alerted once, and once more when all of it is on file. After `PATIENCE_S` the bot leaves as it does when it is
-asked to stop, because a trade that nobody records should not become a day that nobody records.
+When it is locked by another program, or the disk is full or fails, events are kept in memory (`journal.file`), exits, stops and
+trails continue, entries pause, and nothing ever waits for SQLite. Writing is retried a few times a second; the operator is
+alerted once, and once more when everything is written. After `PATIENCE_S` the bot shuts down as for a requested stop, because
+one unrecorded trade should not become a day of them.
 
-What is lost if the process dies meanwhile: the events since the last commit, and that orders were sent. The next start
-reads the account, finds the orders by their client ids, and guards what no record explains.
+If the process dies meanwhile, the events since the last commit are lost, and the record of orders sent. The next start reads
+the account, finds the orders by their client ids, and guards what no record explains.
 """
 
 import asyncio
@@ -22,25 +22,29 @@ from bot.core.intents import Alert
 from bot.journal import Journal, Trouble
 
 log = structlog.get_logger("bot")
-JOURNAL: Final = "journal"  # what counts as lost while it cannot be written
+JOURNAL: Final = "journal"  # the feed reported lost while it cannot be written
 PATIENCE_S: Final = 60.0
 PAUSE_S: Final = 0.25
-WAIT_MS: Final = 5  # for another program's lock: the event loop waits with it
+WAIT_MS: Final = 5  # for another program's lock: it blocks the event loop
 
 
 class JournalWatch:
-    """Has the journal written as soon as it can be, and gives up after a while.
+    """Retries writing the journal, and gives up after a while.
 
     Parameters
     ----------
     emit
         Puts an event on the bot's queue.
     tell
-        Takes alerts.
+        Receives alerts.
     now_ms
         The exchange's time.
     give_up
         Called with the reason when it could not be written for `patience_s`.
+    patience_s
+        How long writing is retried.
+    wait_ms
+        How long a write may wait for another program's lock.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class JournalWatch:
         self._journal, self._emit, self._tell, self._now_ms = journal, emit, tell, now_ms
         self._give_up, self._patience_s = give_up, patience_s
         self._timer: asyncio.TimerHandle | None = None
-        self.reason = ""  # why entries rest
+        self.reason = ""  # why entries are paused
         journal.on_trouble = self._begin
         journal.wait_at_most(wait_ms)
 
@@ -98,7 +102,7 @@ class JournalWatch:
         self._tell(Alert("warning", f"the journal is written again, all of it, after {seconds:.0f} s{lost}"))
 
     def close(self) -> None:
-        """Try no more: what fails from now on is raised."""
+        """Stop retrying: from now on failures are raised."""
         self._journal.on_trouble = None
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Log files by the day: what the terminal shows is kept in `BOT_DATA/logs/bot-DATE.log` for `jobs.log_days` days."""
+"""Daily log files: terminal output is kept in `BOT_DATA/logs/bot-DATE.log` for `jobs.log_days` days."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +8,7 @@ from bot.core.files import open_private, private_folder
 
 
 class DailyFile:
-    """Appends to the file of the day; a full or broken disk does not stop a bot that holds a position."""
+    """Appends to the day's file; a full or failing disk does not stop a bot that holds a position."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -17,7 +17,7 @@ class DailyFile:
         self.lost = 0  # lines that could not be written
 
     def write(self, text: str) -> None:
-        """Append a text."""
+        """Append a text to the day's file."""
         try:
             day = datetime.now(UTC).strftime("%Y-%m-%d")
             if day != self._day or self._file is None:
@@ -38,7 +38,7 @@ class DailyFile:
 
 
 def forget_old_logs(folder: Path, keep_days: int) -> int:
-    """Remove log files older than `keep_days`; return how many."""
+    """Remove log files older than `keep_days` and return their number."""
     oldest = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y-%m-%d")
     old = [path for path in folder.glob("bot-*.log") if path.stem.removeprefix("bot-") < oldest]
     for path in old:

@@ -1,12 +1,12 @@
-"""The one queue between the world and the engine: write ahead, handle, perform.
+"""The engine's only event queue: write ahead, handle, execute.
 
-One event at a time: it is journalled, the engine handles it, what the engine wants is journalled and committed, and only then
-performed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second
-while a position or a setup is open, so that the journal holds all that a decision could have read and little more.
+One event at a time: it is journalled, the engine handles it, the engine's intents are journalled and committed, and only then
+executed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second while a
+position or a setup is open, so that the journal holds all that a decision could have read and little more.
 
-In real time (`realtime`) nothing stands between a bar and its order that could come after it: records, watchers, the commit of
-events that ask for no order, and the collector wait some milliseconds, the wait for the disk until no bar is about to end;
-funding, which comes once a minute, is handled when it comes and not together with the next bar.
+In real time (`realtime`) nothing delays a bar's order that can be done after it: records, observers, the commit of events
+without orders, and garbage collection are deferred by some milliseconds, the fsync until no bar is about to close; funding,
+which comes once a minute, is handled when it arrives and not together with the next bar.
 """
 
 import asyncio
@@ -34,26 +34,26 @@ HIGHER_MS = 900_000
 URGENT = (PlaceOrder, CancelOrder, SetLeverage)
 TOLD = (Decision, EquityPoint, TradeRecord, NakedSpell, Alert)
 AFTERWARDS_S = 0.01  # longer than it takes to send
-BEFORE_BAR_MS, AFTER_BAR_MS = 2_000, 3_000  # around the end of a bar nobody waits for the disk
+BEFORE_BAR_MS, AFTER_BAR_MS = 2_000, 3_000  # no fsync around the close of a bar
 QUOTE_PACE_MS = 1_000  # how often quotes are fed while a position or setup is open
 
 
 class Loop:
-    """The one queue between the world and the engine.
+    """The engine's only event queue.
 
     Parameters
     ----------
     perform
-        Given every intent, with the time of the event it answers, after it has been journalled and committed.
+        Called with every intent and the time of the event it answers, after it has been journalled and committed.
     told
-        Given every alert of the engine.
+        Called with every alert of the engine.
     activity
         Counts queued events, so that a stepped exchange waits for them.
     halt
-        Told of the first breach of one of our own rules; from then on events are journalled and nothing else.
+        Called at the first violated invariant; from then on events are only journalled.
     failed
-        Given the name and exception of what fails beside the engine (recording, sending, watching), and whether entries should
-        rest for it; the next thing is done all the same. None raises it out of `run`.
+        Called with the name and exception of a failure outside the engine (recording, sending, observing), and whether
+        entries should pause for it; the loop continues. None raises it out of `run`.
     """
 
     def __init__(
@@ -82,18 +82,18 @@ class Loop:
         self._ours: dict[tuple[str, int], Kline] = {}
         self._theirs: dict[tuple[str, int], Kline] = {}
         self.broken: InvariantError | None = None
-        self.on_bar: Callable[[KlineClosed], None] | None = None  # told of each handled bar, after all that matters
-        self.on_spell: Callable[[NakedSpell], None] | None = None  # told of each time without a whole stop
+        self.on_bar: Callable[[KlineClosed], None] | None = None  # called with each handled bar, after all that matters
+        self.on_spell: Callable[[NakedSpell], None] | None = None  # called with each period without a full stop
         self._perform = perform
         self._told = told
         self._halted = halt
         self._failed = failed
         self.realtime = (
-            False  # whether all that no order needs waits until orders are out: in real time, not in a replay
+            False  # whether work that no order needs is deferred until orders are sent: in real time, not in a replay
         )
         self._waiting: deque[tuple[int, Event, list[Output]]] = deque()
         self._afterwards: asyncio.TimerHandle | None = None
-        self._failure: Exception | None = None  # of what was done afterwards
+        self._failure: Exception | None = None  # of deferred work
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._quotes: dict[str, Quote] = {}
@@ -104,7 +104,7 @@ class Loop:
         self._stopping = False
 
     def emit(self, event: Event) -> None:
-        """Take an event from any shell; quotes and funding are kept until they can matter."""
+        """Queue an event; quotes and funding are held back until they can matter."""
         if isinstance(event, Quotes):
             self._quotes.update(event.quotes)
             self._quotes_ms = max(self._quotes_ms, event.at_ms)
@@ -120,7 +120,7 @@ class Loop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Handle events until `stop`."""
+        """Handle events until `stop`; raises the failure of deferred work if there is no `failed`."""
         self._running = True
         while True:
             while self._queue:
@@ -135,7 +135,7 @@ class Loop:
                     self._catch_up()
                 return
             if self.realtime:
-                self._later()  # the next bar of this instant may be on its way
+                self._later()  # the next bar with this close time may be in flight
             else:
                 with self._guarded("recording"):
                     self._store()
@@ -146,7 +146,7 @@ class Loop:
 
     @contextmanager
     def _guarded(self, name: str, *, rests: bool = True) -> Iterator[None]:
-        """Pass a failure inside on and go on after it, if somebody takes it."""
+        """Pass an exception to `failed` and continue, or raise it if there is none."""
         try:
             yield
         except Exception as error:
@@ -155,7 +155,7 @@ class Loop:
             self._failed(name, error, rests)
 
     def _store(self) -> None:
-        """Make what was handled durable; waiting for the disk is for times without a position and between bars."""
+        """Commit what was handled; fsync only without a position and between bars."""
         into_bar_ms = self.clock.now_ms() % BASE_MS
         if self.engine.wants_quotes or (self.realtime and not AFTER_BAR_MS <= into_bar_ms < BASE_MS - BEFORE_BAR_MS):
             self.journal.commit()
@@ -163,7 +163,7 @@ class Loop:
             self.journal.settle()
 
     def _later(self) -> None:
-        """See to it that what can wait is done soon; what is lost until then, the exchange tells again."""
+        """Schedule deferred writes; anything lost in a crash is recovered by reconciliation."""
         if self._afterwards is None:
             self._afterwards = asyncio.get_running_loop().call_later(AFTERWARDS_S, self._on_time)
 
@@ -171,17 +171,17 @@ class Loop:
         try:
             with self._guarded("recording"):
                 self._catch_up()
-        except Exception as error:  # with nobody to take it, it ends `run`, as it does in there
+        except Exception as error:  # without `failed` it ends `run`, as any failure there
             self._failure = error
             self._wake.set()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits to be handled."""
+        """Whether the queue is empty."""
         return not self._queue
 
     def stop(self) -> None:
-        """End `run` when the queue is empty."""
+        """End `run` once the queue is empty."""
         self._stopping = True
         self._wake.set()
 
@@ -199,9 +199,9 @@ class Loop:
         self.handle(event)
 
     def handle(self, event: Event) -> None:
-        """Journal one event, let the engine handle it, journal what it wants, then have it performed."""
+        """Journal one event, let the engine handle it, journal its outputs, then execute its intents."""
         self.last_ms = max(self.last_ms, event.at_ms)
-        seq = 0  # of an event that could not be recorded at all
+        seq = 0  # if the event cannot be recorded
         with self._guarded("recording"):
             seq = self.journal.append_event(event)
         if self.broken is not None:
@@ -209,7 +209,7 @@ class Loop:
             return
         try:
             outputs = self.engine.handle(event)
-        except Exception as error:  # whatever it is, it is our own bug: what the engine believes counts no more
+        except Exception as error:  # any exception is our own bug: the engine's state is no longer trusted
             self._halt(error)
             return
         self.handled += 1
@@ -219,7 +219,7 @@ class Loop:
             if seq:
                 self.journal.append_outputs(seq, outputs, records=not later)
             if urgent or isinstance(event, Command):
-                # The order is on record before the exchange can know of it, a person's word at once.
+                # An order is on record before the exchange can know it, an operator's command at once.
                 self.journal.commit()
         for output in outputs:
             if not isinstance(output, TOLD):
@@ -232,7 +232,7 @@ class Loop:
         self._later()
 
     def _catch_up(self) -> None:
-        """Record and tell what had to wait until the orders were out."""
+        """Record and publish what was deferred until the orders were sent."""
         if self._afterwards is not None:
             self._afterwards.cancel()
             self._afterwards = None
@@ -244,10 +244,10 @@ class Loop:
             self._tell(event, outputs)
         self._store()
         if self.realtime:
-            gc.collect(1)  # else the collector would begin by itself, perhaps between a bar and its order
+            gc.collect(1)  # else it might run by itself between a bar and its order
 
     def _tell(self, event: Event, outputs: list[Output]) -> None:
-        """Let everybody know who only watches; what fails there touches nothing else."""
+        """Notify all observers; a failure there affects nothing else."""
         with self._guarded("showing", rests=False):
             for output in outputs:
                 if isinstance(output, NakedSpell) and self.on_spell is not None:
@@ -263,7 +263,7 @@ class Loop:
             self.hub.publish(event, *outputs)
 
     def cross_check(self, bar: Kline) -> None:
-        """Compare the exchange's own higher bar with ours, built from base bars; a mismatch is logged and counted."""
+        """Compare the exchange's own 15m bar with ours, built from base bars; a mismatch is logged and counted."""
         self._theirs[bar.symbol, bar.open_ms] = bar
         self._compare(bar.symbol, bar.open_ms)
 
@@ -277,7 +277,7 @@ class Loop:
     def _compare(self, symbol: str, open_ms: int) -> None:
         ours, theirs = self._ours.get((symbol, open_ms)), self._theirs.get((symbol, open_ms))
         for kept in (self._ours, self._theirs):
-            while len(kept) > 64:  # a bar that the other side never brings
+            while len(kept) > 64:  # bars that the other side never delivers
                 del kept[next(iter(kept))]
         if ours is None or theirs is None:
             return
@@ -288,7 +288,7 @@ class Loop:
         del self._ours[symbol, open_ms], self._theirs[symbol, open_ms]
 
     def _halt(self, error: Exception) -> None:
-        """Our own bug: the engine is not asked again; whoever `halt` is closes by rule and tells the person."""
+        """Stop calling the engine after our own bug; the `halt` callback closes by rule and alerts the operator."""
         broken = error if isinstance(error, InvariantError) else InvariantError(f"{type(error).__name__}: {error}")
         log.critical(
             "our own bug: the bot halts",

@@ -1,4 +1,4 @@
-"""What the bot measures of itself: time without a stop per position and leg, and time from a closed bar to its order."""
+"""The bot's own measurements: time without a stop per position and leg, and time from a closed bar to its order."""
 
 from collections import deque
 from typing import Any, Final
@@ -10,7 +10,7 @@ KEPT: Final = 1_000
 
 
 def summary(values: list[float]) -> dict[str, float | int | None]:
-    """Return count, median, 99th percentile and largest of some times in ms."""
+    """Return count, median, 99th percentile and maximum of some times in ms."""
     if not values:
         return {"n": 0, "p50_ms": None, "p99_ms": None, "max_ms": None}
     return {
@@ -22,14 +22,14 @@ def summary(values: list[float]) -> dict[str, float | int | None]:
 
 
 class Measures:
-    """The newest of everything that is measured, for terminal and page; all of it is in the journal."""
+    """The newest measurements, for terminal and page; all of them are in the journal."""
 
     def __init__(self) -> None:
         self.decisions: deque[float] = deque(maxlen=KEPT)
         self.naked: dict[str, deque[float]] = {}
 
     def take(self, spell: NakedSpell) -> None:
-        """Take the end of a time without a whole stop."""
+        """Add a period without a full stop, at its end."""
         self.naked.setdefault(spell.symbol, deque(maxlen=KEPT)).append(spell.ms)
 
     def view(self) -> dict[str, Any]:

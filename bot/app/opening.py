@@ -1,11 +1,11 @@
-"""Before there is a bot: the journal opened, whatever state it is in, and the exchange reached.
+"""Before the bot is built: open the journal, whatever its state, and connect to the exchange.
 
-A journal that cannot be gone on with is set aside under a name with the time, and a new one is begun: the account has to be
-looked after all the same. One that another program holds is waited for, one that another bot holds is refused at once.
+A journal that cannot be continued is set aside under a name with the time, and a new one is begun: the account has to be
+protected in any case. One that another program holds is waited for, one that another bot holds is an error at once.
 
-A start that fails before anything is held ends with one sentence. When something of the account may be open (by the journal's
-fills, or because the journal had to be set aside) an exchange that does not answer, or a `doctor` that finds a fault, is no
-end: it is tried again after growing pauses, and the stops on the exchange protect meanwhile.
+A start that fails with nothing open ends with one sentence. When the account may have something open (by the journal's fills,
+or because the journal had to be set aside) an exchange that does not answer, or a `doctor` that finds a fault, does not end the
+start: it is retried after growing pauses, and the stops at the exchange protect meanwhile.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from bot.report.progress import say
 
 T = TypeVar("T")
 log = structlog.get_logger("bot")
-LOCKED_S: Final = 60.0  # how long another program's lock on the journal is waited for
+LOCKED_S: Final = 60.0  # how long to wait for another program's lock on the journal
 LOOK_S: Final = 0.5
 
 
 async def open_journal(path: Path, *, sync: Literal["normal", "full"] = "normal") -> Journal:
-    """Return the journal at `path`, open; a damaged one is set aside first, and `Journal.aside` tells where it is.
+    """Open the journal at `path`; a damaged one is set aside first, and `Journal.aside` says where it is.
 
     Raises
     ------
@@ -46,7 +46,7 @@ async def open_journal(path: Path, *, sync: Literal["normal", "full"] = "normal"
 
 
 async def when_free(act: Callable[[], T]) -> T:
-    """Return what `act` gives as soon as no other program holds the journal.
+    """Return the result of `act` as soon as no other program holds the journal.
 
     Raises
     ------
@@ -67,7 +67,22 @@ async def when_free(act: Callable[[], T]) -> T:
 
 
 async def reach(config: Config, options: RunOptions, journal: Journal, stack: AsyncExitStack) -> TradingVenue:
-    """Return the venue, open; patiently when something may be open there."""
+    """Connect to the venue, retrying for ever when something may be open there.
+
+    Parameters
+    ----------
+    options
+        The venue, and how `run` was called.
+    journal
+        Knows whether something was left open.
+    stack
+        Closes the venue at its end.
+
+    Raises
+    ------
+    Unreachable, DoctorFailed
+        The venue cannot be used and nothing may be open there.
+    """
     tries = 0
     patient = options.venue in REAL_VENUES and journal.left_open(options.venue)
     while True:

@@ -1,4 +1,4 @@
-"""What the command line of `run` says."""
+"""The command line options of `run`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of `run`; `speed` None is max, `from_ms` and `to_ms` are bar open times."""
+    """Options of `run`; `speed` None means maximum, `from_ms` and `to_ms` are bar open times."""
 
     venue: str
     klines: Path | None = None

@@ -1,4 +1,4 @@
-"""The embedded exchange that follows the live market, for paper trading and its examination."""
+"""The embedded exchange that follows the live market, for paper trading and `doctor`."""
 
 import secrets
 from contextlib import AsyncExitStack
@@ -14,10 +14,10 @@ from bot.sim.upstream import look_up
 
 
 async def paper_exchange(config: Config, stack: AsyncExitStack) -> tuple[PaperExchange, Credentials]:
-    """Start an embedded exchange that follows the live market; return it, running, and its keys."""
+    """Start an embedded exchange that follows the live market; return it and its keys."""
     place = config.venue.paper
     speed = await clock_speed(place.rest_url)
-    # Loopback is asked without a proxy, a live exchange through the machine's if it has one.
+    # No proxy for loopback; a live exchange is reached through the machine's proxy if it has one.
     session = aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=15, sock_connect=5), trust_env=not is_loopback(place.rest_url)
     )

@@ -1,6 +1,6 @@
-"""How the bot comes to know where it stands: the journal's session taken up or a new one begun, and history loaded.
+"""Recover the bot's state at start-up: resume the journal's session or begin a new one, and load history.
 
-`sessions.py` says by which rules; here they are applied to a bot that is being started.
+The rules are in `sessions.py`; here they are applied to a bot that is starting.
 """
 
 import asyncio
@@ -37,16 +37,16 @@ from bot.strategy.early import EarlyFeatures
 log = structlog.get_logger("bot")
 T = TypeVar("T")
 BASE = "3m"
-STARTING = "start"  # what counts as lost until the start is complete
+STARTING = "start"  # the feed reported lost until the start is complete
 
 
 def _until_looked(memory: dict[str, Any], reason: str) -> dict[str, Any]:
-    """Return what a session left, with entries off until a person starts them."""
+    """Return a session's memory with entries off until an operator starts them."""
     return {**memory, "entries_off": memory["entries_off"] or reason}
 
 
 class Recovery:
-    """The part of the bot that finds out where it stands."""
+    """The part of the bot that recovers its state."""
 
     config: Config
     venue: TradingVenue
@@ -62,21 +62,21 @@ class Recovery:
     executor: Executor | None
     limits: RequestLimits
     tasks: Tasks
-    instruments: dict[str, Instrument]  # as the journal knows them
+    instruments: dict[str, Instrument]  # from the journal
     believed: bool  # whether the journal knows what is open
     left_open: bool  # whether its last session had left something open
     _pump: asyncio.Task[None] | None  # the loop's run
     calendar: tuple[tuple[int, str, str], ...]
 
     def new_engine(self, config: Config) -> Engine:
-        """Return an engine that has seen nothing."""
+        """Return a fresh engine."""
         features = EarlyFeatures(config, model=model_for(config))
         return Engine(config, features, venue=self.venue.name, calendar=self.calendar)
 
     def take_up_session(self) -> dict[str, int]:
-        """Open the journal's session and bring the engine to where it was; return the last bar of each symbol.
+        """Open the journal's session and restore the engine; return the open time of each symbol's last bar.
 
-        A journal that cannot be read is set aside (it may have been at the door), and a new one begun.
+        A journal that cannot be read is set aside (which may already have happened when it was opened), and a new one begun.
         """
         aside = self.journal.aside
         if aside is not None:
@@ -110,7 +110,7 @@ class Recovery:
                     "what its limits had come to is not known, so entries stay off until you start them on the dashboard",
                 )
             )
-            # A tripped soft stop may lie behind the fault: only a person can say that it is over.
+            # A tripped soft stop may be recorded after the fault: only an operator can clear it.
             unknown = f"the limits of session {session.id} are not known: start entries when you have looked"
             return self._begin_anew(memory=_until_looked(self.engine.memory(), unknown))
         if self.engine.flat and (changed or session.events > LONG_SESSION):
@@ -131,13 +131,13 @@ class Recovery:
         return replayed.last_open
 
     def _begin_after_damage(self, aside: Aside, *, memory: dict[str, Any] | None = None) -> dict[str, int]:
-        """Begin in a new journal, with what the limits had come to as far as `memory` or the old file tells it.
+        """Begin in a new journal, with the limits' last state as far as `memory` or the old file holds it.
 
-        Money that lives in this process (a replay) begins anew with it: there is nothing to look after.
+        An account that exists only in this process (a replay) starts afresh with it: there is nothing to protect.
         """
         venue = self.venue
         self._close_ledger()
-        with suppress(OSError):  # its books are numbered by the old journal's sessions
+        with suppress(OSError):  # its files are numbered by the old journal's sessions
             books = data_folder() / FOLDER
             books.rename(books.with_name(f"{FOLDER}.{aside.path.name.split('.', 2)[-1]}"))
         place = f"{aside.why}: it is set aside as {aside.path.name}, and a new journal begins"
@@ -170,14 +170,14 @@ class Recovery:
         return {}
 
     async def look_first(self) -> tuple[int, SessionStarted | None]:
-        """Look at the account before anything is prepared, if something is open there or may be.
+        """Reconcile with the account before anything is prepared, if something is or may be open there.
 
-        What the journal knows of the instruments is enough to protect a position with; without it they are read first. Until
-        the start is complete the engine decides on no entry, and orders that open or add wait.
+        The journal's instruments are enough to protect a position; without them they are read first. Until the start is
+        complete the engine decides on no entry, and orders that open or add wait.
 
         Returns
         -------
-        When it looked, ms, 0 if there was nothing to look for; and what was read of the venue for that.
+        When the account was read, ms, 0 if there was no need to; and the session read from the venue for that.
         """
         if not self.venue.resume:
             return 0, None
@@ -202,15 +202,15 @@ class Recovery:
         self.loop.handle(FeedLost(now, STARTING, "the start is not complete"))
         self.loop.handle(snapshot)
         for intent in self.engine.resume():
-            if not isinstance(intent, RequestSnapshot):  # the next one comes at the end of the start
+            if not isinstance(intent, RequestSnapshot):  # the next snapshot comes at the end of the start
                 self._perform(intent, now)
         return now, session
 
     async def patiently(self, what: str, read: Callable[[], Awaitable[T]]) -> T:
-        """Return what `read` gives, tried again for as long as it takes when something may be open.
+        """Return the result of `read`, retried for as long as it takes when something may be open.
 
-        The stops on the exchange stay meanwhile, and what the account tells is acted on where the queue runs already. With
-        nothing open the start may end: the person reads why.
+        The stops at the exchange stay meanwhile, and the account's events are acted on if the queue already runs. With
+        nothing open the error ends the start: the operator reads why.
         """
         tries = 0
         while True:
@@ -226,12 +226,12 @@ class Recovery:
                     text = f"the start waits, {what} cannot be had ({error or type(error).__name__}): stops on the exchange stay"
                     self._own_alert(Alert("critical", f"{text}, trying again every {pause:.0f} s"))
             tries += 1
-            await self.tasks.sleep(pause * 1_000)  # on the clock, which a stepped exchange moves only while we wait
+            await self.tasks.sleep(pause * 1_000)  # on the clock, which a stepped exchange advances only while we wait
             if self._pump is not None:
                 self._perform(RequestSnapshot("start"), self.venue.clock.now_ms())
 
     async def load_history(self) -> dict[str, int]:
-        """Feed the closed bars that warm the indicators up; return the last one of each symbol."""
+        """Feed the closed bars that warm the indicators up; return the open time of each symbol's last one."""
         step = interval_ms(BASE)
         start = self.venue.clock.now_ms() - self.config.data.history_bars * step
         found: list[Kline] = []
@@ -249,14 +249,14 @@ class Recovery:
         return last_open
 
     async def prepare(self) -> None:
-        """Set position mode, margin and leverage as far as the exchange lets us."""
+        """Set position mode, margin and leverage as far as the exchange allows."""
         leverage = self.engine.limits.leverage
         prepared = await self.patiently("preparation", lambda: self.gateway.prepare(self.symbols, leverage))
         for warning in prepared.warnings:
             log.warning(warning)
         for symbol, holds in prepared.leverage.items():
             self.loop.handle(LeverageSet(self.venue.clock.now_ms(), symbol, holds))
-        # They are isolated now: the start would have ended otherwise.
+        # They are isolated now: otherwise the start would have ended.
         for symbol in tuple(self.engine.liquidation.crossed):
             self.loop.handle(MarginTypeSet(self.venue.clock.now_ms(), symbol, isolated=True))
 
@@ -275,7 +275,7 @@ class Recovery:
 
     def _close_ledger(self) -> None:
         if self.ledger is not None:
-            with suppress(OSError):  # its figures are for the person who asks later
+            with suppress(OSError):  # its figures are only for later queries
                 self.ledger.close()
             self.ledger = None
 
@@ -284,16 +284,16 @@ class Recovery:
         model, folder = model_for(self.config), data_folder() / FOLDER
         try:
             if not session.resumed:
-                forget(folder, (session.id,))  # of a journal that is gone: its numbers begin at 1 again
+                forget(folder, (session.id,))  # left by a deleted journal: session ids begin at 1 again
             self.ledger = RepaintLedger(self.config, folder=folder, session=session.id, model=model)
-        except (BotError, OSError) as error:  # a start with something open must not end here
+        except (BotError, OSError) as error:  # must not end a start with something open
             if not self.venue.resume:
                 raise
             self._own_alert(Alert("warning", f"the repaint ledger is kept in memory only: {error}"))
             self.ledger = RepaintLedger(self.config, model=model)
 
     def _use(self, engine: Engine) -> None:
-        """Let this engine be the bot's, with what the session before it left."""
+        """Make this engine the bot's, with the memory of the previous session."""
         self.engine = self.loop.engine = engine
         if self.session is not None and self.session.memory is not None:
             engine.remember(self.session.memory)

@@ -1,11 +1,11 @@
-"""`run`: puts the rooms together for a venue, brings the engine up to date, and runs until the end or a stop.
+"""`run`: assemble the packages for a venue, bring the engine up to date, and run until the end or a stop.
 
-Start-up and recovery are one path: open the journal session, replay what it holds, feed the klines that it lacks, open the
-streams (their events wait in the queue), compare with the exchange's snapshot, and only then handle what waited. After a
-restart with something open the account is looked at before all that, once more than otherwise.
+Start-up and recovery are the same path: open the journal session, replay it, feed the klines that it lacks, open the streams
+(their events wait in the queue), reconcile with the exchange's snapshot, and only then handle the queued events. After a
+restart with something open, the account is additionally reconciled before all that.
 
-No exception ends the process while it may hold a position: see `supervision`. What ends it is a request to stop, the end of a
-replay, or a journal that stays unwritable; its last sentence is read back from the exchange.
+No exception ends the process while it may hold a position: see `supervision`. It ends on a request to stop, at the end of a
+replay, or when the journal stays unwritable; its last sentence is read back from the exchange.
 """
 
 import asyncio
@@ -65,14 +65,14 @@ from bot.report.session import render
 from bot.report.terminal import Terminal
 
 log = structlog.get_logger("bot")
-REST = "rest"  # what is lost while the exchange wants no requests
-LAST_LOOK_S = 5.0  # for reading back what is left at the end
+REST = "rest"  # the feed reported lost while the exchange accepts no requests
+LAST_LOOK_S = 5.0  # timeout for reading back what is left at the end
 CLOCK_READINGS = 5  # of the exchange's clock, for a good median
 SESSIONS_KEPT = 5  # replays whose event streams stay in the journal
 
 
 async def run_bot(config: Config, options: RunOptions) -> int:
-    """Run the bot as the command line said; return the exit code."""
+    """Run the bot with the command line's options; return the exit code."""
     quiet = options.quiet or options.json
     logs = data_folder() / "logs" if options.venue != "sim" else None
     configure_logging(options.log_format, quiet=quiet, debug=options.debug, folder=logs)
@@ -88,7 +88,17 @@ async def run_bot(config: Config, options: RunOptions) -> int:
 
 
 class Bot(Showing, Recovery):
-    """Everything that runs, from `start` to the end of `run`."""
+    """The running bot, from `start` to the end of `run`.
+
+    Parameters
+    ----------
+    options
+        How `run` was called.
+    venue
+        The connected venue.
+    journal
+        The open journal.
+    """
 
     def __init__(self, config: Config, options: RunOptions, venue: TradingVenue, journal: Journal) -> None:
         self.config = config
@@ -142,7 +152,7 @@ class Bot(Showing, Recovery):
             halt=self._broken,
             failed=lambda name, error, rests: self.supervision.failed(name, error, rests=rests),
         )
-        replay = venue.name == "sim"  # its market waits for the journal, and its money is gone with the process
+        replay = venue.name == "sim"  # its market waits for the journal, and its account ends with the process
         self.journal_watch = JournalWatch(
             journal,
             emit=self.loop.emit,
@@ -167,10 +177,10 @@ class Bot(Showing, Recovery):
     # Start -------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Bring the engine up to date with journal, klines and exchange; streams are open.
+        """Bring the engine up to date with journal, klines and exchange, and open the streams.
 
-        With something open, what guards it comes first (`Recovery.look_first`); entries wait for the end of this. Otherwise
-        nothing of the streams is handled before `run`.
+        With something open, it is protected first (`Recovery.look_first`), and entries wait until the start is complete.
+        Otherwise no stream event is handled before `run`.
         """
         asyncio.get_running_loop().set_exception_handler(self.supervision.catch)
         self.left_open = self.venue.resume and self.journal.left_open(self.venue.name)
@@ -199,14 +209,12 @@ class Bot(Showing, Recovery):
             self.loop.handle(session)
         await self.prepare()
         last_open = last_open or await self.load_history()
-        # Bars that were missed while away wait in the queue, behind the snapshot.
+        # Bars missed while the bot was down wait in the queue, after the snapshot.
         await self.patiently("streams", lambda: self._open_streams(last_open))
         since_ms = executor.since_ms
         snapshot = await self.patiently("account", lambda: self.gateway.snapshot(self.symbols, since_ms))
         if looked_ms:
-            self.loop.handle(
-                replace(session, at_ms=looked_ms)
-            )  # the session began when the account was first looked at
+            self.loop.handle(replace(session, at_ms=looked_ms))  # the session began when the account was first read
             self._tell_losses()
         self.loop.handle(snapshot)
         for intent in self.engine.resume():
@@ -237,7 +245,7 @@ class Bot(Showing, Recovery):
         self.streams = streams
 
     def _tell_losses(self) -> None:
-        """Tell the engine what is lost now: it forgets that at the beginning of a session."""
+        """Report to the engine which feeds are lost now: it forgets them at the beginning of a session."""
         now = self.venue.clock.now_ms()
         for name in self.streams.lost if self.streams is not None else ():
             self.loop.handle(FeedLost(now, name, "lost while starting"))
@@ -251,7 +259,13 @@ class Bot(Showing, Recovery):
     # Run ---------------------------------------------------------------------------------------------------------------
 
     async def run(self, stack: AsyncExitStack) -> int:
-        """Handle events until the replay ends or the process is asked to stop; return the exit code."""
+        """Handle events until the replay ends or a stop is requested; return the exit code.
+
+        Raises
+        ------
+        BotError
+            The bot stopped because of a failure.
+        """
         await self._open_views(stack)
         try:
             self._start_jobs()
@@ -259,7 +273,7 @@ class Bot(Showing, Recovery):
             if self.engine.flat:
                 raise
             self.supervision.failed("timetable", error)
-        # What was loaded stays: without it in view the collector's pauses are short.
+        # Loaded objects stay: frozen out of garbage collection, they do not lengthen its pauses.
         gc.collect()
         gc.freeze()
         pump = self._pump = self._pump or self.supervision.keep("queue", self.loop.run)
@@ -295,13 +309,13 @@ class Bot(Showing, Recovery):
         return 0 if ended else results[1] if isinstance(results[1], int) else 1
 
     def ending(self) -> str:
-        """Return why the bot stops, and what the exchange held then."""
+        """Return why the bot stops, and what the exchange held at that time."""
         failure = self.failure
         why = str(failure) if isinstance(failure, BotError) else f"{type(failure).__name__}: {failure}"
         return f"{why}; {self.left}" if self.left else why
 
     async def _over(self) -> None:
-        """Wait for the end of the replay; for ever at a venue that has none."""
+        """Wait for the end of the replay; for ever at any other venue."""
         if self.venue.finished is None:
             await asyncio.Event().wait()
             return
@@ -310,7 +324,7 @@ class Bot(Showing, Recovery):
     def _start_jobs(self) -> None:
         clock, jobs = self.venue.clock, self.config.jobs
 
-        # A replay as fast as it goes looks at a flat account less often.
+        # A replay reconciles a flat account less often.
         idle = 1 if isinstance(clock, WallClock) and not clock.replay else 10
 
         def pace() -> float:
@@ -340,7 +354,7 @@ class Bot(Showing, Recovery):
             log.warning("clock not synchronised", error=str(error))
 
     async def _finish(self, *, ended: bool) -> None:
-        """Close the session and print its report when asked to."""
+        """Close the session and print its report if requested."""
         assert self.session is not None
         assert self.ledger is not None
         await self._close_terminal()
@@ -360,7 +374,7 @@ class Bot(Showing, Recovery):
         console(file=sys.stdout).print(render(report))
 
     def _end_session(self) -> None:
-        """End the session of money that ends with the process; leave that of an account open."""
+        """End the session of an account that ends with the process; leave any other open."""
         if not self.venue.resume:
             self.journal.end_session(self.venue.clock.now_ms())
             self.journal.forget(venue=self.venue.name, keep=SESSIONS_KEPT)
@@ -369,7 +383,7 @@ class Bot(Showing, Recovery):
         self.journal.commit()
 
     async def _left_behind(self) -> str:
-        """Read back what the exchange holds, for the last sentence; our own book speaks only when it cannot be read."""
+        """Read back what the exchange holds, for the last sentence; our own book is used only if that fails."""
         name = self.venue.name
         again = f"`run` takes it up again, `flatten --venue {name}` closes it"
         try:
@@ -390,7 +404,7 @@ class Bot(Showing, Recovery):
         return f"still open at {name}: {held_there}; {stops}. {again}"
 
     async def close(self) -> None:
-        """Stop streams, timers, tasks and connections; what rests on the exchange stays there."""
+        """Stop streams, timers, tasks and connections; orders resting at the exchange stay there."""
         for job in self._jobs:
             job.cancel()
         if self._pump is not None and not self._pump.done():
@@ -412,7 +426,7 @@ class Bot(Showing, Recovery):
         await self.client.close_connection()
         self.supervision.close()
 
-    # Doors -------------------------------------------------------------------------------------------------------------
+    # Callbacks ---------------------------------------------------------------------------------------------------------
 
     def _command(self, name: str, args: dict[str, Any]) -> None:
         self.loop.emit(Command(self.venue.clock.now_ms(), name, args))
@@ -428,7 +442,7 @@ class Bot(Showing, Recovery):
                 self.decisions.expect(intent.client_id, intent.symbol, (parts.sequence - 1) * BASE_MS)
         try:
             self.executor.perform(intent, at_ms=at_ms)
-        except Exception as error:  # our own bug; nothing has been sent, and the engine must not wait for it
+        except Exception as error:  # our own bug; nothing was sent, and the engine must not wait for it
             self.supervision.failed(f"performing {type(intent).__name__}", error)
             self.executor.not_performed(intent, f"{type(error).__name__}: {error}")
 
@@ -438,18 +452,18 @@ class Bot(Showing, Recovery):
         self.loop.emit(event)
 
     def _own_alert(self, alert: Alert) -> None:
-        """Take an alert of the shell's own: the engine's are published with what else it says."""
+        """Publish an alert of the shell's own: the engine's are published with its other outputs."""
         self.hub.publish(alert)
         self._log_alert(alert)
 
     def _log_alert(self, alert: Alert) -> None:
-        """Log an alert where no terminal shows it."""
+        """Log an alert if no terminal shows it."""
         if self.terminal is None or self.options.log_format == "json":
             write = {"info": log.info, "warning": log.warning, "critical": log.critical}[alert.level]
             write(alert.text, at_ms=self.venue.clock.now_ms(), **alert.payload)
 
     def _decided(self, client_id: str, ms: float) -> None:
-        """Record how long it took from the frame of a bar to the bytes of its order."""
+        """Record the time from a bar's frame to the bytes of its order."""
         self.measures.decisions.append(ms)
         self.journal.measure("decision_ms", ms, at_ms=self.venue.clock.now_ms())
 
@@ -459,7 +473,7 @@ class Bot(Showing, Recovery):
                 self.streams.audit(snapshot)
 
     def _paused(self, reason: str) -> None:
-        """Stop entries while the exchange wants no requests, and say so."""
+        """Stop entries while the exchange accepts no requests, and alert."""
         now = self.venue.clock.now_ms()
         if not reason:
             self.loop.emit(FeedRestored(now, REST))
@@ -470,7 +484,7 @@ class Bot(Showing, Recovery):
         self._own_alert(Alert("critical" if self.limits.banned else "warning", text))
 
     def _broken(self, error: InvariantError) -> None:
-        """Our own bug: no timer and no intent of the engine counts any more; everything is closed by rule."""
+        """Halt after our own bug: timers and intents of the engine are ignored, everything is closed by rule."""
         if self.executor is not None:
             self.executor.close()
         self.halt.start(error)
@@ -495,10 +509,10 @@ class Bot(Showing, Recovery):
         self.loop.cross_check(bar)
 
     def _unreadable(self, error: WireError) -> None:
-        """Report a kind of frame that is refused: it counts for nothing, and trading goes on."""
+        """Report a rejected kind of frame: it is ignored, and trading continues."""
         self._own_alert(Alert("warning", str(error)))
 
     def _give_up(self, error: BotError) -> None:
-        """Leave: the journal cannot be written, and that cannot be cured."""
+        """Shut down: the journal stays unwritable."""
         self.failure = error
         self.stopped.set()

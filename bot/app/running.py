@@ -1,4 +1,4 @@
-"""The running bot as its helpers see it: what keeps it in order and what ends it needs no more than this."""
+"""The interface of the running bot for its helpers, such as upkeep and shutdown."""
 
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class Running(Protocol):
     streams: Streams | None
 
     def ending(self) -> str:
-        """Return why the bot stops, and what the exchange held then."""
+        """Return why the bot stops, and what the exchange held at that time."""
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the engine's state with what only the shell knows."""
+        """Return the engine's state, completed by what only the shell knows."""

@@ -1,10 +1,9 @@
 """The sentinel: the harmless part of `doctor`, once an hour while the bot trades.
 
-It looks at what can change behind the bot's back: the account's modes, margin type and leverage (another program, a
-person on the exchange's page), the instruments' filters, the clock, the streams, the disk; and while the bot is flat
-it places a stop far away and takes it back, so that protection is known to work before it is needed. What fails
-twice, half a minute apart, raises an alert and stops entries; a position keeps its stops and its exits. Entries stay
-off until the operator allows them again.
+It checks what can change without the bot: the account's modes, margin type and leverage (changed by another program, or by hand
+on the exchange's page), the instruments' filters, the clock, the streams, the disk; and while the bot is flat it places a stop
+far away and cancels it, so that protection is known to work before it is needed. A check that fails twice, half a minute apart,
+raises an alert and stops entries; a position keeps its stops and exits. Entries stay off until the operator allows them again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +26,7 @@ BAR_LATE_MS: Final = 60_000  # beyond the base interval
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the sentinel needs to know of the running bot."""
+    """The state of the running bot that the sentinel needs."""
 
     flat: bool
     leverage: int
@@ -37,14 +36,18 @@ class State:
 
 
 class Sentinel:
-    """Looks again and again.
+    """Repeats its checks.
 
     Parameters
     ----------
+    line
+        The bot's connection.
     state
-        How the bot stands now.
+        Returns the bot's current state.
     alert, stop_entries
-        How the person is told, and how entries are stopped (with a reason).
+        Alert the operator, and stop entries with a reason.
+    again_ms
+        Pause before failed checks are repeated.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Sentinel:
         self.last: list[Check] = []
 
     async def look(self) -> list[Check]:
-        """Look once, again at what failed, and act on what still does."""
+        """Run all checks, repeat the failed ones, and act on those that fail again."""
         bench = Bench(self._config, self._line)
         tests: list[Callable[[Bench], Awaitable[Check]]] = [
             self._clock,

@@ -1,4 +1,4 @@
-"""`exchange`: the embedded exchange alone, its clock running freely, for any Binance futures client."""
+"""`exchange`: the embedded exchange alone with a free-running clock, for any Binance futures client."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from bot.sim.server import SOCKET_LIFE_MS, Exchange
 
 
 def embedded_exchange(config: Config, market: Market, **more: Any) -> Exchange:
-    """Return an exchange on `market` with the configured money, book and latencies; `more` as `Exchange` takes it."""
+    """Return an exchange on `market` with the configured wallet, fees, book and latencies; `more` goes to `Exchange`."""
     return Exchange(
         market.bars,
         market.funding,
@@ -47,7 +47,25 @@ async def serve_exchange(
     quiet: bool,
     log_format: str,
 ) -> int:
-    """Serve until asked to stop; at the end of the data the clock stands and REST goes on answering."""
+    """Serve until a stop is requested and return the exit code; at the end of the data the clock stops, REST still answers.
+
+    Parameters
+    ----------
+    port
+        On 127.0.0.1; 0 for any free one.
+    klines
+        File of klines; None for the configured market data.
+    from_ms, to_ms
+        Range of bar open times, UTC epoch ms.
+    speed
+        Exchange seconds per wall second.
+    faults
+        JSON file of faults to inject.
+    quirks
+        Switches as NAME=VALUE.
+    quiet, log_format
+        As in `configure_logging`.
+    """
     configure_logging(log_format, quiet=quiet)
     market = load_market(config, klines)
     for warning in market.warnings:
@@ -78,7 +96,7 @@ async def serve_exchange(
 
 
 def _read_public_key(path: str | None) -> str:
-    """Return the PEM that signatures are verified with, or nothing: then the secret does it."""
+    """Return the PEM that signatures are verified with, or "": then the secret is used."""
     if not path:
         return ""
     try:
@@ -88,7 +106,7 @@ def _read_public_key(path: str | None) -> str:
 
 
 def _read_quirks(given: Sequence[str]) -> Quirks:
-    """Return the switches of a free-running exchange, with what `--quirk NAME=VALUE` changes."""
+    """Return the switches of a free-running exchange, changed by `--quirk NAME=VALUE`."""
     values: dict[str, object] = {}
     for text in given:
         name, _, value = text.partition("=")

@@ -1,11 +1,11 @@
-"""Taking up a session: the journal's events through a fresh engine, and what to do when that does not give the old state.
+"""Resume a session: replay the journal's events through a fresh engine, and handle a replay that does not restore the state.
 
 The engine is a pure function of its events and settings. A session is therefore replayed with the settings that it was begun
-with, and every order that comes out must be the one on record. When settings or program have changed, the open trade of an
-unfinished session is managed to its end with the old settings; flat, a new session begins with the new ones. When the
-replay contradicts the record, nothing of it is believed: a new session begins, and what the exchange holds is guarded like any
-position that no trade explains. When the record cannot be read (or its settings cannot), the journal is set aside and
-the same is done with a new one.
+with, and every resulting order must be the one on record. When settings or program have changed, the open trade of an
+unfinished session is managed to its end with the old settings; when flat, a new session begins with the new ones. When the
+replay contradicts the record, its state is discarded: a new session begins, and what the exchange holds is guarded like any
+position that no trade explains. When the record or its settings cannot be read, the journal is set aside and the same is done
+with a new one.
 """
 
 from collections.abc import Callable
@@ -23,26 +23,26 @@ from bot.core.intents import PlaceOrder
 from bot.engine import Engine
 from bot.journal import Damaged, Journal, Session
 
-LONG_SESSION: Final = 400_000  # events after which a flat session is not replayed again but ended
+LONG_SESSION: Final = 400_000  # a flat session with more events is ended instead of resumed
 
 
 @dataclass(slots=True)
 class ReplayedSession:
-    """What a replay ended with."""
+    """The result of a replay."""
 
     last_open: dict[str, int] = field(default_factory=dict)  # open time of each symbol's newest bar
     last_ms: int = 0
-    fault: str = ""  # why its state cannot be believed
-    damaged: bool = False  # whether it is because the journal cannot be read
+    fault: str = ""  # why its state cannot be trusted
+    damaged: bool = False  # whether the cause is an unreadable journal
 
 
 def settings_text(config: Config, venue: TradingVenue) -> str:
-    """Return the settings of a session as text, and the speed of the venue, which stretches some of them."""
+    """Return the settings of a session as text, with the speed of the venue, which scales some of them."""
     return orjson.dumps({"config": config.model_dump(mode="json"), "speed": venue.speed}).decode()
 
 
 def engine_settings(session: Session, config: Config, venue: TradingVenue) -> Config:
-    """Return the settings that a session's engine was begun with; those of today if they are not on record.
+    """Return the settings that a session's engine was begun with; the current ones if they are not on record.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def engine_settings(session: Session, config: Config, venue: TradingVenue) -> Co
 
 
 def same_settings(session: Session, config: Config) -> bool:
-    """Whether a session was begun with these settings."""
+    """Return whether a session was begun with these settings."""
     if session.config is None:
         return True
     try:
@@ -72,7 +72,15 @@ def same_settings(session: Session, config: Config) -> bool:
 def replay(
     journal: Journal, session: Session, engine: Engine, *, on_bar: Callable[[KlineClosed], None]
 ) -> ReplayedSession:
-    """Let a fresh engine handle what the journal holds of a session, and compare its orders with those on record."""
+    """Replay a session's journalled events through a fresh engine, and compare its orders with those on record.
+
+    Parameters
+    ----------
+    engine
+        A fresh engine with the session's settings.
+    on_bar
+        Called with each bar after the engine has handled it.
+    """
     result = ReplayedSession()
     try:
         _compare(journal, session, engine, result, on_bar=on_bar)
@@ -96,7 +104,7 @@ def _compare(
         except InvariantError as error:
             result.fault = f"event {seq} breaks a rule: {error}"
             return
-        except Exception as error:  # else the same event would end every start before the account has been looked at
+        except Exception as error:  # else the same event would end every start before the account is reconciled
             result.fault = f"event {seq} cannot be handled: {type(error).__name__}: {error}"
             return
         result.last_ms = max(result.last_ms, event.at_ms)

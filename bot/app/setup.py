@@ -1,4 +1,4 @@
-"""What a process needs before it can trade: logs, the stop signal, keys, compiled kernels."""
+"""Process setup before trading: logs, the stop signal, compiled kernels."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ from bot.report.progress import say
 
 
 class StandardError:
-    """Standard error as it is now, and the day's log file: no secret passes, and nothing that happens here stops the bot.
+    """The current standard error and the day's log file: secrets are redacted, and no error here stops the bot.
 
-    A terminal that has gone must not end a bot with a position; a key must not reach a log, whatever library speaks.
+    A closed terminal must not end a bot with a position; a key must not reach a log, whatever library writes it.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class StandardError:
 
 
 STANDARD_ERROR = StandardError()
-# The time of the machine: `at_ms` in a line is the exchange's.
+# Stamped with machine time: `at_ms` in a line is the exchange's.
 STAMPED: Final[list[Any]] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -49,14 +49,20 @@ STAMPED: Final[list[Any]] = [
 
 
 def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, folder: Path | None = None) -> None:
-    """Send logs to standard error as text or JSON lines; libraries speak from warnings up, with `debug` from everything up.
+    """Send logs to standard error as text or JSON lines; libraries log warnings and above, with `debug` everything.
 
     Parameters
     ----------
+    log_format
+        "text" or "json".
+    quiet
+        Log only warnings and above.
+    debug
+        Log everything.
     folder
-        Where the day's log files are kept as well; None for nowhere.
+        Where daily log files are kept as well; None for none.
     """
-    # A plain traceback: rich's, with the values of all variables, keeps the loop for most of a second.
+    # A plain traceback: rich's, with the values of all variables, blocks the loop for most of a second.
     lines = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     processors: list[Any] = [structlog.processors.add_log_level, lines]
     if log_format == "json":
@@ -74,7 +80,7 @@ def configure_logging(log_format: str, *, quiet: bool, debug: bool = False, fold
 
 
 def library_form(log_format: str) -> logging.Formatter:
-    """Return the form of what libraries and our own rooms say through `logging`: a line of text, or JSON like the rest."""
+    """Return the formatter of messages that libraries and our own packages send through `logging`: text, or JSON."""
     if log_format != "json":
         return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     own = structlog.stdlib.ProcessorFormatter.remove_processors_meta
@@ -85,7 +91,7 @@ def library_form(log_format: str) -> logging.Formatter:
 
 
 async def interrupted() -> int:
-    """Return the exit code when the process is asked to stop: 130 for Ctrl-C, 0 for SIGTERM (a manager's normal stop)."""
+    """Wait for a stop signal and return the exit code: 130 for Ctrl-C, 0 for SIGTERM (a service manager's normal stop)."""
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[int] = loop.create_future()
 
@@ -99,7 +105,7 @@ async def interrupted() -> int:
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, number: int, ask: Callable[[int], None], code: int) -> None:
-    """Let the loop answer a signal; on Windows it takes none, and the interpreter's handler hands it over."""
+    """Handle a signal in the loop; on Windows the loop cannot, and the interpreter's handler passes it on."""
     try:
         loop.add_signal_handler(number, ask, code)
     except NotImplementedError:
@@ -107,7 +113,7 @@ def _on_signal(loop: asyncio.AbstractEventLoop, number: int, ask: Callable[[int]
 
 
 def compile_kernels(config: Config, *, quiet: bool) -> float:
-    """Compile every kernel, or load it from the cache, saying which; return the seconds it took."""
+    """Compile every kernel, or load it from the cache, with progress output; return the seconds it took."""
     from bot.backtest.models import model_for
     from bot.strategy.features import compile_steps
 

@@ -1,6 +1,6 @@
-"""What a person sees of a running bot: the page, the terminal, the chart's bars, the repaint ledger, the state, the report.
+"""The visible part of a running bot: the page, the terminal, the chart's bars, the repaint ledger, the state, the report.
 
-Nothing here decides: it reads what engine, journal and streams know. Only the first miss of the ledger gives an order: to stop
+Nothing here decides: it only reads engine, journal and streams. The one exception is the ledger's first miss, which stops
 entries.
 """
 
@@ -43,7 +43,7 @@ from bot.results.session import session_report
 
 
 class Showing:
-    """The part of the bot that shows where it stands."""
+    """The part of the bot that shows its state."""
 
     config: Config
     options: RunOptions
@@ -75,7 +75,7 @@ class Showing:
             except (BotError, OSError) as error:
                 if self.engine.flat:
                     raise
-                # A trade is open: it goes on without the page, which is opened as soon as it can be.
+                # A trade is open: it continues without the page, which is opened as soon as possible.
                 self.supervision.failed("dashboard", error, rests=False)
                 opening = self.supervision.keep("dashboard", lambda: self._open_page(stack), rests=False)
                 stack.callback(opening.cancel)
@@ -109,7 +109,7 @@ class Showing:
         stack.push_async_callback(page.close)
         stack.callback(remove_run_file, data_folder())
         place = f"http://{netloc(host, port)}"
-        # Only a person at a terminal is shown the token; what is piped or kept by a service manager names its file.
+        # The token is shown only on a terminal; output that is piped or kept by a service manager names its file.
         shown = f"{place}/#token={token}" if sys.stderr.isatty() else f"the token is in {data_folder() / 'token'}"
         say(f"dashboard: {place} (commands: {shown})", quiet=self.quiet)
         if (warning := exposure(host, self.config.dashboard.allowed_hosts)) is not None:
@@ -143,7 +143,7 @@ class Showing:
         )
 
     def _bar(self, event: KlineClosed) -> None:
-        """Let chart and ledger take a bar that the engine has handled, with the row that it saw."""
+        """Pass a bar that the engine has handled to chart and ledger, with the feature row that it used."""
         bar = event.kline
         series = self.engine.market_state.series.get(bar.symbol)
         row = series.row if series is not None and series.last_open_ms == bar.open_ms else None
@@ -156,7 +156,7 @@ class Showing:
             self._told_miss(self.ledger.check())
 
     def _told_miss(self, miss: Miss | None) -> None:
-        """Alert the person to the first closed bar that came out differently, and stop entries."""
+        """Alert the operator to the first closed bar that was recomputed differently, and stop entries."""
         if miss is not None:
             self._own_alert(Alert("critical", f"{miss}; entries stop"))
             self._command("stop_entries", {"reason": f"repaint: {miss}"})
@@ -166,7 +166,7 @@ class Showing:
         return next(self.journal.decisions(self.session.id, from_ms=open_ms, to_ms=open_ms + 1), None)
 
     def _measured(self) -> dict[str, Any]:
-        """Return what the session report says about the bot itself."""
+        """Return the session report's measurements of the bot itself."""
         assert self.session is not None
         decisions = self.journal.measures(self.session.id, "decision_ms")
         naked = [float(spell.ms) for spell in self.journal.naked(self.session.id)]
@@ -179,7 +179,7 @@ class Showing:
         }
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the engine's state with what only this shell knows."""
+        """Return the engine's state, completed by what only the shell knows."""
         state = engine_view.snapshot(self.engine)
         if self.halt.reason:
             state["limits"]["entries_off"] = self.halt.reason

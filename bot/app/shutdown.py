@@ -1,9 +1,9 @@
-"""Leaving: a process that is asked to stop goes when what it leaves behind is protected.
+"""Shutdown: a process that is asked to stop ends once everything it leaves open is protected.
 
-Between the sending of an entry and the acceptance of its stop only this process knows what has to be done. So it hears the
-fills of the orders that are out and waits for their stops, for `PATIENCE_S` of the wall at most (an unknown outcome is
-proved absent within six seconds). What is still bare then, or can no longer be protected because the loop has ended, is closed by
-rule and told. Without this a stop in the second of an entry left a position or a leg without any stop at six of seven instants.
+Between sending an entry and the acceptance of its stop only this process knows what has to be done. So it processes the fills of
+the orders in flight and waits for their stops, for at most `PATIENCE_S` of wall time (an unknown outcome is proved absent within
+six seconds). What is still without a stop then, or can no longer be protected because the loop has ended, is closed by rule and
+reported. Without this a shutdown in the second of an entry left a position or a leg without any stop at six of seven instants.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ async def shelter(
     close: Callable[[], Awaitable[Standing]],
     tell: Callable[[Alert], None],
 ) -> None:
-    """Wait until nothing is on its way and every position has its stop; close what cannot be sheltered.
+    """Wait until nothing is in flight and every position has its stop; close everything if that fails.
 
     Parameters
     ----------
     pump
-        The loop's task: when it has ended the engine hears nothing more.
+        The loop's task: when it has ended the engine handles no more events.
     close, tell
-        As `Halt` takes them.
+        As in `Halt`.
     """
     if not bot.venue.resume or bot.executor is None:
-        return  # the exchange is in this process: its positions end with it
+        return  # the exchange is embedded: its positions end with the process
     began, told = time.monotonic(), False
     while not (pump.done() or bot.halt.reason) and time.monotonic() - began < PATIENCE_S:
         await asyncio.sleep(LOOK_S)
@@ -50,12 +50,12 @@ async def shelter(
             told = True
     if bot.engine.portfolio.sheltered or bot.halt.reason:
         return
-    bot.executor.close()  # from here on only the closing sends orders
+    bot.executor.close()  # from here on only closing orders are sent
     tell(Alert("critical", "stopping with an entry or a position that has no whole stop: closing everything"))
     try:
         async with asyncio.timeout(CLOSING_S):
             left = (await close()).words()
-    except Exception as error:  # nothing that fails here ends the process before the person knows
+    except Exception as error:  # no error here ends the process before the alert
         if not isinstance(error, BotError | TimeoutError):
             bot.tasks.report("closing everything", error)
         why = str(error) or "the exchange does not answer"

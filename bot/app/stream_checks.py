@@ -1,7 +1,7 @@
-"""The checks of `doctor` that listen: the three streams, a stop order placed far away and taken back, and how late bars close.
+"""The checks of `doctor` that need streams: the three streams, a stop order placed far away and cancelled, the lag of bars.
 
-An exchange accepts a subscription on the wrong path and stays silent, so only data prove a stream. The private stream
-has nothing to say of its own while nothing happens: the stop order gives it something.
+An exchange accepts a subscription on the wrong path and stays silent, so only data prove a stream. The private stream is
+silent while nothing happens: the stop order makes it send something.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from bot.execution.outcomes import Accepted, Rejected, describe
 from bot.execution.sockets import HardenedSocket, Note
 
 FRAME_WAIT_S: Final = 15.0
-FAR: Final = Decimal("0.8")  # of the price: where the stop is tried
+FAR: Final = Decimal("0.8")  # trigger price of the test stop, as a fraction of the bid
 LATE_BAR_MS: Final = 2_500  # closed bars come up to about 2 s late on futures
 
 
 @dataclass(slots=True)
 class Listening:
-    """The three sockets, open while their checks run; what came is kept as it is needed."""
+    """The three sockets, open while their checks run, and what they received."""
 
     bench: Bench
     frames: dict[str, int] = field(default_factory=dict)
     opened: dict[str, str] = field(default_factory=dict)  # feed -> why it did not open
-    stops: set[str] = field(default_factory=set)  # client ids of the conditional orders that the private stream told of
-    closed_bar: tuple[int, int] | None = None  # told after its end, received after being told, ms
+    stops: set[str] = field(default_factory=set)  # client ids of the conditional orders reported by the private stream
+    closed_bar: tuple[int, int] | None = None  # ms: event time after its close, receipt after event time
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
-        """Open the sockets; one that does not open is its check's finding."""
+        """Open the sockets; one that does not open becomes its check's finding."""
         manager, symbol = self.bench.line.sockets, self.bench.symbols[0].lower()
         factories = {
             "market": lambda: manager.futures_multiplex_socket(
@@ -72,7 +72,7 @@ class Listening:
             try:
                 events = wire.events_of(payload)
             except WireError:
-                continue  # a stream that sends nothing better is silent
+                continue  # a stream of only unreadable frames counts as silent
             self.frames[feed] = self.frames.get(feed, 0) + 1
             for event in events:
                 if isinstance(event, OrderUpdate) and event.algo:
@@ -83,7 +83,7 @@ class Listening:
             self._news.set()
 
     async def until(self, ready: Any, seconds: float) -> bool:
-        """Wait until `ready()` holds, at most `seconds` of wall time."""
+        """Wait until `ready()` is true, at most `seconds` of wall time; return whether it is."""
         try:
             async with asyncio.timeout(seconds):
                 while not ready():
@@ -105,23 +105,23 @@ async def _stream(ears: Listening, feed: str, what: str) -> Check:
 
 
 async def market_stream(bench: Bench, ears: Listening) -> Check:
-    """See that the market stream delivers."""
+    """Check that the market stream delivers."""
     return await _stream(ears, "market", "klines, mark price")
 
 
 async def public_stream(bench: Bench, ears: Listening) -> Check:
-    """See that the public stream delivers."""
+    """Check that the public stream delivers."""
     return await _stream(ears, "public", "best prices")
 
 
 async def stop_order(bench: Bench, ears: Listening) -> list[Check]:
-    """Place a reduce-only stop far away, see it on the private stream, and take it back."""
+    """Place a reduce-only stop far away, cancel it, and check that the private stream reports it."""
     check, own_id = await place_and_cancel(bench)
     return [check] if check.status != OK else [check, await _user_stream(ears, own_id)]
 
 
 async def place_and_cancel(bench: Bench) -> tuple[Check, str]:
-    """Place a reduce-only stop far away and take it back; return the finding and the order's id."""
+    """Place a reduce-only stop far away and cancel it; return the finding and the order's client id."""
     gateway, symbol = bench.line.gateway, bench.symbols[0]
     name, own_id = "stop orders", f"doctor-{int(time.time() * 1000)}"
     assert bench.session is not None, "the instruments are read before"
@@ -169,7 +169,7 @@ async def _user_stream(ears: Listening, own_id: str) -> Check:
 
 
 async def bar_lag(bench: Bench, ears: Listening) -> Check:
-    """Measure how late a closed bar comes."""
+    """Measure the lag of a closed bar."""
     if not await ears.until(lambda: ears.closed_bar, 70.0):
         return warn("closed bars", "none came in 70 s", "the exchange may have had no trade; try again")
     assert ears.closed_bar is not None
@@ -183,7 +183,7 @@ async def bar_lag(bench: Bench, ears: Listening) -> Check:
 
 
 async def budget(bench: Bench) -> Check:
-    """Say how much of the minute's request weight is used."""
+    """Report how much of the minute's request weight is used."""
     limits = bench.line.limits
     text = f"{limits.used_weight} of {limits.weight_limit} request weight used in this minute"
     if limits.paused or limits.used_weight > limits.weight_limit * (1 - limits.reserve):

@@ -1,14 +1,14 @@
-"""Whatever fails beside the engine is reported and goes on: no exception ends a process that may hold a position.
+"""Failures outside the engine are reported and survived: no exception ends a process that may hold a position.
 
-* A failure is logged with its traceback each time. The person is alerted at the first one of a name, and again when it has
-  not come back for `CALM_S`, with how often it had.
-* Until then entries rest, by the engine's own rule for streams that do not deliver (`FeedLost`): stops, exits and trails
-  go on. What only shows something (terminal, page, chart) never touches trading: for it nothing rests.
-* What runs for as long as the bot does is started anew, after pauses that grow to 30 seconds (`keep`). What is done once
-  answers for itself: an order whose sending failed is of unknown outcome and is looked up (`submission`), a snapshot is read
-  again (`executor`).
+* A failure is logged with its traceback each time. The operator is alerted at the first one of a name, and again when it has
+  not recurred for `CALM_S`, with its count.
+* Until then entries pause, by the engine's own rule for streams that do not deliver (`FeedLost`): stops, exits and trails
+  continue. Display code (terminal, page, chart) never affects trading: entries do not pause for it.
+* Work that runs as long as the bot is restarted, after pauses that grow to 30 seconds (`keep`). One-time work handles its own
+  failure: an order whose sending failed has an unknown outcome and is queried (`submission`), a snapshot is read again
+  (`executor`).
 
-Only a broken engine halts (`halt`), and only a journal that stays unwritable makes the bot leave (`journal_watch`).
+Only a broken engine halts (`halt`), and only a journal that stays unwritable makes the bot shut down (`journal_watch`).
 """
 
 import asyncio
@@ -25,22 +25,22 @@ from bot.core.intents import Alert
 log = structlog.get_logger("bot")
 PAUSES_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 OF_AN_ORDER: Final = re.compile(r" \S*-\S*$")
-CALM_S: Final = 30.0  # without another failure of a name: it is over
+CALM_S: Final = 30.0  # without another failure of a name: it has recovered
 
 
 class Supervision:
-    """Takes every failure, and keeps what has to run running.
+    """Handles every failure, and restarts long-running work.
 
     Parameters
     ----------
     emit
         Puts an event on the bot's queue.
     tell
-        Takes alerts.
+        Receives alerts.
     now_ms
         The exchange's time.
     calm_s
-        After how long without a failure something counts as mended.
+        Seconds without a failure after which something counts as recovered.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Supervision:
         self._emit, self._tell, self._now_ms, self._calm_s = emit, tell, now_ms, calm_s
         self._counts: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self.resting: dict[str, str] = {}  # why entries rest, by what failed
+        self.resting: dict[str, str] = {}  # why entries pause, by the name of what failed
 
     def failed(self, name: str, error: BaseException, *, rests: bool = True) -> None:
-        """Take a failure of what is called `name`; with `rests`, entries rest until it has been calm for a while."""
+        """Handle a failure of `name`; with `rests`, entries pause until it has not recurred for `calm_s`."""
         log.error(f"{name} failed", error=f"{type(error).__name__}: {error}", at_ms=self._now_ms(), exc_info=error)
         first = name not in self._counts
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -82,14 +82,14 @@ class Supervision:
 
     @contextmanager
     def guarded(self, name: str, *, rests: bool = True) -> Iterator[None]:
-        """Take a failure inside, and go on after it."""
+        """Handle an exception raised inside, and continue after it."""
         try:
             yield
         except Exception as error:
             self.failed(name, error, rests=rests)
 
     def keep(self, name: str, start: Callable[[], Awaitable[Any]], *, rests: bool = True) -> "asyncio.Task[None]":
-        """Run what `start` gives, anew whenever it fails, until it returns or the task is cancelled."""
+        """Run `start()` as a task, restarted whenever it fails, until it returns or the task is cancelled."""
         return asyncio.create_task(self._keep(name, start, rests=rests), name=name)
 
     async def _keep(self, name: str, start: Callable[[], Awaitable[Any]], *, rests: bool) -> None:
@@ -108,7 +108,7 @@ class Supervision:
             tries += 1
 
     def job(self, name: str, work: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """Return a job of the timetable whose failure is taken here; the timetable starts it again when it is due."""
+        """Return a timetable job whose failures are handled here; the timetable starts it again when it is due."""
 
         async def guarded(*arguments: Any) -> None:
             with self.guarded(name):
@@ -117,13 +117,13 @@ class Supervision:
         return guarded
 
     def task_failed(self, name: str, error: BaseException) -> None:
-        """Take what ended a task, under a name without the order that it was for."""
+        """Handle the error that ended a task, under the task's name without its order id."""
         self.failed(OF_AN_ORDER.sub("", name), error)
 
     def catch(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take what the event loop reports: a callback, or a task of a library that nobody waits for, has failed.
+        """Handle an error reported by the event loop: a callback, or a library's task that nobody awaits, has failed.
 
-        What is ours has a name and is taken above; a broken line is the business of who reads it.
+        Our own tasks have names and are handled above; a lost connection is handled by its reader.
         """
         error = context.get("exception")
         if isinstance(error, Exception) and not isinstance(error, OSError):
@@ -132,7 +132,7 @@ class Supervision:
             loop.default_exception_handler(context)
 
     def close(self) -> None:
-        """Expect nothing more to calm down."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -1,8 +1,7 @@
-"""What keeps a bot on a real market in order beside its trading: alerts, the sentinel, the daily report, research.
+"""Background work of a bot on a real market: alerts, the sentinel, the daily report, research.
 
-Replays have none of it: their time is not the calendar's, and nobody wants a message of a trade of 2023. All of it
-runs beside the event queue and never holds it up; what it finds goes the same ways as everything else, as an alert or
-as a command.
+Replays have none of it: their time is not calendar time, and nobody wants a message about a trade of 2023. All of it runs next
+to the event queue and never delays it; findings take the usual path, as an alert or a command.
 """
 
 import asyncio
@@ -87,7 +86,7 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin."""
+        """Start timetable and notifier."""
         self.timetable.start()
         if self.notifier is not None:
             notifier, keep, hub = self.notifier, self.bot.supervision.keep, self.bot.hub
@@ -95,13 +94,13 @@ class Upkeep:
             self._tasks.append(keep("alerts", lambda: notifier.watch(hub)))
 
     async def close(self) -> None:
-        """End, sending what waits for a few seconds at most."""
+        """Stop, spending at most a few seconds on pending alerts."""
         self.timetable.close()
         await self.research.close()
         if self.bot.failure is not None:
             self._alert(Alert("critical", f"the bot stops: {redact(self.bot.ending())}"))
         if self.notifier is not None:
-            await asyncio.sleep(0)  # alerts of the last moment are offered first
+            await asyncio.sleep(0)  # the last alerts reach the notifier first
             self.notifier.close()
             await asyncio.wait(self._tasks[:1], timeout=5)
         for task in self._tasks:
@@ -110,7 +109,7 @@ class Upkeep:
         self._tasks.clear()
 
     def figures(self) -> dict[str, Any]:
-        """Return what the page and the metrics show of this."""
+        """Return the figures for the page and the metrics."""
         notifier, sentinel = self.notifier, self.sentinel
         return {
             "alerts_sent": notifier.sent if notifier else 0,
@@ -133,7 +132,7 @@ class Upkeep:
         log.info("sentinel", **{check.name.replace(" ", "_"): check.status for check in found})
 
     async def daily(self) -> None:
-        """Report the day, look at funding and alerts, and throw old log files away."""
+        """Report the day, check funding and alerts, and remove old log files."""
         bot, config = self.bot, self.bot.config
         since = int(machine_ms()) - DAY_MS
         assert bot.session is not None
@@ -156,5 +155,5 @@ class Upkeep:
 
 
 def upkeep_of(bot: Running, **doors: Any) -> Upkeep | None:
-    """Return the upkeep of a bot on a real market's time, None in a replay."""
+    """Return the upkeep of a bot on a real market, None in a replay; `doors` go to `Upkeep`."""
     return None if bot.venue.name in REPLAYS else Upkeep(bot, **doors)

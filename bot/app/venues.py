@@ -1,4 +1,4 @@
-"""The venues that `run` knows: where orders go, whose clock counts, and how a replay begins and ends."""
+"""The venues of `run`: where orders go, which clock applies, and how a replay starts and ends."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -23,12 +23,12 @@ from bot.execution.streams import StreamSettings
 from bot.report.progress import say
 
 log = structlog.get_logger("bot")
-REPLAY_SILENCE_MS: Final = 600_000  # replayed markets move in steps of up to a base bar, and recordings have holes
+REPLAY_SILENCE_MS: Final = 600_000  # replayed markets advance in steps of up to a base bar, and recordings have gaps
 
 
 @dataclass
 class TradingVenue:
-    """An exchange to trade on. `account` names whose journal session it is and holds no secret."""
+    """An exchange to trade on. `account` identifies the journal session and holds no secret."""
 
     name: str
     rest_url: str
@@ -42,13 +42,13 @@ class TradingVenue:
     start: Callable[[], None] = lambda: None
     finished: Callable[[], Awaitable[None]] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    speed: float = 1.0  # exchange seconds per second of wall time that the bot's own doing takes
+    speed: float = 1.0  # exchange seconds per wall second of the bot's own work
 
     def in_wall_time(self, config: Config) -> Config:
-        """Return the settings with limits on the bot's own latency stretched by the speed of a replay that runs apart.
+        """Return the settings with limits on the bot's own latency multiplied by the speed of a replay in another process.
 
-        There 1.5 s of exchange time without a stop are 25 ms at 60x: less than any client needs for its answer. Limits on
-        the market's time (targets, exits, funding) stay as they are.
+        At 60x, 1.5 s of exchange time without a stop are 25 ms there: less than any client needs for a reply. Limits on the
+        market's time (targets, exits, funding) are not changed.
         """
         if self.speed <= 1.0:
             return config
@@ -59,7 +59,7 @@ class TradingVenue:
         )
 
     def stream_settings(self) -> StreamSettings:
-        """Return what to subscribe to; a replayed market may be silent for longer than a live one."""
+        """Return the subscriptions; a replayed market may be silent for longer than a live one."""
         usual = StreamSettings()
         if isinstance(self.clock, WallClock) and not self.clock.replay:
             return usual
@@ -71,7 +71,7 @@ class TradingVenue:
 
 
 async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
-    """Start the embedded exchange in this process, stepped by what the bot has taken."""
+    """Start the embedded exchange in this process, stepped by the bot's progress."""
     from bot.app.serve import embedded_exchange
     from bot.backtest.market import find_start, load_market
     from bot.market.store import format_time
@@ -126,7 +126,7 @@ async def sim(config: Config, options: RunOptions, stack: AsyncExitStack) -> Tra
 
 
 async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
-    """Point the bot at the test network, or at whatever the configuration names in its place."""
+    """Point the bot at the testnet, or at the exchange that the configuration names instead."""
     keys = secrets_for(options.venue)
     place = config.venue.testnet
     stack.enter_context(account_lock(keys.api_key, place.rest_url))
@@ -137,7 +137,7 @@ async def testnet(config: Config, options: RunOptions, stack: AsyncExitStack) ->
 
 
 def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, speed: float) -> TradingVenue:
-    """Return a venue that is not ours: its account outlives the process and is taken up again."""
+    """Return an external venue: its account outlives the process and its session is resumed."""
     return TradingVenue(
         name=name,
         rest_url=place.rest_url,
@@ -153,12 +153,12 @@ def _apart(name: str, place: VenueTestnet | VenueLive, keys: Credentials, *, spe
 
 
 def preflight(config: Config, venue: str) -> None:
-    """Refuse what cannot start before anything is opened or compiled: a venue without keys, live without being armed.
+    """Validate the venue before anything is opened or compiled.
 
     Raises
     ------
     ConfigError
-        One sentence with the way out.
+        Keys are missing, an address is not encrypted, or live is not armed; one sentence with a remedy.
     """
     if venue == "live" and not config.venue.live.armed:
         raise ConfigError(
@@ -172,13 +172,13 @@ def preflight(config: Config, venue: str) -> None:
 
 
 def _require_encrypted(place: VenueTestnet | VenueLive | VenuePaper, venue: str) -> None:
-    """Refuse addresses over which keys or prices would travel in the clear."""
+    """Reject addresses over which keys or prices would be sent unencrypted."""
     require_encrypted(place.rest_url, f"venue.{venue}.rest_url")
     require_encrypted(place.stream_url, f"venue.{venue}.stream_url")
 
 
 async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
-    """Trade simulated money on the live market: its data as they are, orders on the embedded exchange."""
+    """Trade simulated money on the live market: its data unchanged, orders on the embedded exchange."""
     from bot.app.paper import paper_exchange  # the exchange is loaded only for paper
 
     exchange, keys = await paper_exchange(config, stack)
@@ -192,21 +192,21 @@ async def paper(config: Config, options: RunOptions, stack: AsyncExitStack) -> T
         account="paper",
         clock=WallClock(),
         activity=Activity(),
-        resume=False,  # the money is in this process: it begins anew with it
+        resume=False,  # the account exists only in this process
         meta={"source": f"live market of {place.rest_url}"},
         speed=exchange.wall_speed,
     )
 
 
 async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> TradingVenue:
-    """Trade real money: only when armed, with keys, after a passing `doctor`, and after saying what is about to happen.
+    """Trade real money: only when armed, with keys, after a passing `doctor`, and after printing what it will do.
 
     Raises
     ------
     ConfigError
         `venue.live.armed` is not true, or there are no keys.
     DoctorFailed
-        The examination found a reason not to trade.
+        `doctor` found a reason not to trade.
     """
     from bot.app.doctor import examine, must_pass
 
@@ -227,7 +227,7 @@ async def live(config: Config, options: RunOptions, stack: AsyncExitStack) -> Tr
 
 
 def intention(config: Config, key: str) -> list[str]:
-    """Return what a live run is about to do, in plain lines."""
+    """Return lines that say what a live run will do."""
     risk, symbols = config.risk, config.data.symbols
     hedge = (
         f", hedged with {' and '.join(symbols[1:])}" if config.hedge.enabled and len(symbols) > 1 else ", not hedged"
