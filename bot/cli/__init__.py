@@ -1,4 +1,4 @@
-"""The commands, one module a subject; the work is done in the rooms beneath."""
+"""The commands, one module per subject; other packages do the work."""
 
 from bot.cli.base import cli
 from bot.cli.main import main

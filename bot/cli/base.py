@@ -1,7 +1,7 @@
-"""What every command shares: the group, the global options, times and ranges.
+"""Shared by all commands: the group, the global options, times and ranges.
 
-Global options are valid before and after the command. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 wanted
-data missing, 130 interrupted.
+Global options are valid before and after the command. Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 data
+missing, 130 interrupted.
 """
 
 import functools
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass
 class CommandSettings:
-    """What the global options said, and the configuration read with them."""
+    """The values of the global options, and the configuration read with them."""
 
     config: str | None = None
     profile: str | None = None
@@ -32,7 +32,13 @@ class CommandSettings:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> Any:
-        """Read, override and validate the configuration; see `config.parse` for the errors."""
+        """Read, override and validate the configuration.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read or is not UTF-8, or see `config.parse`.
+        """
         from bot.config import parse
 
         path = self.path()
@@ -45,7 +51,7 @@ class CommandSettings:
         return parse(text, source=path.name, profile=self.profile, overrides=self.overrides)
 
     def path(self) -> Path:
-        """Return the configuration file: as named, else here, else the project's own."""
+        """Return the configuration file: as named, else in the current folder, else the project's own."""
         if self.config is not None:
             return Path(self.config)
         here = Path("config.toml")
@@ -77,7 +83,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def option_callback(option: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a click option into one that is remembered in the settings and not handed to the command."""
+    """Turn a click option into one that is stored in the settings and not passed to the command."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         result = option(function)
@@ -96,11 +102,11 @@ def settings_of() -> CommandSettings:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @common_options
 def cli() -> None:
-    """Trade Binance USDⓈ-M futures on signals that are computed here."""
+    """Trade Binance USDⓈ-M futures on signals computed locally."""
 
 
 def command(*args: Any, group: click.Group = cli, **kwargs: Any) -> Callable[..., Any]:
-    """Register a command that takes the global options too."""
+    """Register a command that also takes the global options."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         return group.command(*args, **kwargs)(common_options(function))
@@ -109,7 +115,7 @@ def command(*args: Any, group: click.Group = cli, **kwargs: Any) -> Callable[...
 
 
 def _time(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Read a time as typed while the command line is read: a wrong one is told before anything long begins."""
+    """Parse a time with the command line, so that an invalid one is reported before anything long starts."""
     if text is None:
         return None
     from bot.market.store import parse_time
@@ -125,7 +131,7 @@ def klines_option(required: bool = False) -> Callable[..., Any]:
 
 
 def range_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--from` and `--to`, and refuse a range that ends before it begins."""
+    """Add `--from` and `--to`; an empty range raises `ConfigError`."""
 
     @functools.wraps(function)
     def checked(*args: Any, from_ms: int | None, to_ms: int | None, **more: Any) -> Any:
@@ -153,7 +159,7 @@ def speed_of(text: str | None, default: float) -> float | None:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print text, which may come from a foreign file, without obeying what stands in it."""
+    """Print text, which may come from a foreign file, with its control characters made visible."""
     click.echo(visible(text), err=err)
 
 

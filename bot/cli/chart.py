@@ -1,4 +1,4 @@
-"""The command that draws."""
+"""The command that draws a chart."""
 
 from pathlib import Path
 

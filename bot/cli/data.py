@@ -1,4 +1,4 @@
-"""Commands for klines at rest."""
+"""Commands for stored klines."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bot.core.words import counted
 @cli.group()
 @common_options
 def data() -> None:
-    """Klines at rest."""
+    """Check stored klines."""
 
 
 @command("check", group=data)
@@ -35,7 +35,7 @@ def data_check(folder: str | None) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same market (default sim.seed).")
 @click.option("--overwrite", is_flag=True, help="Replace kline files that DIR holds already.")
 def synth(out: str, days: int, seed: int | None, overwrite: bool) -> None:
-    """Write the synthetic market as kline files."""
+    """Write a synthetic market as kline files."""
     from bot.market.synthetic import write_market
 
     settings = settings_of()

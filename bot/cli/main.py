@@ -1,4 +1,4 @@
-"""The door: a command line in, an exit code and at most one sentence of error out."""
+"""Entry point: run a command line; report an error in one sentence and an exit code."""
 
 import asyncio
 import sys
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort, asyncio.CancelledError):
         _fail("interrupted", 130)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away: nothing is left to say it to
+        sys.stderr.close()  # the reader of our output has gone: nobody is left to report to
         raise SystemExit(0) from None
     except Exception as error:
         if debug:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback without secrets: exceptions of libraries hold the addresses that they were made from."""
+    """Print a traceback without secrets: library exceptions hold the URLs of their requests."""
     echo(redact("".join(traceback.format_exception(kind, error, trace))).rstrip(), err=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look at the running bot or steer it."""
+"""Commands that show or control the running bot."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Commands that ask how far a back-test can be trusted: search, walk-forward, Monte-Carlo."""
+"""Commands that test how far a back-test can be trusted: search, walk-forward, Monte-Carlo."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -56,7 +56,7 @@ def optimise(
     pool: int,
     out: str | None,
 ) -> None:
-    """Search for better settings; the winner is judged on days it never saw, with every reason to doubt it."""
+    """Search for better settings; evaluate the winner on a hold-out period and list every reason to doubt it."""
     from bot.backtest.market import load_market
     from bot.search import optimise as search
     from bot.search.report import doubts, write_search
@@ -126,7 +126,7 @@ def walkforward(
     min_trades: int,
     out: str | None,
 ) -> None:
-    """Repeat the search through time and judge each winner on the slice that follows."""
+    """Repeat the search through time and evaluate each winner on the slice that follows."""
     import json
 
     from bot.backtest.market import load_market
@@ -175,7 +175,7 @@ def walkforward(
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the draws.")
 @click.option("--out", metavar="DIR", help="Write montecarlo.html and montecarlo.json.")
 def montecarlo(trades: str, runs: int, seed: int, out: str | None) -> None:
-    """Draw the trades of TRADES (trades.parquet of a back-test) anew: falls, ruin, and what dearer trading would do."""
+    """Resample TRADES (trades.parquet of a back-test): drawdowns, risk of ruin, and the effect of higher costs."""
     import json
 
     from bot.core.errors import ConfigError

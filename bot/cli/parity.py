@@ -1,4 +1,4 @@
-"""Commands that lay this bot beside a TradingView chart: compare, calibrate, pine."""
+"""Commands that compare this bot with a TradingView chart: compare, calibrate, pine."""
 
 import time
 from pathlib import Path
@@ -88,9 +88,9 @@ def calibrate(
     name: str,
     out: str | None,
 ) -> None:
-    """Fit open settings to a TradingView export: train on 70 %, accept only what helps the other 30 %.
+    """Fit open settings to a TradingView export: train on 70 %, accept only what improves the other 30 %.
 
-    Streams of alerts, alerts logs and several charts at once are fitted by their events, from a closed grid for each feature.
+    Streams of alerts, alerts logs and several charts at once are fitted by their events, from a fixed grid per feature.
     """
     from bot.parity.fitting import fit_exports as run
     from bot.parity.printing import print_calibration
@@ -163,7 +163,7 @@ def pine(klines: str | None, symbol: str | None, from_ms: int | None, to_ms: int
 
 
 def _interval(text: str | None) -> str | None:
-    """Return the interval that was typed, in the exchange's words."""
+    """Return an interval in the exchange's notation."""
     from bot.core.errors import ConfigError
     from bot.parity.alerts_log import interval_of
 
@@ -173,7 +173,7 @@ def _interval(text: str | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a report with NaN as null and numpy's numbers as Python's."""
+    """Return a report with NaN as null and numpy numbers as Python numbers."""
     from bot.report.page import plain
 
     return plain(value)

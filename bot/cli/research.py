@@ -1,4 +1,4 @@
-"""Commands that look back: the strategy over history, and a live session lived through once more."""
+"""Commands on past data: the strategy over history, and the replay of a live session."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,10 +36,10 @@ def backtest(
     journal: str | None,
     session: int | None,
 ) -> None:
-    """Run the strategy over history and say what it would have made, claims beside measurements.
+    """Run the strategy over history and report its results, claims next to measurements.
 
-    With --journal the events of a live session are handled once more: every decision, order and trade must come out the same,
-    a difference is printed as a bug report (exit code 1).
+    With --journal the events of a live session are replayed: every decision, order and trade must be the same, a difference
+    is printed as a bug report (exit code 1).
     """
     settings = settings_of()
     config = settings.load()

@@ -1,4 +1,4 @@
-"""Commands that start something: the bot, the embedded exchange."""
+"""Commands that start the bot or the embedded exchange."""
 
 import asyncio
 from pathlib import Path
@@ -34,7 +34,7 @@ def run(
     no_dashboard: bool,
     port: int | None,
 ) -> None:
-    """Run the bot: one process, signals, orders, protection."""
+    """Run the bot: signals, orders and protection in one process."""
     settings = settings_of()
     config = settings.load()
     if venue != "sim" and (klines or from_ms is not None or to_ms is not None or speed or once):

@@ -1,4 +1,4 @@
-"""Commands that look at signals: the table of all columns, and the reasons of one bar."""
+"""Commands for signals: the table of all columns, and the reasons for one bar."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bot.cli.base import command, echo, echo_json, klines_option, range_options,
 def signals(
     klines: str, symbol: str | None, interval: str | None, out: str, from_ms: int | None, to_ms: int | None, cold: bool
 ) -> None:
-    """Write every indicator value, condition and gate per closed bar."""
+    """Write every indicator value, condition and gate of each closed bar."""
     from bot.backtest.signals import write_signals
 
     settings = settings_of()
@@ -43,7 +43,7 @@ def signals(
 @click.option("--symbol", metavar="S", help="Default BTCUSDT, which alone is decided on.")
 @klines_option()
 def explain(time: str, symbol: str | None, klines: str | None) -> None:
-    """Tell why there was or wasn't a signal on the closed bar that contains TIME (2023-01-01T12:03, ms)."""
+    """Explain why there was or wasn't a signal on the closed bar that contains TIME (2023-01-01T12:03, ms)."""
     from bot.explain.bar import explain as explain_bar
     from bot.explain.bar import print_explanation
     from bot.market.store import parse_time

@@ -1,4 +1,4 @@
-"""Commands towards the exchange: fetch history, examine the venue, close everything, try the alerts."""
+"""Commands that use the network: fetch history, check the venue, close everything, test the alerts."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ def _list(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
 @range_options
 @click.option("--out", metavar="DIR", help="Default data/klines of BOT_DATA.")
 def download(symbols: str | None, intervals: str, from_ms: int | None, to_ms: int | None, out: str | None) -> None:
-    """Fetch klines and funding: bulk archive with checksums, REST for the rest; resumable, verified."""
+    """Fetch klines and funding from the bulk archive with checksums, the rest over REST; resumable, verified."""
     from pathlib import Path
 
     from bot.core.klines import interval_ms
@@ -69,7 +69,7 @@ def download(symbols: str | None, intervals: str, from_ms: int | None, to_ms: in
 @click.option("--venue", type=click.Choice(VENUES), default="sim", show_default=True, help="What to examine.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for a bar to close (up to a minute).")
 def doctor(venue: str, no_wait: bool) -> None:
-    """Find what would stop the bot: settings, keys, clock, filters, streams, stop orders; one line each, with the way out."""
+    """Find what would stop the bot: settings, keys, clock, filters, streams, stop orders; one line each, with a remedy."""
     from bot.app.doctor import examine
     from bot.app.setup import configure_logging
 
@@ -120,7 +120,7 @@ def _show(report: object) -> None:
 @click.option("--venue", type=click.Choice(VENUES), help="Default: the running bot's, else the journal's last one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def flatten(venue: str | None, yes: bool) -> None:
-    """Close every position, cancel every order, and verify it; through the running bot, or on the venue itself."""
+    """Close every position, cancel every order, and verify it; through the running bot, or directly at the venue."""
     from bot.app.flatten import flatten as close_everything
     from bot.app.setup import configure_logging
 
@@ -153,7 +153,7 @@ def flatten(venue: str | None, yes: bool) -> None:
     "--test", is_flag=True, required=True, help="Send a test alert to every address and say what became of it."
 )
 def notify(test: bool) -> None:
-    """Try the alerts: addresses come from BOT_NOTIFY_URLS and BOT_WEBHOOK_URL in the environment."""
+    """Test the alerts: addresses come from BOT_NOTIFY_URLS and BOT_WEBHOOK_URL in the environment."""
     from bot.app.setup import configure_logging
     from bot.report.notify import try_addresses
 

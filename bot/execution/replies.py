@@ -48,7 +48,7 @@ from bot.execution.wire import (
 
 
 def about(symbol: str, told: str) -> str:
-    """Return the requested symbol if the reply is about it, else raise `WireError`."""
+    """Return the requested symbol; raises `WireError` if the reply is about another one."""
     if told != symbol:
         raise WireError(f"the exchange answered about {told} when {symbol} was asked for")
     return symbol
@@ -71,7 +71,13 @@ class Listing:
 
 
 def listing(payload: Any, symbols: Sequence[str]) -> Listing:
-    """Return the relevant part of exchangeInfo; a symbol that it does not list is missing from the result."""
+    """Return the relevant part of exchangeInfo; a symbol that it does not list is missing from the result.
+
+    Raises
+    ------
+    WireError
+        A symbol is listed twice, or the reply does not fit.
+    """
     info = models.ExchangeInfo.of(payload)
     found = models.lines(info.symbols, "symbol", lambda symbol: symbol in symbols, models.Listed)
     if len({line.symbol for line in found}) != len(found):
@@ -174,7 +180,13 @@ def permissions(payload: Any) -> Permissions:
 
 
 def klines(payload: Any, symbol: str, *, interval_ms: int) -> list[Kline]:
-    """Return the rows of `GET klines` (the last one may still be forming: the caller checks the clock)."""
+    """Return the rows of `GET klines` (the last one may still be forming: the caller checks the clock).
+
+    Raises
+    ------
+    WireError
+        A row does not fit, is impossible, off the grid or out of order.
+    """
     result: list[Kline] = []
     for row in models.kline_rows(payload):
         open_ms = row[0]
@@ -257,6 +269,11 @@ def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
     """Return the state that a successful `DELETE algoOrder` implies: its reply only repeats the ids.
 
     Only an order that has not triggered can be cancelled there, so it has no fills.
+
+    Raises
+    ------
+    WireError
+        The reply does not fit or is about another order.
     """
     found = models.AlgoCanceled.of(payload)
     if found.client_id != known.client_id:
@@ -276,7 +293,13 @@ def canceled(payload: Any, known: PlaceOrder, *, at_ms: int) -> OrderUpdate:
 
 
 def client_id(payload: Any, symbol: str, order_id: str) -> str:
-    """Return the client id of the order that was queried by its order id."""
+    """Return the client id of the order that was queried by its order id.
+
+    Raises
+    ------
+    WireError
+        The reply does not fit or is about another order.
+    """
     order = OrderReply.of(payload)
     about(symbol, order.symbol)
     if order.order_id != order_id:
@@ -347,7 +370,13 @@ def algo_report(order: OpenAlgoOrder) -> OrderReport | None:
 
 
 def positions(payload: Any) -> list[PositionReport]:
-    """Return positionRisk (v2 or v3), one report per symbol; lines in hedge mode are rejected."""
+    """Return positionRisk (v2 or v3), one report per symbol.
+
+    Raises
+    ------
+    WireError
+        A line does not fit or is in hedge mode, or a symbol occurs twice.
+    """
     found = [position_report(line) for line in models.positions(payload)]
     if len({report.symbol for report in found}) != len(found):
         raise WireError(f"the exchange's reply holds a position twice: {shortened(payload)}")
