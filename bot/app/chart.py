@@ -46,7 +46,7 @@ def write_chart(
     Parameters
     ----------
     klines
-        File of klines; None for the configured market data.
+        Folder of kline files; None for `load_market`'s default.
     out
         The HTML file.
     from_ms, to_ms

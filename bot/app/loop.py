@@ -4,8 +4,8 @@ One event at a time: it is journalled, the engine handles it, the engine's inten
 executed. Quotes and funding rates are coalesced: the latest are fed right before any other event, and once a second while a
 position or a setup is open, so that the journal holds all that a decision could have read and little more.
 
-In real time (`realtime`) nothing delays a bar's order that can be done after it: records, observers, the commit of events
-without orders, and garbage collection are deferred by some milliseconds, the fsync until no bar is about to close; funding,
+In real time (`realtime`) nothing that can be done later delays a bar's order: records, observers, the commit of events without
+orders, and garbage collection are deferred by some milliseconds, the wait for the disk until no bar is about to close; funding,
 which comes once a minute, is handled when it arrives and not together with the next bar.
 """
 
@@ -34,7 +34,7 @@ HIGHER_MS = 900_000
 URGENT = (PlaceOrder, CancelOrder, SetLeverage)
 TOLD = (Decision, EquityPoint, TradeRecord, NakedSpell, Alert)
 AFTERWARDS_S = 0.01  # longer than it takes to send
-BEFORE_BAR_MS, AFTER_BAR_MS = 2_000, 3_000  # no fsync around the close of a bar
+BEFORE_BAR_MS, AFTER_BAR_MS = 2_000, 3_000  # no wait for the disk around the close of a bar
 QUOTE_PACE_MS = 1_000  # how often quotes are fed while a position or setup is open
 
 
@@ -155,7 +155,7 @@ class Loop:
             self._failed(name, error, rests)
 
     def _store(self) -> None:
-        """Commit what was handled; fsync only without a position and between bars."""
+        """Commit what was handled; wait for the disk only without a position and between bars."""
         into_bar_ms = self.clock.now_ms() % BASE_MS
         if self.engine.wants_quotes or (self.realtime and not AFTER_BAR_MS <= into_bar_ms < BASE_MS - BEFORE_BAR_MS):
             self.journal.commit()

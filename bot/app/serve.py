@@ -54,7 +54,7 @@ async def serve_exchange(
     port
         On 127.0.0.1; 0 for any free one.
     klines
-        File of klines; None for the configured market data.
+        Folder of kline files; None for `load_market`'s default.
     from_ms, to_ms
         Range of bar open times, UTC epoch ms.
     speed

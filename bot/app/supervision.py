@@ -4,9 +4,8 @@
   not recurred for `CALM_S`, with its count.
 * Until then entries pause, by the engine's own rule for streams that do not deliver (`FeedLost`): stops, exits and trails
   continue. Display code (terminal, page, chart) never affects trading: entries do not pause for it.
-* Work that runs as long as the bot is restarted, after pauses that grow to 30 seconds (`keep`). One-time work handles its own
-  failure: an order whose sending failed has an unknown outcome and is queried (`submission`), a snapshot is read again
-  (`executor`).
+* Long-running work is restarted, after pauses that grow to 30 seconds (`keep`). One-time work handles its own failure: an
+  order whose sending failed has an unknown outcome and is queried (`submission`), a snapshot is read again (`executor`).
 
 Only a broken engine halts (`halt`), and only a journal that stays unwritable makes the bot shut down (`journal_watch`).
 """
