@@ -68,9 +68,9 @@ class ModeFinding:
 def judge(reading: ModeReading) -> list[ModeFinding]:
     """Return what keeps the bot from trading on this account, the most fundamental first; empty if it is suitable.
 
-    >>> judge(Reading(hedge=False, multi_assets=False))
+    >>> judge(ModeReading(hedge=False, multi_assets=False))
     []
-    >>> [finding.text for finding in judge(Reading(hedge=False, multi_assets=True, assets=frozenset({"BNFCR"})))]
+    >>> [finding.text for finding in judge(ModeReading(hedge=False, multi_assets=True, assets=frozenset({"BNFCR"})))]
     ['the account is in credits trading mode (multi-assets mode with margin in BNFCR), which the bot does not support']
     """
     refusals = reading.refusals or {}

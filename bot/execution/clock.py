@@ -63,7 +63,7 @@ def machine_ms() -> float:
 def middle_of(readings: Sequence[ClockReading]) -> ClockReading:
     """Return the reading with the median offset.
 
-    >>> middle_of([Reading(100, 120, 1110), Reading(200, 300, 1251), Reading(300, 320, 9999)]).offset_ms
+    >>> middle_of([ClockReading(100, 120, 1110), ClockReading(200, 300, 1251), ClockReading(300, 320, 9999)]).offset_ms
     1001.0
     """
     return sorted(readings, key=lambda reading: reading.offset_ms)[len(readings) // 2]

@@ -179,12 +179,15 @@ class Executor:
         """Start reading a snapshot; one requested while another is being read follows it."""
         log.info("snapshot wanted: %s", intent.reason)
         if intent.income_since_ms:
-            known = self._income_since_ms or intent.income_since_ms
-            self._income_since_ms = min(known, intent.income_since_ms)
+            self._want_income(intent.income_since_ms)
         self._snapshot_wanted = True
         if not self._snapshot_running:
             self._snapshot_running = True
             self.tasks.spawn(self._snapshots(), name="snapshot")
+
+    def _want_income(self, since_ms: int) -> None:
+        """Let the next snapshot read income from the earliest start that was asked for; 0 asks for none."""
+        self._income_since_ms = min(filter(None, (self._income_since_ms, since_ms)), default=0)
 
     async def _snapshots(self) -> None:
         try:
@@ -194,7 +197,7 @@ class Executor:
                 try:
                     snapshot = await self.gateway.snapshot(self.symbols, self.since_ms, income_since_ms=income_since_ms)
                 except Exception as error:
-                    self._income_since_ms = self._income_since_ms or income_since_ms
+                    self._want_income(income_since_ms)
                     if not isinstance(error, BotError):  # not a failed read but a bug: the account is read again anyway
                         self.tasks.report("snapshot", error)
                     if not self._failures:

@@ -118,7 +118,7 @@ class RequestLimits:
         self.pause(min(delay_ms, LONGEST_BAN_MS), banned=status == 418)
 
     def pause(self, delay_ms: float, *, banned: bool = False) -> None:
-        """Pause for `delay_ms`; a later call replaces the end of the pause, and a ban stays a ban."""
+        """Pause for `delay_ms`; a later call replaces the end of the pause, but never shortens a ban."""
         self.pauses += 1
         news = self._pause is None or (banned and not self.banned)
         self.banned = self.banned or banned
@@ -126,11 +126,15 @@ class RequestLimits:
             self._pause = self._tasks.latch()
         if self._pause_timer is not None:
             self._pause_timer.cancel()
-        self.until_ms = self._tasks.clock.now_ms() + round(max(delay_ms, 1.0))
-        self._pause_timer = self._tasks.clock.call_later(max(delay_ms, 1.0), self._resume)
+        now = self._tasks.clock.now_ms()
+        if self.banned:  # the rejection of a request sent before the ban may come late
+            delay_ms = max(delay_ms, self.until_ms - now)
+        delay_ms = max(delay_ms, 1.0)
+        self.until_ms = now + round(delay_ms)
+        self._pause_timer = self._tasks.clock.call_later(delay_ms, self._resume)
         if news:  # reported once, however many requests are rejected
             told = "banned this address" if self.banned else "asked for a pause"
-            self.on_pause(f"the exchange {told} for {max(delay_ms, 1.0) / 1000:.1f} s")
+            self.on_pause(f"the exchange {told} for {delay_ms / 1000:.1f} s")
 
     def _resume(self) -> None:
         latch, self._pause, self._pause_timer, self.banned = self._pause, None, None, False
