@@ -1,7 +1,7 @@
-"""The one decision of a closed BTC bar: conditions, vetoes, plan, size, cost, hedge (strategy 2 to 4, 7 and 8).
+"""The single decision on a closed BTC bar: conditions, vetoes, plan, size, cost, hedge (strategy 2 to 4, 7 and 8).
 
-Nothing happens here: what is known goes in, a Verdict comes out. Every refusal that applies is found, the first one names the
-decision, the others stand beside it, so that a veto does not hide what else was wrong.
+Pure: the known state goes in, an EntryVerdict comes out. All refusals that apply are collected; the first gives the decision its
+code, the others are listed next to it, so that one veto does not hide the rest.
 """
 
 import math
@@ -36,12 +36,12 @@ class EntryOrder:
     quote: Quote
     hedge: beta.HedgePlan
     cost_r: float
-    late: tuple[str, ...]  # legs whose bar had not come
+    late: tuple[str, ...]  # legs whose bar had not arrived
 
 
 @dataclass(frozen=True, slots=True)
 class EntryVerdict:
-    """What was decided, and the setup if it is to be entered."""
+    """A decision, and the setup if it is to be entered."""
 
     decision: Decision
     order: EntryOrder | None = None
@@ -49,7 +49,7 @@ class EntryVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Everything a decision looks at."""
+    """The inputs of a decision."""
 
     market_state: MarketState
     account: Account
@@ -59,7 +59,7 @@ class Desk:
 
     @property
     def alpha(self) -> str:
-        """The symbol that is traded; the others hedge it."""
+        """The traded symbol; the others hedge it."""
         return self.market_state.config.data.symbols[0]
 
     def decide(self, kline: Kline, row: Row | None, refusals: list[Denied]) -> EntryVerdict:
@@ -68,9 +68,9 @@ class Desk:
         Parameters
         ----------
         row
-            The bar's values; None if the bar was refused.
+            The bar's values; None if the bar was rejected.
         refusals
-            What speaks against an entry whatever the bar says: a trade is open, entries are off, ...
+            Reasons against an entry that do not depend on the bar: a trade is open, entries are off, ...
         """
         if row is None or not self.market_state.instruments:
             why = Denied("no_bar", "the bar was refused") if row is None else Denied("no_session", "no venue yet")
@@ -121,7 +121,7 @@ class Desk:
         return Denied("no_signal", f"{sum(long)} of six long, {sum(short)} of six short")
 
     def _market(self, side: Side, kline: Kline) -> list[Denied]:
-        """Return what the state of venue and market refuses, without a plan."""
+        """Return the refusals by venue and market state, which need no plan."""
         market_state, config, alpha = self.market_state, self.market_state.config, self.alpha
         denied: list[Denied | None] = []
         if market_state.lost:
@@ -163,7 +163,7 @@ class Desk:
     def _plan(
         self, row: Row, side: Side, kline: Kline, late: tuple[str, ...], values: Values, denied: list[Denied]
     ) -> EntryOrder | None:
-        """Plan and size the setup; refusals are appended, numbers noted."""
+        """Plan and size the setup; append refusals to `denied` and numbers to `values`."""
         market_state, config, instrument = (
             self.market_state,
             self.market_state.config,
@@ -185,7 +185,7 @@ class Desk:
         values |= {"tp2": float(plan.tp2), "catastrophe": float(plan.catastrophe)}
         quote = market_state.quote(self.alpha)
         if quote is None:
-            return None  # refused as stale already
+            return None  # already denied as stale
         values |= {"bid": float(quote.bid), "ask": float(quote.ask)}
         beyond = vetoes.beyond_stop(side, quote, plan.stop)
         if beyond is not None:
@@ -206,10 +206,10 @@ class Desk:
             instrument=instrument,
         )
         if isinstance(sized, Denied):
-            if sized not in denied:  # an empty wallet is refused by the limits too
+            if sized not in denied:  # the limits refuse an empty wallet too
                 denied.append(sized)
             return None
-        # The exchange liquidates from the price that is paid: the rest is taken at up to this one.
+        # Liquidation depends on the price paid: the rest is taken at up to this one.
         paid = taker_limit(side, quote, config.entry.max_slippage, instrument)
         near = vetoes.liquidation(
             side,

@@ -1,7 +1,7 @@
-"""Bars closed by the clock before the exchange confirms them: decided upon at once, compared afterwards (strategy 1).
+"""Bars closed by the clock before the exchange confirms them: decided on at once, compared afterwards (strategy 1).
 
-An early bar is built from aggregated trades. The one decision of its instant is taken with a copy of the state; trails and exits
-wait for the exchange's own bar, which also steps the true state. What differed is counted and marked on the decision.
+An early bar is built from aggTrades. The bar's single decision is taken on a copy of the state; trails and exits wait for the
+exchange's own bar, which also steps the real state. Differences are counted and marked on the decision.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ FIELDS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
 
 @dataclass(slots=True)
 class EarlyBar:
-    """A bar as trades made it, and its values on a copy of the state."""
+    """A bar built from trades, and its indicator row on a copy of the state."""
 
     kline: Kline
     row: Row | None
@@ -27,20 +27,20 @@ class EarlyBar:
 
 @dataclass(slots=True)
 class Early:
-    """The early bars of the newest instant, and the decision that was taken on them."""
+    """The newest early bars, and the decision taken on them."""
 
     alpha: str
     bars: dict[str, EarlyBar] = field(default_factory=dict)
     decision: Decision | None = None
 
     def has(self, symbol: str, open_ms: int) -> bool:
-        """Whether the early bar of that instant is here."""
+        """Return whether the symbol's early bar of that open time, or a later one, has arrived."""
         bar = self.bars.get(symbol)
         return bar is not None and bar.kline.open_ms >= open_ms
 
     @contextmanager
     def overlaid(self, series: dict[str, Series]) -> Iterator[None]:
-        """Let the early bars stand at the end of the series, for as long as a decision takes."""
+        """Append the early bars to the series for the duration of a decision."""
         true = dict(series)
         for symbol, bar in self.bars.items():
             if bar.kline.open_ms > true[symbol].last_open_ms:
@@ -52,7 +52,7 @@ class Early:
             series.update(true)
 
     def confirm(self, kline: Kline, row: Row | None, counters: dict[str, int]) -> Decision | None:
-        """Compare the exchange's own bar with the early one; return the decision with the differences marked, if any."""
+        """Compare the exchange's bar with the early one; return the decision with the differences marked, None without any."""
         bar = self.bars.get(kline.symbol)
         if bar is None or bar.kline.open_ms != kline.open_ms:
             return None
@@ -80,6 +80,6 @@ def _count(counters: dict[str, int], name: str) -> None:
 
 
 def marked(decision: Decision, bars: Mapping[str, EarlyBar]) -> Decision:
-    """Return the decision with a note that it was taken on early bars, and on whose."""
+    """Return the decision marked with the symbols whose early bars it was taken on."""
     named = " ".join(sorted(s for s, b in bars.items() if b.kline.open_ms == decision.open_ms))
     return replace(decision, values={**decision.values, "early": named})

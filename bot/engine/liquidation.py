@@ -1,12 +1,12 @@
-"""Liquidation judged anew when another client changed leverage or margin type in a trade, or the exchange called for margin.
+"""Recheck the liquidation price after an external change of leverage or margin type during a trade, or a margin call.
 
-An entry is refused when liquidation would lie too near (`risk.vetoes`); what a person or another program changes at the
-exchange afterwards can bring it nearer than the stop. The change is reported at once. Then the distance is judged by the
-position's isolated wallet as the exchange reports it after the change, which is asked for; without an answer by notional over
+An entry is refused when liquidation would be too near (`risk.vetoes`); a later change at the exchange, by a person or another
+program, can bring it nearer than the stop. The change is reported at once. Then the distance is computed from the position's
+isolated wallet as the exchange reports it after the change, which is requested; the fallback without a reply is notional over
 leverage.
 
-* Liquidation before the stop: the position is closed, a liquidation is the dearer exit.
-* Between the stop and `risk.liquidation_gap_r` beyond the catastrophe stop: that is reported.
+* Liquidation before the stop: the position is closed, because a liquidation is the more expensive exit.
+* Between the stop and `risk.liquidation_gap_r` beyond the catastrophe stop: an alert is sent.
 """
 
 from collections.abc import Iterable
@@ -22,23 +22,31 @@ from bot.engine.portfolio import Portfolio
 from bot.orders.bracket import Bracket
 from bot.risk.sizing import liquidation_at
 
-ANSWER_MS: Final = 2_000  # for the position's wallet to be told; then the leverage alone is judged by
-NEAR: Final = "liquidation_near"  # the exit's reason
+ANSWER_MS: Final = 2_000  # time for the position's wallet to be reported; then leverage is the fallback
+NEAR: Final = "liquidation_near"  # exit reason
 
 
 @dataclass(slots=True)
 class LiquidationWatch:
-    """What was changed from outside, and what is still to be judged. Times in exchange ms."""
+    """External changes of margin, and the pending checks. Times in exchange ms."""
 
     crossed: list[str] = field(default_factory=list)  # symbols on cross margin
-    due: dict[str, int] = field(default_factory=dict)  # when a position is judged at the latest
+    due: dict[str, int] = field(default_factory=dict)  # deadline of the check of a position
     since: dict[str, int] = field(default_factory=dict)  # when it was changed: only later reports count
-    wallets: dict[str, tuple[Decimal, Decimal]] = field(
-        default_factory=dict
-    )  # isolated wallet and quantity, as told since
+    wallets: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)  # isolated wallet and quantity since
 
     def on_leverage(self, event: LeverageSet, market_state: MarketState, portfolio: Portfolio, out: list[Any]) -> None:
-        """Take a symbol's leverage; while a position is open the bot itself changes none."""
+        """Store a symbol's leverage; a change with a position open is external, because the bot makes none then.
+
+        Parameters
+        ----------
+        market_state
+            Holds the leverage in force; updated.
+        portfolio
+            Gives the open position.
+        out
+            List that intents are appended to.
+        """
         before = market_state.leverage.get(event.symbol)
         market_state.leverage[event.symbol] = event.leverage
         if before is None or before == event.leverage or not portfolio.ledger.qty(event.symbol):
@@ -50,7 +58,17 @@ class LiquidationWatch:
     def on_margin_type(
         self, event: MarginTypeSet, market_state: MarketState, portfolio: Portfolio, out: list[Any]
     ) -> None:
-        """Take a symbol's margin type: on cross margin nothing is entered."""
+        """Store a symbol's margin type: there are no entries on cross margin.
+
+        Parameters
+        ----------
+        market_state
+            Gives the time.
+        portfolio
+            Gives the open position.
+        out
+            List that intents are appended to.
+        """
         if (event.symbol in self.crossed) is not event.isolated:
             return
         (self.crossed.remove if event.isolated else self.crossed.append)(event.symbol)
@@ -67,20 +85,30 @@ class LiquidationWatch:
     def on_margin_call(
         self, event: MarginCall, market_state: MarketState, portfolio: Portfolio, out: list[Any]
     ) -> None:
-        """Report a margin call and judge what it names."""
+        """Report a margin call and check the symbols that it names.
+
+        Parameters
+        ----------
+        market_state
+            Gives the time.
+        portfolio
+            Gives the open positions.
+        out
+            List that intents are appended to.
+        """
         out.append(Alert("critical", f"margin call of the exchange: {', '.join(event.symbols) or 'no symbol named'}"))
         held = [symbol for symbol in event.symbols if portfolio.ledger.qty(symbol)]
         self._ask(held, event.at_ms, market_state, out)
 
     def on_report(self, event: AccountUpdate | AccountSnapshot) -> None:
-        """Note the isolated wallets told after a change; 0 is a wallet that is not told."""
+        """Store the isolated wallets reported after a change; 0 means not reported."""
         for report in event.positions if self.due else ():
             since = self.since.get(report.symbol)
             if since is not None and event.at_ms > since and report.qty and report.isolated_wallet > 0:
                 self.wallets[report.symbol] = (report.isolated_wallet, abs(report.qty))
 
     def advance(self, market_state: MarketState, portfolio: Portfolio, out: list[Any]) -> None:
-        """Judge what has its answer, or has waited long enough for it."""
+        """Check the positions whose wallet was reported or whose deadline has passed."""
         for symbol, due in list(self.due.items()):
             bracket = portfolio.bracket(symbol)
             if bracket is None or bracket.held <= 0:
@@ -92,7 +120,7 @@ class LiquidationWatch:
                     self._judge(bracket, wallet, market_state, portfolio, out)
 
     def denied(self, symbols: Iterable[str]) -> list[Denied]:
-        """Return what speaks against an entry: the risk figures hold for isolated margin alone."""
+        """Return the refusals of an entry: the risk figures hold for isolated margin only."""
         crossed = [symbol for symbol in symbols if symbol in self.crossed]
         return [Denied("margin_type", f"{', '.join(crossed)} on cross margin: set it to isolated")] if crossed else []
 
@@ -109,7 +137,7 @@ class LiquidationWatch:
             kept.pop(symbol, None)
 
     def _wallet(self, symbol: str, bracket: Bracket, market_state: MarketState) -> Decimal | None:
-        """Return the margin behind a position, None on cross margin, where it is not the position's own."""
+        """Return the margin behind a position in quote; None on cross margin, where it is not the position's own."""
         if symbol in self.crossed:
             return None
         told = self.wallets.get(symbol)

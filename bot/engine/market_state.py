@@ -1,4 +1,4 @@
-"""What the venue and the market told last: instruments, prices, funding, leverage, closed bars, streams that are lost."""
+"""The latest state of venue and market: instruments, prices, funding, leverage, closed bars, lost streams."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,18 +12,18 @@ from bot.strategy.rules import column
 from bot.strategy.series import Series
 
 BASE_MS: Final = 180_000
-FRESH_MS: Final = 2_000  # a price older than this does not tell whether a stop is already passed
-GUARD_DISTANCE: Final = Decimal("0.01")  # of the price, where no extreme is known
+FRESH_MS: Final = 2_000  # an older price cannot decide whether a stop is already passed
+GUARD_DISTANCE: Final = Decimal("0.01")  # fraction of the price, where no extreme is known
 
 
 @dataclass(slots=True)
 class MarketState:
-    """The newest of everything that is not ours. Times in exchange ms."""
+    """The latest external state. Times in exchange ms."""
 
     config: Config
     now: int = 0  # the largest exchange time seen
     instruments: dict[str, Instrument] = field(default_factory=dict)
-    largest: dict[str, int] = field(default_factory=dict)  # leverage that a symbol's tiers allow
+    largest: dict[str, int] = field(default_factory=dict)  # largest leverage that a symbol's tiers allow
     quotes: dict[str, tuple[Quote, int]] = field(default_factory=dict)
     prices: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # freshest price of any kind, and its time
     funding: dict[str, Funding] = field(default_factory=dict)
@@ -32,30 +32,30 @@ class MarketState:
     series: dict[str, Series] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """One empty series a symbol."""
+        """Create an empty series for each symbol."""
         config = self.config
         self.series = {s: Series(config.hedge.length + 2, config.data.max_gap_bars) for s in config.data.symbols}
 
     def take_instruments(self, told: dict[str, Instrument]) -> None:
-        """Take what the venue says about its symbols."""
+        """Replace the instruments by those that the venue reported."""
         self.instruments.clear()
         self.instruments.update(told)
         self.largest = {s: max(t.max_leverage for t in i.tiers) for s, i in told.items() if i.tiers}
 
     def take_quotes(self, event: Quotes) -> None:
-        """Take the latest best prices."""
+        """Store the latest best prices."""
         for symbol, quote in event.quotes:
             self.quotes[symbol] = (quote, event.at_ms)
             self.take_price(symbol, (quote.bid + quote.ask) / 2, event.at_ms)
 
     def take_price(self, symbol: str, price: Decimal, at_ms: int) -> None:
-        """Take a price of any kind if it is not older than what is known."""
+        """Store a price of any kind if it is not older than the known one."""
         last = self.prices.get(symbol)
         if last is None or at_ms >= last[1]:
             self.prices[symbol] = (price, at_ms)
 
     def price(self, symbol: str) -> Decimal | None:
-        """Return the price if it is fresh enough to judge a stop by."""
+        """Return the price if it is fresh enough to decide whether a stop is passed."""
         last = self.prices.get(symbol)
         return last[0] if last and self.now - last[1] <= FRESH_MS else None
 
@@ -69,7 +69,7 @@ class MarketState:
         return min(leverage, self.largest.get(symbol, leverage))
 
     def leg_market(self, symbol: str, last: Decimal | None, leverage: int) -> LegMarket | None:
-        """Return what a hedge leg needs to be opened; None before its first bar."""
+        """Return the market data for opening a hedge leg; None before its first bar."""
         row, instrument = self.series[symbol].row, self.instruments.get(symbol)
         if row is None or instrument is None:
             return None
@@ -86,7 +86,7 @@ class MarketState:
         )
 
     def guard_level(self, symbol: str, side: Side, last: Decimal) -> Decimal:
-        """Return the stop of a position that nobody planned: beyond the extreme of the look-back, else 1 % away."""
+        """Return the stop of an unexplained position: beyond the extreme of the look-back, else 1 % away."""
         row, level = self.series[symbol].row, last * (1 - side.sign * GUARD_DISTANCE)
         if row is not None:
             edge = column(row, "lowest50" if side is Side.LONG else "highest50")

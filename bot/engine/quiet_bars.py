@@ -1,9 +1,9 @@
-"""Quiet stretches: closed bars on which nothing can act while a trade is open, noted without a pass over everything.
+"""Quiet bars: closed bars of an open trade on which nothing can act, booked without a full engine pass.
 
-Between two things that happen, a trade only watches: bars reach neither stop nor target, no deadline comes, the
-indicators say nothing that would end it or move its stop. `watch` states what would; whoever has the bars beforehand (a
-back-test) searches for the first one that does, and hands those before it over together. `pass_over` then notes of them
-what closing each by itself would have left: equity sample by sample, extremes, last prices.
+Between two events a trade only watches: bars reach neither stop nor target, no deadline passes, and no indicator ends the trade
+or moves its stop. `watch` returns what would end this; a back-test, which has the bars in advance, searches for the first such
+bar and passes the bars before it together. `pass_over` then records what closing each bar separately would have recorded: the
+equity samples, extremes and last prices.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What an open trade listens to while it is at rest."""
+    """What an open trade at rest reacts to."""
 
     sign: int  # +1 long, -1 short
-    with_trend: bool  # SuperTrend AI agreed at the last bar: a bar that says otherwise counts
+    with_trend: bool  # SuperTrend AI agreed at the last bar: a bar that disagrees ends the quiet bars
     trailing: bool
     would_tighten: Callable[[float], bool]  # whether a level of SuperTrend AI moves the stop
-    levels: tuple[float, ...]  # prices that count when they are reached, beside the orders' own
-    due_ms: int  # the next instant at which something is to be done by itself
-    choch_source: int  # whose changes of character end it (`rules.choch_against`)
+    levels: tuple[float, ...]  # prices to watch, besides those of the orders
+    due_ms: int  # the next deadline
+    choch_source: int  # the indicator whose CHoCH ends the trade (`rules.choch_against`)
 
 
 @dataclass(frozen=True, slots=True)
 class QuietBars:
-    """Quiet bars of all symbols, end to end and complete."""
+    """Consecutive quiet bars of all symbols, without gaps."""
 
     close_ms: Sequence[int]
-    closes: Mapping[str, Sequence[float]]  # by symbol, in the order in which bars are told: the traded one last
-    highest: float  # of the traded symbol over the stretch
+    closes: Mapping[str, Sequence[float]]  # by symbol, in the order in which bars are handled: the traded one last
+    highest: float  # of the traded symbol over the period
     lowest: float
 
 
 def watch(engine: "Engine") -> Watch | None:
-    """Return what the open trade listens to; None unless it is complete, held and everything is at rest."""
+    """Return what the open trade reacts to; None unless its entry is complete, it holds a position and the engine is calm."""
     trade = engine.trade
     if trade is None or not engine.calm() or trade.bracket.closing or trade.bracket.exposed <= 0:
         return None
@@ -60,9 +60,9 @@ def watch(engine: "Engine") -> Watch | None:
 
 
 def pass_over(engine: "Engine", quiet_bars: QuietBars) -> list[Record]:
-    """Note a quiet stretch: the same state and the same samples as closing its bars one by one.
+    """Book quiet bars, with the same state and samples as closing them one by one.
 
-    The bars must keep what `watch` asked for; the newest rows and closes are the caller's to hand over (`known.series`).
+    The bars must satisfy `watch`; the caller has to update the newest rows and closes (`market_state.series`).
     """
     market_state, portfolio = engine.market_state, engine.portfolio
     out: list[Record] = []

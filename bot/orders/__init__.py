@@ -1,1 +1,1 @@
-"""What an order can become, the entry, the bracket, what may be believed, reconciliation."""
+"""Order state machine, entry, bracket, rules of belief, reconciliation."""

@@ -1,23 +1,23 @@
-"""What may be believed about the account, and on whose word.
+"""What may be believed about the account, and which witnesses it takes.
 
-The exchange speaks through several mouths: the user stream (fills, order updates, account updates), the reply to a request, and
-reads (positions, open orders, trades, balance, income). Any one of them can be wrong, stale or missing. What costs money
-when it is wrong needs a second witness:
+A witness is a source that reports account state: the user stream (fills, order updates, account updates), the reply to a request,
+and reads (positions, open orders, trades, balance, income). Any one of them can be wrong, stale or missing. A belief that costs
+money when it is wrong needs a second witness:
 
-| belief | witnesses | what suffices | while they contradict each other |
+| belief | witnesses | sufficient evidence | while the witnesses disagree |
 | --- | --- | --- | --- |
-| a position is larger, or new | fills; the position read; an account update | any one; in a symbol with an open trade not the position read alone, before it has stood for `ALONE_MS`: what was added is among the trades | what the fills say is protected, and the rest as soon as it is believed |
-| a position is smaller or gone | fills; the position read; an account update; a refused reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: listed by the trades read and, unless they make the position larger, the position read agrees; where they make it larger or are the exchange's own (liquidation, ADL), an account update that agrees will do. Without fills: the position read, again after a while, and one of the other witnesses; never the position read alone | stops stay, entries rest, the reads are repeated |
-| flat, so that its stops may go | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
-| a fill happened | the user stream, the trades read | one, for protection | one that two trades reads do not list and the position read contradicts is taken back: at once if nobody else reports the position with it, or if it ended what a live closePosition order of its side still guards; else after `ALONE_MS` |
-| a fill's figures | the user stream, the trades read | one, for protection; a price or fee that no market makes waits for the trades read. Two trades reads that list it otherwise, in a quantity that the position read bears out, set it right | it counts as it was heard, the stops of a closed position stay |
-| a stop rests | the reply, the user stream, a query, the open-orders read | one, for protection; two, before an older stop is cancelled. One alone is asked after; a query that does not find it outweighs it | another stop is sent, and in this position one word is not enough any more |
-| an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, it is asked after by its id. An order that the list shows alive, twice, is alive whatever was heard before | it counts as alive |
-| an order of ours that nobody knows is superfluous | the open-orders read, the position read | protective ones: no position for `ORPHAN_MS` | it stays, entries rest |
-| the wallet changed | our fills and funding; the balance read; the income read | the balance read, when the bookings since the last agreement add up to it | the last agreed wallet counts, entries rest |
+| a position is larger, or new | fills; the position read; an account update | any one; but in a symbol with an open trade the position read alone only after it has persisted for `ALONE_MS`, because a real increase appears among the trades | what the fills show is protected, the rest as soon as it is believed |
+| a position is smaller or gone | fills; the position read; an account update; a rejected reduce-only exit or closePosition stop ("nothing to close"); a closePosition stop that the exchange ended | fills of our own orders: booked at once. Fills of unknown orders: the trades read lists them and, unless they make the position larger, the position read agrees; if they make it larger or were made by the exchange (liquidation, ADL), an account update that agrees is enough. Without fills: the position read, repeated after a delay, plus one of the other witnesses; never the position read alone | stops stay, no new entries, the reads are repeated |
+| flat, so that its stops may be cancelled | the same | the position read agrees with the fills, and the trades read lists them | stops and catastrophe stop stay |
+| a fill happened | the user stream, the trades read | one, for protection | a fill that two trades reads do not list and that the position read contradicts is reversed: at once if no other witness reports the position including it, or if it closed a position that a live closePosition order of the fill's side still guards; otherwise after `ALONE_MS` |
+| a fill's figures | the user stream, the trades read | one, for protection; an implausible price or fee waits for the trades read. Two trades reads with other figures correct the fill if the position read confirms the quantity | the fill counts as first reported, the stops of a closed position stay |
+| a stop is resting | the reply, the user stream, a query, the open-orders read | one, for protection; two, before an older stop is cancelled. A stop with one witness is queried; a query that does not find it outweighs that witness | another stop is sent, and in this position one witness no longer suffices |
+| an order is gone | the order's own update or reply, its query, the open-orders read | absence from the list: never, the order is queried by its id. An order that the list shows as working twice is working, whatever was reported before | it counts as working |
+| an order of ours that is not in the ledger is superfluous | the open-orders read, the position read | protective orders: no position for `ORPHAN_MS` | it stays, no new entries |
+| the wallet changed | our fills and funding; the balance read; the income read | the balance read, if the income entries since the last agreement add up to it | the last agreed wallet counts, no new entries |
 
-What speaks against "gone": a live closePosition order (it ends with its position), an unchanged wallet, a newer account
-update that reports the position.
+Evidence against "gone": a live closePosition order (it ends with its position), an unchanged wallet, a newer account update that
+reports the position.
 """  # noqa: E501  # a table's row is one line
 
 from collections.abc import Container
@@ -31,28 +31,28 @@ from bot.orders.ids import forced
 from bot.orders.reconcile import AGAIN_MS, LAG_MS
 from bot.orders.state import ZERO, Ledger
 
-ALONE_MS: Final = 60_000  # after so long the position read takes back what it alone had reported
-ORPHAN_MS: Final = 20_000  # a protective order that nobody knows stays for so long without a position
-REACH_MS: Final = 55_000  # how far back every trades read reaches at least (the overlap of two snapshots is a minute)
-CENT: Final = Decimal("0.01")  # a smaller difference of the wallet is rounding
-FAR: Final = Decimal("0.05")  # of the price: no fill of ours is so far from a price of the last seconds
-LARGEST_FEE: Final = Decimal("0.01")  # of what is traded, either way
+ALONE_MS: Final = 60_000  # how long the position read has to persist before it counts alone
+ORPHAN_MS: Final = 20_000  # how long a protective order that is not in the ledger stays without a position
+REACH_MS: Final = 55_000  # every trades read covers at least this period (two snapshots overlap by a minute)
+CENT: Final = Decimal("0.01")  # a smaller wallet difference is rounding
+FAR: Final = Decimal("0.05")  # fraction of the price: no fill of ours is this far from a price of the last seconds
+LARGEST_FEE: Final = Decimal("0.01")  # fraction of the notional, either sign
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known besides the position read about a position that the read shows as smaller.
+    """Evidence other than the position read about a position that the read shows as smaller.
 
     Attributes
     ----------
     reported : Decimal | None
         Signed quantity of the newest account update, None if none came since our newest fill.
     nothing_to_close : bool
-        The exchange refused a reduce-only exit or a closePosition stop because there is nothing to close.
+        The exchange rejected a reduce-only exit or a closePosition stop because there is nothing to close.
     guard_ended : bool
-        A closePosition stop of ours, once accepted, was ended by the exchange.
+        The exchange ended a closePosition stop of ours that it had accepted.
     alone : Decimal
-        The part of the position that only the position read had ever reported, signed.
+        Signed part of the position that only the position read has ever reported.
     """
 
     reported: Decimal | None = None
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def shrinks(ours: Decimal, theirs: Decimal) -> bool:
-    """Whether `theirs` leaves less of the position `ours` than there is, or turns it around.
+    """Return whether `theirs` is a smaller or reversed version of the position `ours`.
 
     >>> shrinks(Decimal(2), Decimal(1)), shrinks(Decimal(-2), Decimal(1)), shrinks(Decimal(0), Decimal(1))
     (True, True, False)
@@ -73,14 +73,14 @@ def shrinks(ours: Decimal, theirs: Decimal) -> bool:
 def may_shrink(
     ledger: Ledger, snapshot: AccountSnapshot, symbol: str, evidence: Evidence, *, wallet: Decimal, since_ms: int
 ) -> str:
-    """Return why a position read that shows less than our fills is not believed, an empty text if it is.
+    """Return why a position read that shows less than our fills is not believed, or "" if it is.
 
     Parameters
     ----------
     wallet
-        Our own wallet: a position that was closed has changed the exchange's.
+        Our own wallet in quote: a closed position must have changed the exchange's.
     since_ms
-        Since when the reads have shown this difference.
+        When the reads first showed this difference.
     """
     ours = ledger.qty(symbol)
     theirs = next((p.qty for p in snapshot.positions if p.symbol == symbol), ZERO)
@@ -101,7 +101,7 @@ def may_shrink(
 
 
 def closing_stop(snapshot: AccountSnapshot, symbol: str, side: OrderSide) -> str:
-    """Return the client id of a live closePosition order of this side, an empty text if there is none."""
+    """Return the client id of a live closePosition order of this side, or "" if there is none."""
     live = (o.client_id for o in snapshot.orders if o.symbol == symbol and o.side is side and o.close_position)
     return next(live, "")
 
@@ -114,12 +114,13 @@ def position(snapshot: AccountSnapshot, symbol: str) -> Decimal:
 def confirmed_claims(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, claims: list[Fill]) -> list[Fill]:
     """Return the fills of unknown orders that may be counted, oldest first.
 
+    They are the longest prefix that adds up with the ledger to the position read, or that only makes the position larger: too
+    much protection is harmless.
+
     Parameters
     ----------
     claims
-        Fills that the trades read lists and the ledger has not counted. All of them, or the longest run of the oldest that
-        adds up with the ledger to the position read; while the read shows neither, those at the beginning that make the
-        position larger: to protect too much harms nothing.
+        Fills that the trades read lists and the ledger has not counted.
     """
     wanted, total = position(snapshot, symbol), ledger.qty(symbol)
     ordered = sorted(claims, key=lambda f: (f.at_ms, f.trade_id))
@@ -134,11 +135,10 @@ def confirmed_claims(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, cla
 
 
 def reported_claims(held: Decimal, claims: list[Fill], reported: Decimal) -> list[Fill]:
-    """Return the fills of unknown orders that count on an account update's word, oldest first: all of them or none.
+    """Return the fills of unknown orders that an account update confirms, oldest first: all of them or none.
 
-    They add up with the ledger to the position that it reports, and each makes the position larger or is a close that the
-    exchange forced (liquidation, ADL). Two messages of the user stream agree then, and what was added needs its stop
-    also while reads fail.
+    Together with the ledger they add up to the position that it reports, and each makes the position larger or is a forced close
+    (liquidation, ADL). Two messages of the user stream then agree, and an added position needs its stop even while reads fail.
 
     >>> bought = Fill(0, "hand", "ETHUSDT", OrderSide.BUY, Decimal(2), Decimal(100), ZERO, False, 7)
     >>> len(reported_claims(Decimal(1), [bought], Decimal(3))), len(reported_claims(Decimal(-3), [bought], Decimal(-1)))
@@ -158,26 +158,28 @@ class Unproved:
     """A booked fill that only one witness has reported so far."""
 
     fill: Fill
-    streamed: bool = False  # by the user stream, else by the trades read: a witness that repeats itself is still one
-    missed: int = 0  # trades reads, in a row, that should have listed it and did not
+    streamed: bool = False  # by the user stream, else by the trades read; a repeated report is no second witness
+    missed: int = 0  # consecutive trades reads that should have listed it and did not
     missed_ms: int = 0  # time of the first of them
 
 
 def prove(
     unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot, reported: Container[str]
 ) -> list[Fill]:
-    """Strike off what the trades read lists, and return the fills that are to be taken back, newest first.
+    """Remove the fills that the trades read lists from `unproved`, and return those to reverse, newest first.
 
-    A fill is taken back when two trades reads, `AGAIN_MS` apart, did not list it and the position read shows the position as
-    it is without it. Where another witness reports the position with the fill, two reads stand against two messages: both reads
-    have to stand for `ALONE_MS`, unless a live closePosition order guards the position that the fill ended. Fills that came
-    without a number (a liquidation's) are recognised by time, side and quantity. One that the position read bears out and that
-    is older than the trades reads reach back counts as proved.
+    A fill is reversed when two trades reads, `AGAIN_MS` apart, did not list it and the position read shows the position without
+    it. If another witness reports the position with the fill, two reads stand against two messages: then both reads have to
+    persist for `ALONE_MS`, unless a live closePosition order still guards the position that the fill closed. Fills without a
+    trade id (a liquidation's) are matched by time, side and quantity. A fill that the position read confirms and that is older
+    than the period that trades reads cover counts as proved.
 
     Parameters
     ----------
+    unproved
+        Booked fills with one witness, by symbol and trade id; modified in place.
     reported
-        Symbols whose position, as the fills add up to it, somebody besides the fills has reported since the newest of them.
+        Symbols for which another witness has reported the position that the fills add up to, since the newest fill.
     """
     listed = {(f.symbol, f.trade_id): f for f in snapshot.fills}
     same = {(f.symbol, f.at_ms, f.side, f.qty) for f in snapshot.fills}
@@ -216,7 +218,7 @@ def prove(
 
 
 def unlikely(fill: Fill, price: Decimal | None) -> str:
-    """Return what no market makes of a fill's price or fee, an empty text if nothing; `price` is a fresh one, if any.
+    """Return why a fill's price or fee is implausible, or ""; `price` is a fresh price of the symbol, if any.
 
     >>> fill = Fill(0, "ours", "BTCUSDT", OrderSide.BUY, Decimal(1), Decimal(30_000), Decimal(15), False, 1)
     >>> unlikely(fill, Decimal(60_000)), unlikely(fill, Decimal(30_100)), unlikely(fill, None)
@@ -230,7 +232,7 @@ def unlikely(fill: Fill, price: Decimal | None) -> str:
 
 
 def otherwise(heard: Fill, listed: Fill) -> bool:
-    """Whether a trade is listed with other figures than it was heard with, as the same order's."""
+    """Return whether a trade is listed for the same order with other figures than first reported."""
     if (heard.client_id, heard.side) != (listed.client_id, listed.side):
         return False
     return heard.qty != listed.qty or heard.price != listed.price or abs(heard.fee - listed.fee) >= CENT
@@ -239,10 +241,10 @@ def otherwise(heard: Fill, listed: Fill) -> bool:
 def misreported(
     unproved: dict[tuple[str, int], Unproved], ledger: Ledger, snapshot: AccountSnapshot
 ) -> list[tuple[Fill, Fill]]:
-    """Return the booked fills that two trades reads, `AGAIN_MS` apart, list otherwise, each with the trade as listed.
+    """Return the booked fills that two trades reads, `AGAIN_MS` apart, list with other figures, each with the listed trade.
 
-    Where quantities differ, the position read has to show the position that the listed ones add up to, together with those
-    of our orders that are not counted yet.
+    If quantities differ, the position read has to show the position that the listed quantities and the uncounted fills of our
+    orders add up to.
     """
     found: dict[str, list[tuple[Fill, Fill]]] = {}
     for fill in snapshot.fills:
@@ -266,13 +268,13 @@ def misreported(
 
 
 def still_unproved(unproved: dict[tuple[str, int], Unproved], symbol: str) -> bool:
-    """Whether a booked fill of a symbol waits for its second witness."""
+    """Return whether a booked fill of a symbol waits for its second witness."""
     return any(known.fill.symbol == symbol for known in unproved.values())
 
 
 @dataclass(slots=True)
 class Contradiction:
-    """Two witnesses that disagree, since when, and whether the person knows."""
+    """Two witnesses that disagree, since when, and whether the operator was notified."""
 
     text: str
     since_ms: int
@@ -280,7 +282,7 @@ class Contradiction:
 
 
 def explained(lines: tuple[Income, ...], *, since_ms: int, wallet: Decimal, agreed: Decimal) -> bool:
-    """Whether the bookings since the last agreement add up to the wallet that the balance read shows.
+    """Return whether the income entries since the last agreement add up to the wallet of the balance read.
 
     >>> line = Income(5, "TRANSFER", "", Decimal(100))
     >>> explained((line,), since_ms=4, wallet=Decimal(1100), agreed=Decimal(1000))

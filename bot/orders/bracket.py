@@ -1,26 +1,25 @@
-"""The protection of one position: stop, catastrophe stop, targets, and the way out at market (strategy 6).
+"""The protection of one position: stop, catastrophe stop, targets and market exit (strategy 6).
 
-The bracket does not react to messages one by one. After every event it compares what should stand at the exchange with what
-stands there or is on its way (the ledger), and asks for the difference; so the order in which messages arrive, and
-whether they arrive twice, makes no difference to where it ends.
+The bracket does not react to individual messages. After every event it compares the orders that it wants at the exchange with
+those resting or in flight (the ledger) and emits the difference. So reordered and duplicate messages do not change the outcome.
 
-* Protection first: as soon as anything filled (a fill, or an update that promises one) a reduce-only STOP_MARKET for the whole
-  position is wanted. A changed stop is a new order; the old one is cancelled when the new one is accepted, never before.
+* Protection first: as soon as anything filled (a fill, or an update that implies one), a reduce-only STOP_MARKET for the entire
+  position is wanted. A changed stop is a new order; the old one is cancelled once the new one is accepted, never before.
 * The position is *naked* while the accepted sized stops do not add up to it. After `naked_limit_ms` it is closed at market.
-* The catastrophe stop is a closePosition order far behind, which also covers what a sized stop is too small for.
-  It is not counted as protection.
-* That a stop rests is believed on one message, its reply or the user stream. It replaces an older one, and stays believed,
-  when a second message bears it out; without one it is asked after, and a stop that the query does not find is no stop:
-  another is sent, and from then on one message is not enough in this position.
-* A stop or an exit that nobody answers is not waited for: a second one is sent beside it. Both can only reduce, and what is
-  too much is cancelled or refused. (An entry in that state is waited for: see `maker_taker`.)
-* A stop that cannot be placed because the price is already through it, and one that triggered without closing
-  everything, end in a market exit. Market exits are reduce-only: they can never turn the position around.
-* An exchange may count resting targets against an exit or a triggered stop and refuse it (-4118). Then the exit leaves
-  again the moment the last target is gone, and with growing pauses until that is heard.
-* When flat, everything left is cancelled as soon as the exchange's position and trades confirm it (`flat_confirmed`, set by
-  whoever reads the account): one wrong fill must not strip a position. `idle` says that nothing of it is alive any more and
-  every fill is known.
+* The catastrophe stop is a closePosition order far behind, which also covers quantities too small for a sized stop.
+  It does not count as protection.
+* One message, the reply or the user stream, suffices to count a stop as resting. It replaces an older stop, and keeps counting,
+  once a second message confirms it. Without one it is queried, and a stop that the query does not find does not count: another
+  is sent, and from then on one message does not suffice in this position.
+* A stop or exit without a reply is not waited for: a second one is sent. Both can only reduce, and any excess is cancelled or
+  rejected. (An entry in that state is waited for: see `maker_taker`.)
+* A stop that cannot be placed because the price is already through it, and one that triggered without closing everything, lead
+  to a market exit. Market exits are reduce-only: they can never reverse the position.
+* The exchange may count resting targets against an exit or a triggered stop and reject it (-4118). The exit is then resent as
+  soon as the last target is gone, and with growing delays until that is reported.
+* When flat, everything left is cancelled as soon as the exchange's position and trades confirm it (`flat_confirmed`, set by the
+  account audit): one wrong fill must not strip a position of its stops. `idle` means that no order is working and every fill
+  is known.
 """
 
 from dataclasses import dataclass
@@ -36,65 +35,67 @@ from bot.orders.state import CANCEL_RETRY_MS, EXECUTING, LOOK_AGAIN_MS, ZERO, Or
 
 ALREADY_THROUGH: Final = frozenset({-2021, -4142})  # "would trigger immediately"
 REDUCE_ONLY_REFUSED: Final = frozenset({-2022, -4118})
-NOTHING_LEFT: Final = frozenset({-2022, -2011, -2013})  # how the exit of a flat position is refused, or found absent
-RESTING_COUNTED: Final = -4118  # "check your existing position and open orders": it names a position that is there
-NOTHING_TO_CLOSE: Final = frozenset({-2022, -4509})  # the same as a witness: a reduce-only exit, a closePosition stop
-FLAT_ATTEMPTS: Final = 4  # such refusals in a row that a snapshot has time to explain
+NOTHING_LEFT: Final = frozenset({-2022, -2011, -2013})  # codes for the exit of a flat position: rejected, or not found
+RESTING_COUNTED: Final = -4118  # "check your existing position and open orders": the position exists
+NOTHING_TO_CLOSE: Final = frozenset({-2022, -4509})  # counts as a witness: a reduce-only exit, a closePosition stop
+FLAT_ATTEMPTS: Final = 4  # consecutive such rejections until the alert is critical: a snapshot may explain them
 CLOSE_POSITION_EXISTS: Final = -4130
-TRIGGER_PATIENCE_MS: Final = 1_500  # a triggered stop has this long to fill before a market exit helps out
+TRIGGER_PATIENCE_MS: Final = 1_500  # time for a triggered stop to fill before a market exit is sent
 TARGET_ATTEMPTS: Final = 4
 _NEVER: Final = 1 << 62
-CONFIRM_MS: Final = 300  # the user stream has this long to bear out a reply before the stop is asked after
-UNSTABLE_MS: Final = 10_000  # stops that go away within such a time are replaced with growing pauses
-MOST_UNANSWERED: Final = 2  # stops, or market exits, without an answer at a time
+CONFIRM_MS: Final = 300  # time for the user stream to confirm a reply before the stop is queried
+UNSTABLE_MS: Final = 10_000  # stops that end within this time are replaced with growing delays
+MOST_UNANSWERED: Final = 2  # stops, or market exits, without a reply at the same time
 
 
 @dataclass(slots=True)
 class Bracket(Position):
-    """One position and everything that guards it. `advance` after every event."""
+    """One position and the orders that protect it. Call `advance` after every event."""
 
-    # What is asked of it
+    # Requests
 
     @property
     def stop_patience_ms(self) -> int:
-        """How long a stop may be without an answer before a second one is sent: three fit into the naked limit."""
+        """How long a stop may be without a reply before a second one is sent: a third of the naked limit."""
         return self.naked_limit_ms // 3
 
     @property
     def exit_patience_ms(self) -> int:
-        """The same for a market exit of the whole position."""
+        """How long a market exit may be without a reply before a second one is sent: two thirds of the naked limit."""
         return self.naked_limit_ms * 2 // 3
 
     def exit(self, reason: str, *, cause: str = "") -> None:
-        """Close at market; the first reason stays. `cause` is the order that brought it about, empty for a wish."""
+        """Close at market; the first reason stays. `cause` is the client id of the causing order, empty for a request."""
         if not self.exit_reason:
             self.exit_reason, self.exit_cause = reason, cause
 
     def tighten(self, price: Decimal, kind: str) -> bool:
-        """Move the stop if that brings it nearer to profit; True if it moved."""
+        """Move the stop if that is tighter, and return whether it moved."""
         if self.side.sign * (price - self.stop) <= 0:
             return False
         self.stop, self.stop_kind = price, kind
         return True
 
     def absorb(self, event: Fill, qty: Decimal) -> None:
-        """Take `qty` of a fill that none of our orders made off the position."""
+        """Reduce the position by `qty` of a fill that none of our orders made."""
         self.foreign += qty
         self.last_reduction = forced(event.client_id) or "external"
 
     # The comparison after every event
 
     def advance(self, at_ms: int, now: int, price: Decimal | None, out: list[Intent]) -> None:
-        """Append what is missing between what should stand at the exchange and what does.
+        """Append the intents that bring the orders at the exchange to the wanted ones.
 
         Parameters
         ----------
         at_ms
-            The handled event's own exchange time: when a change that it tells of happened.
+            Exchange time of the handled event: when the change that it reports happened.
         now
-            The largest exchange time seen: what deadlines are compared with.
+            Largest exchange time seen, ms: deadlines are compared with it.
         price
-            Price of the symbol if it is fresh, else None: then the exchange tells whether a stop is already passed.
+            Price of the symbol if it is fresh, else None: then the exchange decides whether a stop is already passed.
+        out
+            List that intents are appended to.
         """
         before, said = self._state(), len(out)
         if now < self.kept_until and before == self.kept_rest:
@@ -109,15 +110,15 @@ class Bracket(Position):
             self.kept_rest = rest
 
     def resting(self, now: int) -> bool:
-        """Whether `advance` has nothing to do: it had nothing in this very state, and no deadline has come since.
+        """Return whether `advance` has nothing to do: it had nothing in this same state, and no deadline has passed since.
 
-        What it compares are the orders (their version counts every change), the wishes and the clock; the price counts only
-        while a stop is missing, and then there is something to do.
+        It compares the orders (their version counts every change), the requests and the clock; the price matters only while a
+        stop is missing, and then there is something to do.
         """
         return now < self.kept_until and self._state() == self.kept_rest
 
     def _state(self) -> tuple[Any, ...]:
-        """Return what changes whenever an order of the position or a wish does."""
+        """Return a key that changes whenever an order of the position or a request does."""
         return (
             self.ledger.versions.get(self.instrument.symbol, 0),
             self.exit_reason,
@@ -142,7 +143,7 @@ class Bracket(Position):
             if not self.exit_reason:
                 out.append(Alert("critical", f"{self.symbol} naked for {now - self.naked_since} ms: closing at market"))
             self.exit(self._fired() or "naked")
-        if exposed > 0 and self.closed_ms:  # it was believed flat and is not
+        if exposed > 0 and self.closed_ms:  # it was taken for flat and is not
             self.closed_ms, self.flat_confirmed = 0, False
         if exposed > 0 and not self.exit_reason:
             self._protect(exposed, now, price, out)
@@ -156,12 +157,12 @@ class Bracket(Position):
                 if not self.trusting:
                     out.append(RequestSnapshot(f"is {self.symbol} flat?"))
             for order in self._reducers() if self.flat_confirmed or self.trusting else ():
-                # Market orders and triggered stops do not rest: there is nothing to cancel.
+                # Market orders and triggered stops are not resting: there is nothing to cancel.
                 if not (order.immediate or (order.algo and order.status in EXECUTING)):
                     self.ledger.cancel(order, now, out)
 
     def deadlines(self) -> list[int]:
-        """Return the instants at which `advance` has something to do even if nothing happens."""
+        """Return the times at which `advance` has something to do without an event, exchange ms."""
         return list(self.kept_due) if self._state() == self.kept_rest else self._find_deadlines()
 
     def _find_deadlines(self) -> list[int]:
@@ -178,7 +179,7 @@ class Bracket(Position):
         return due
 
     def restore(self) -> None:
-        """Go on as before an order's end that turned out not to have happened; an exit that was wished for stays wished for."""
+        """Undo the effect of an order's end that did not happen; a requested exit stays requested."""
         self.closed_ms, self.flat_confirmed = 0, False
         if self.exit_cause:
             self.exit_reason = self.exit_cause = ""
@@ -192,7 +193,7 @@ class Bracket(Position):
             case "tp":
                 return "targets"
             case "" | "xx" | "hc":
-                # An update told of the end before its fill: the executing order names it.
+                # An update reported the end before its fill: the executing order gives the reason.
                 if any(o.filled for o in self.stops):
                     return self.stop_kind
                 if any(o.filled for o in self.guards):
@@ -202,16 +203,16 @@ class Bracket(Position):
                 return other
 
     def _fired(self) -> str:
-        """Return what the newest sized stop is called if it triggered and was refused, heard or not; else nothing.
+        """Return the kind of the newest sized stop if it triggered and was rejected, whether reported or inferred; else "".
 
-        The exchange ends a stop that it holds only so; after a restart this is all that shows what happened meanwhile.
+        The exchange ends a resting stop in no other way; after a restart this is the only trace of what happened meanwhile.
         """
         held = next((o for o in reversed(self.stops) if o.accepted_ms), None)
         ended = held is not None and held.status in (OrderStatus.REJECTED, OrderStatus.EXPIRED) and not held.cancel_ms
         return self.kinds[held.client_id] if held is not None and ended else ""
 
     def _target_rested(self, since_ms: int) -> bool:
-        """Whether a target was alive at some instant since then."""
+        """Return whether a target was live at some time since `since_ms`."""
         for target in self.targets:
             for order in target.orders:
                 if not order.status.is_terminal or order.changed_ms >= since_ms:
@@ -219,7 +220,7 @@ class Bracket(Position):
         return False
 
     def _outcomes(self, now: int, out: list[Intent]) -> None:
-        """React once to every order that came to its end."""
+        """React once to every order that reached a terminal state."""
         for order in self._reducers():
             if order.handled or not order.status.is_terminal:
                 continue
@@ -274,7 +275,7 @@ class Bracket(Position):
             if order.code in NOTHING_TO_CLOSE:
                 self.nothing_left_ms = now
                 out.append(RequestSnapshot(f"{self.symbol} catastrophe stop refused: {order.code}"))
-            if order.code == CLOSE_POSITION_EXISTS:  # one that no trade owns: the snapshot has it cancelled
+            if order.code == CLOSE_POSITION_EXISTS:  # an orphan: the snapshot gets it cancelled
                 out.append(RequestSnapshot(f"{self.symbol} already has a closePosition stop"))
             if self.guard_retry.failures == 1:
                 out.append(Alert("warning", f"{self.symbol} catastrophe stop refused: {order.code} {order.reason}"))
@@ -298,7 +299,7 @@ class Bracket(Position):
             if order.code in NOTHING_TO_CLOSE:
                 self.nothing_left_ms = now
             why, early = f"{order.code} {order.reason}", self.exit_retry.failures < FLAT_ATTEMPTS
-            # A position that went without our hearing it, as across a crash, answers so: the snapshot tells, and soon.
+            # A position closed unseen, as during a crash, is rejected like this: the snapshot will soon show it.
             level = "warning" if order.code in NOTHING_LEFT and early else "critical"
             if order.code == RESTING_COUNTED:
                 self.crowded = self._target_rested(order.placed_ms)
@@ -312,7 +313,7 @@ class Bracket(Position):
             out.append(RequestSnapshot(f"{self.symbol} market exit refused: {order.code}"))
 
     def _protect(self, exposed: Decimal, now: int, price: Decimal | None, out: list[Intent]) -> None:
-        """Keep one accepted sized stop for the whole position at the wanted price, and the catastrophe stop."""
+        """Keep one accepted sized stop for the entire position at the wanted price, and the catastrophe stop."""
         self._ask_after_stops(now, out)
         live = [o for o in self.stops if not (o.status.is_terminal or o.denied)]
         silent = [o for o in live if o.unanswered(now, self.stop_patience_ms)]
@@ -321,7 +322,7 @@ class Bracket(Position):
         held = [o for o in fitting if o.accepted]
         wanted = next((o for o in held if not o.unconfirmed), next(iter(held or fitting), None))
         if wanted is None and self.doubted and self.cover >= exposed:
-            pass  # what stands covers what is held, and a second voice is a moment away: one order then instead of two
+            pass  # the stops cover the position and a second witness is imminent: one order then instead of two
         elif wanted is None:
             flying = any(not o.accepted for o in heard)
             short = exposed > sum((o.remaining for o in heard), ZERO)
@@ -349,7 +350,7 @@ class Bracket(Position):
         return max(order.changed_ms + CONFIRM_MS, order.looked_ms and order.looked_ms + LOOK_AGAIN_MS)
 
     def _ask_after_stops(self, now: int, out: list[Intent]) -> None:
-        """Ask after stops of which one message alone says that they rest, and note those that were not found."""
+        """Query stops that only one message reports as resting, and count those that were not found."""
         for order in self._unconfirmed():
             if now >= self._ask_ms(order):
                 self.ledger.look_up(order, now, out)
@@ -404,14 +405,14 @@ class Bracket(Position):
             )
 
     def _leave(self, exposed: Decimal, now: int, out: list[Intent]) -> None:
-        """Send what no exit on its way takes off; targets are cancelled, stops stay until flat."""
+        """Send a market exit for what the exits in flight do not close; cancel targets, keep stops until flat."""
         unanswered = [o for o in self.exits if o.role == "xx" and o.unanswered(now, self.exit_patience_ms)]
         doubted = unanswered if len(unanswered) < MOST_UNANSWERED else []
         on_way = sum((o.remaining for o in self.exits if o not in doubted), ZERO)
         for order in (*self.stops, *self.guards):
             if order.status in EXECUTING and now - order.changed_ms < TRIGGER_PATIENCE_MS:
                 on_way += exposed if order.close_position else order.remaining
-        if self.crowded and not self._target_rested(_NEVER):  # what it was refused for is gone: no pause any more
+        if self.crowded and not self._target_rested(_NEVER):  # the cause of the rejection is gone: no more delay
             self.crowded = False
             self.exit_retry.worked()
         if exposed > on_way and now >= self.exit_retry.not_before_ms:
@@ -421,7 +422,21 @@ class Bracket(Position):
                 self.ledger.cancel(order, now, out)
 
     def market(self, qty: Decimal, role: str, now: int, out: list[Intent], reference: Decimal = ZERO) -> None:
-        """Send a reduce-only market order for part of the position (role `xx` or `hc`)."""
+        """Send a reduce-only market order for part of the position.
+
+        Parameters
+        ----------
+        qty
+            Quantity in base units, capped at the instrument's largest market order.
+        role
+            `xx` or `hc`.
+        now
+            Largest exchange time seen, ms.
+        out
+            List that intents are appended to.
+        reference
+            Price that slippage is measured against; 0 takes the bracket's own.
+        """
         self.exits.append(
             self.ledger.place(
                 self.ids.next(role, self.symbol_index),

@@ -1,8 +1,8 @@
-"""Client order ids that say what an order is for, and are the same again in every replay.
+"""Client order ids that encode an order's purpose and are identical in every replay.
 
 `rbL-en-0-00k3f9x-01-a1` reads: bot `rb` on the live venue, role `en`, symbol 0 (BTC), trade 00k3f9x (the base-36 number of the
-bar that gave the signal), first order of that role, first attempt. An id is a lookup key, not a lock: Binance accepts the
-same id again once the first order is done (venue notes 2.6), so an attempt is counted up and never used twice.
+signal bar), first order of that role, first attempt. An id is a lookup key, not an idempotency key: Binance accepts the same id
+again once the first order is terminal (venue notes 2.6), so the attempt is incremented and never reused.
 """
 
 import re
@@ -67,9 +67,9 @@ class ClientId:
         return _written(self.environment, self.role, self.symbol_index, self.sequence, self.leg, self.attempt)
 
 
-@lru_cache(maxsize=512)  # every message of an order asks anew
+@lru_cache(maxsize=512)  # called for every message of an order
 def parse(client_id: str) -> ClientId | None:
-    """Return the parts of an id of ours, None for anybody else's.
+    """Return the parts of an id of ours, or None for a foreign one.
 
     >>> parse("rbL-en-0-005x3f9-01-a1")
     ClientId(environment='L', role='en', symbol_index=0, sequence=9942165, leg=1, attempt=1)
@@ -82,7 +82,7 @@ def parse(client_id: str) -> ClientId | None:
 
 
 def forced(client_id: str) -> str:
-    """Return what the exchange itself closed a position by: "liquidation", "adl", or an empty text for any other order.
+    """Return how the exchange itself closed a position: "liquidation", "adl", or "" for any other order.
 
     >>> forced("autoclose-1700000000000"), forced("adl_autoclose"), forced("web_1")
     ('liquidation', 'adl', '')
@@ -91,7 +91,7 @@ def forced(client_id: str) -> str:
 
 
 def is_sendable(client_id: str) -> bool:
-    """Whether a request can name an order by this id: a foreign one may hold letters that do not survive signing.
+    """Return whether a request can carry this id: a foreign one may contain characters that do not survive signing.
 
     >>> is_sendable("web_1x2y"), is_sendable("a/b:c")
     (True, False)
@@ -100,21 +100,27 @@ def is_sendable(client_id: str) -> bool:
 
 
 def role_of(client_id: str) -> str:
-    """Return the role in an id, or that of a foreign order."""
+    """Return the role in an id, or `FOREIGN` for a foreign one."""
     parts = parse(client_id)
     return FOREIGN if parts is None else parts.role
 
 
 @dataclass(slots=True)
 class IdMaker:
-    """Hands out the ids of one trade; attempts count up per role, symbol and leg."""
+    """Issues the ids of one trade; attempts count up per role, symbol and leg."""
 
     environment: str
     sequence: int
     attempts: dict[str, int] = field(default_factory=dict)
 
     def next(self, role: str, symbol_index: int, *, leg: int = 1) -> str:
-        """Return the id of the next attempt."""
+        """Return the id of the next attempt.
+
+        Raises
+        ------
+        InvariantError
+            The role is unknown.
+        """
         if role not in ROLES:
             raise InvariantError(f"order role {role!r} is not known")
         key = f"{role}{symbol_index}{leg:02d}"

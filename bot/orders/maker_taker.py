@@ -1,14 +1,14 @@
-"""From plan to position: first as a maker, then take what is left, never with more risk than planned (strategy 5).
+"""Entry execution: post-only first, then take the rest, never with more risk than planned (strategy 5).
 
-1. MAKER: a post-only (GTX) limit at the plan's entry or the best bid, whichever is lower (short: higher), so that it rests.
-   Rejected with -5022 because it would have taken: re-priced once at the new best bid, then the way of 2. A price at or beyond
-   the trade's own stop is void: such a fill would be stopped out at once.
-2. After `maker_timeout_ms` it is cancelled; only when the outcome of the cancel is known (CANCELLING) is the rest sent as an
-   immediate-or-cancel limit at ask * (1 + max_slippage) (TAKER). The price has usually run by then, so the quantity is
-   cut to what the planned risk still allows at that limit.
-3. DONE: whatever filled is the position. Nothing filled: the setup is over, with its reason.
+1. MAKER: a post-only (GTX) limit at the plan's entry or the best bid, whichever is lower (short: the entry or the best ask,
+   whichever is higher), so that it rests. If rejected with -5022 because it would have taken, it is re-priced once at the new
+   best bid, then step 2 follows. A price at or beyond the trade's own stop is void: such a fill would be stopped out at once.
+2. After `maker_timeout_ms` the order is cancelled. Only when the outcome of the cancel is known (CANCELLING) is the rest sent as
+   an immediate-or-cancel limit at ask * (1 + max_slippage) (TAKER). The price has usually moved away by then, so the quantity
+   is cut to what the planned risk still allows at that limit.
+3. DONE: whatever filled is the position. If nothing filled, the setup ends with its reason.
 
-An order whose outcome is unknown is waited for: a second entry beside it could double the position.
+An order whose outcome is unknown is waited for: a second entry could double the position.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ POST_ONLY_WOULD_TAKE: Final = -5022
 
 
 class Phase(StrEnum):
-    """Where the entry stands."""
+    """The phase of the entry."""
 
     MAKER = "MAKER"
     CANCELLING = "CANCELLING"
@@ -44,13 +44,25 @@ PHASES: Final = {
 
 
 def maker_price(side: Side, entry: Decimal, quote: Quote, instrument: Instrument) -> Decimal:
-    """Return the post-only price: the entry, but never through the best price of its own side."""
+    """Return the post-only price: the entry, but never through the best price of its own side of the book."""
     best = min(entry, quote.bid) if side is Side.LONG else max(entry, quote.ask)
     return instrument.price(best, Round.DOWN if side is Side.LONG else Round.UP)
 
 
 def taker_limit(side: Side, quote: Quote, max_slippage: float, instrument: Instrument) -> Decimal:
-    """Return the limit of the IOC: beyond the far price by the allowed slippage, rounded away from crossing."""
+    """Return the IOC limit: beyond the opposite best price by the allowed slippage, rounded to the less aggressive tick.
+
+    Parameters
+    ----------
+    side
+        Direction of the trade.
+    quote
+        Best bid and ask.
+    max_slippage
+        Fraction of the opposite best price.
+    instrument
+        Gives the tick.
+    """
     far = quote.ask if side is Side.LONG else quote.bid
     limit = far * (1 + side.sign * to_decimal(max_slippage))
     return instrument.price(limit, Round.DOWN if side is Side.LONG else Round.UP)
@@ -70,6 +82,17 @@ def capped_qty(
     """Return how much of the rest the planned risk allows at `limit`, rounded down to the lot.
 
     min(rest, (risk_quote - filled * (average - stop)) / (limit - stop)), distances in the trade's direction.
+
+    Parameters
+    ----------
+    rest, filled
+        Unfilled and filled quantity in base units.
+    risk_quote
+        Planned risk of the trade in quote.
+    average
+        Average price of the filled part.
+    stop, limit
+        Stop price, and limit price of the IOC.
     """
     distance = side.sign * (limit - stop)
     if distance <= 0:
@@ -80,7 +103,7 @@ def capped_qty(
 
 @dataclass(slots=True)
 class Entry:
-    """One attempt to get into a position. `advance` after every event."""
+    """One attempt to enter a position. Call `advance` after every event."""
 
     ledger: Ledger
     ids: IdMaker
@@ -95,13 +118,13 @@ class Entry:
     deadline_ms: int = 0
     reprices: int = 0
     aborted: str = ""
-    outcome: str = ""  # why it is over, or why the rest was left: a code, and a sentence with the values
+    outcome: str = ""  # code for why it ended or the rest was left; `detail` is a sentence with the values
     detail: str = ""
     orders: list[Order] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Over, and every fill of it known."""
+        """Whether the entry is done and all its fills are known."""
         if self.phase is not Phase.DONE:
             return False
         for order in self.orders:  # noqa: SIM110
@@ -111,22 +134,28 @@ class Entry:
 
     @property
     def filled(self) -> Decimal:
-        """Filled quantity as far as anybody said."""
+        """Filled quantity by updates or fills, whichever is larger."""
         return sum([o.filled for o in self.orders], ZERO)
 
     def start(self, now: int, quote: Quote, out: list[Intent]) -> None:
-        """Send the post-only order."""
+        """Send the post-only order.
+
+        Raises
+        ------
+        InvariantError
+            The entry was started before.
+        """
         if self.orders:
             raise InvariantError("an entry starts once")
         self._maker(now, quote, out)
 
     def abort(self, reason: str) -> None:
-        """Take nothing more: cancel what works, send no IOC."""
+        """Enter no further: cancel the working order, send no IOC."""
         if not self.aborted and self.phase is not Phase.DONE:
             self.aborted = reason
 
     def advance(self, now: int, quote: Quote | None, out: list[Intent]) -> None:
-        """Go on as far as what is known allows. `quote` is None if there is no fresh one."""
+        """Take the next step that the known order states allow; `quote` is None if there is no fresh one."""
         if self.phase is Phase.DONE or not self.orders:
             return
         order = self.orders[-1]
@@ -137,7 +166,7 @@ class Entry:
                 self.ledger.cancel(order, now, out)
             return
         if order.missing and self.phase is not Phase.TAKER:
-            return  # the rest is cut by what the fills cost: wait for them
+            return  # the rest is sized by what the fills cost: wait for them
         if self.aborted:
             self._finish(self.aborted)
         elif order.role == "io" and order.status is OrderStatus.REJECTED:
@@ -160,7 +189,7 @@ class Entry:
             self._taker(now, quote, out)
 
     def deadlines(self) -> list[int]:
-        """Return when `advance` has something to do even if nothing happens."""
+        """Return the times at which `advance` has something to do without an event, exchange ms."""
         return [] if self.phase in (Phase.DONE, Phase.TAKER) else [self.deadline_ms]
 
     def _to(self, phase: Phase) -> None:
@@ -176,7 +205,7 @@ class Entry:
 
     @staticmethod
     def _would_have_taken(order: Order) -> bool:
-        # The older form of the refusal: accepted, then expired by itself (venue notes 2.6).
+        # The older form of the rejection: accepted, then expired (venue notes 2.6).
         expired = order.status is OrderStatus.EXPIRED and not order.filled and not order.cancel_ms
         return order.code == POST_ONLY_WOULD_TAKE or expired
 

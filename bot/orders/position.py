@@ -1,8 +1,8 @@
-"""One position as its orders add up: what is held, what is covered by stops, and how long it was not.
+"""One position as the sum of its orders: quantity held, quantity covered by stops, and naked time.
 
-*Held* counts known fills, *exposed* also what updates promise beyond them: protection acts on the larger. The position is
-*naked* while the accepted sized stops do not add up to it; every such spell is told when it is over, with the
-exchange's own times: from the fill to the acceptance of the stop.
+*Held* counts known fills, *exposed* also the fills that updates imply beyond them: protection acts on the larger. The position
+is *naked* while the accepted sized stops do not add up to it; each naked spell is recorded when it ends, in exchange time from
+the fill to the acceptance of the stop.
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from bot.orders.state import OPENING_ROLES, ZERO, Ledger, Order, Retry
 
 @dataclass(slots=True)
 class Target:
-    """One part of the position that leaves at a limit; `qty` 0 means left out, only its level counts."""
+    """One part of the position that exits at a limit; `qty` 0 means no order, only the price level counts."""
 
     leg: int
     price: Decimal
     qty: Decimal
-    reached: bool = False  # the price was there (for a part that has no order)
+    reached: bool = False  # the price reached the level (for a part that has no order)
     given_up: bool = False
     orders: list[Order] = field(default_factory=list)
     retry: Retry = field(default_factory=Retry)
@@ -38,17 +38,17 @@ class Target:
 
     @property
     def proved(self) -> bool:
-        """Done by known fills: what an update only promises neither moves the stop nor starts the trail."""
+        """Whether known fills complete it: fills that an update only implies neither move the stop nor start the trail."""
         return self.reached if not self.qty or self.given_up else sum([o.known for o in self.orders], ZERO) >= self.qty
 
     @property
     def done(self) -> bool:
-        """Wholly filled; a part without an order: the price was there."""
+        """Whether it is completely filled or, without an order, the price reached the level."""
         return self.reached if not self.qty or self.given_up else self.filled >= self.qty
 
 
 class Sums(NamedTuple):
-    """What the orders of a position add up to at a version of the ledger."""
+    """Totals over the orders of a position at one version of the ledger."""
 
     version: int
     foreign: Decimal
@@ -64,7 +64,7 @@ class Sums(NamedTuple):
 
 @dataclass(slots=True)
 class Position:
-    """One position: the orders that made and unmake it, what they add up to, and how long it was naked."""
+    """One position: its entry and exit orders, their totals, and its naked time."""
 
     ledger: Ledger
     ids: IdMaker
@@ -74,47 +74,47 @@ class Position:
     naked_limit_ms: int
     working_type: str  # CONTRACT_PRICE or MARK_PRICE
     stop: Decimal
-    stop_kind: str = "stop"  # stop, break_even or trail: what a stop-out is called
+    stop_kind: str = "stop"  # stop, break_even or trail: exit reason of a stop-out
     catastrophe: Decimal | None = None
     entries: list[Order] = field(default_factory=list)
     stops: list[Order] = field(default_factory=list)
     guards: list[Order] = field(default_factory=list)  # catastrophe stops
     exits: list[Order] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
-    foreign: Decimal = ZERO  # quantity taken off by orders that are not ours
-    exit_reason: str = ""  # set once the position has to go, or has gone
-    exit_cause: str = ""  # client id of the order whose end or trigger gave the reason; empty when it was wished for
+    foreign: Decimal = ZERO  # quantity closed by orders that are not ours
+    exit_reason: str = ""  # set once the position is closing or closed
+    exit_cause: str = ""  # client id of the order whose end or trigger gave the reason; empty if the exit was requested
     closed_ms: int = 0  # when it was first seen flat again
-    trusting: bool = False  # a back-test: the fills are the truth, nobody else is asked
-    doubted: bool = False  # nobody but the fills has reported the position as it is
-    flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may go
-    nothing_left_ms: int = 0  # when an exit or a closePosition stop was last refused because there is nothing to close
-    denials: int = 0  # stops that were said to rest and that a query did not find, as last counted
-    crowded: bool = False  # a market exit was refused because targets rest beside it
+    trusting: bool = False  # a back-test: the fills are true, no second witness is needed
+    doubted: bool = False  # no witness besides the fills has reported the position as it is
+    flat_confirmed: bool = False  # the exchange's position and trades agree that it is flat: its stops may be cancelled
+    nothing_left_ms: int = 0  # when an exit or a closePosition stop was last rejected because there is nothing to close
+    denials: int = 0  # stops reported as resting that a query did not find, as last counted
+    crowded: bool = False  # a market exit was rejected because targets are resting
     naked_since: int | None = None
     naked_start: int = 0  # of the last naked spell
     naked_end: int = 0
     naked_ms: int = 0  # the longest spell
     last_reduction: str = ""  # role of the fill that last made it smaller
-    kinds: dict[str, str] = field(default_factory=dict)  # what each stop order is called when it triggers
-    reference: Decimal = ZERO  # best price on the exit side, kept by the owner for the slippage watch
+    kinds: dict[str, str] = field(default_factory=dict)  # exit reason of each stop order if it triggers
+    reference: Decimal = ZERO  # best price on the exit side, updated by the owner to measure slippage
     stop_retry: Retry = field(default_factory=Retry)
     guard_retry: Retry = field(default_factory=Retry)
     exit_retry: Retry = field(default_factory=Retry)
     kept: "Sums | None" = None
     kept_rest: tuple[Any, ...] = ()  # the state in which `advance` had nothing to do, see `Bracket.resting`
-    kept_until: int = 0  # the next instant at which it has something to do in that state
+    kept_until: int = 0  # the next time at which it has something to do in that state
     kept_due: tuple[int, ...] = ()  # the deadlines of that state
 
-    # What is held
+    # Totals
 
     @property
     def symbol(self) -> str:
-        """The symbol it guards."""
+        """Symbol of the position."""
         return self.instrument.symbol
 
     def sums(self) -> "Sums":
-        """Return what the orders add up to, kept until one of them changes."""
+        """Return the totals over the orders, cached until one of them changes."""
         kept, version = self.kept, self.ledger.versions.get(self.instrument.symbol, 0)
         if kept is None or kept.version != version or kept.foreign != self.foreign:
             kept = self.kept = self._add_up(version)
@@ -157,12 +157,12 @@ class Position:
 
     @property
     def exposed(self) -> Decimal:
-        """The position that has to be protected: fills, and what updates promised beyond them."""
+        """The position to protect: fills, and quantities that updates imply beyond them."""
         return self.sums().exposed
 
     @property
     def held(self) -> Decimal:
-        """The position by known fills alone."""
+        """The position by known fills only."""
         return self.sums().held
 
     @property
@@ -188,43 +188,43 @@ class Position:
 
     @property
     def closing(self) -> bool:
-        """Whether the position is on its way out, or gone."""
+        """Whether the position is closing or closed."""
         return bool(self.exit_reason)
 
     @property
     def idle(self) -> bool:
-        """Flat, with nothing alive and nothing missing, and confirmed if it ever held anything."""
+        """Whether it is flat, with no live order and no missing fill, and confirmed flat if it ever held anything."""
         sums = self.sums()
         return sums.idle and (self.flat_confirmed or self.trusting or not self.closed_ms)
 
     @property
     def misled(self) -> bool:
-        """Whether a stop was said to rest that a query did not find: from then on one message is not enough."""
+        """Whether a query failed to find a stop reported as resting: from then on one message does not suffice."""
         return any([o.denied for o in self.stops])  # noqa: C419  # a list is faster here
 
     # Naked time
 
     def note_fill(self, order: Order, event: Fill, out: list[Any]) -> None:
-        """Note what a known fill of one of its orders says about names and naked time."""
+        """Update the last reducing role and the naked time for a known fill of one of its orders."""
         if order.role not in OPENING_ROLES:
             self.last_reduction = order.role
         elif self.naked_since is not None:
             self.naked_since = min(self.naked_since, event.at_ms)
         elif self.naked_start <= self.naked_end and event.at_ms < self.naked_start and order.cumulative >= order.known:
-            # An update had promised this fill; its own time is the earlier one.
+            # An update had implied this fill; the fill's own time is earlier.
             self.naked_start = event.at_ms
             self._tell_spell(out)
 
     def measure(self, exposed: Decimal, at_ms: int, out: list[Any]) -> None:
-        """Begin or end a naked spell."""
+        """Start or end a naked spell; `exposed` is the quantity to protect, `at_ms` the exchange time of the event."""
         naked = exposed > 0 and self.cover < exposed
         if naked and self.naked_since is None:
             self.naked_since = at_ms
             if any(o.denied and o.live and o.accepted_ms >= self.naked_end for o in self.stops) and self.naked_end:
-                self.naked_since = min(at_ms, self.naked_start)  # the spell had ended on one false word
+                self.naked_since = min(at_ms, self.naked_start)  # the spell had ended on a single false message
         elif not naked and self.naked_since is not None:
             self.naked_start, self.naked_since = self.naked_since, None
-            # The acceptance may be heard long after it happened, after a restart for one.
+            # The acceptance may be reported long after it happened, for example after a restart.
             accepted_ms = max((o.accepted_ms for o in self.stops if o.accepted), default=at_ms)
             self.naked_end = max(self.naked_start, min(at_ms, accepted_ms) if exposed > 0 else at_ms)
             self._tell_spell(out)

@@ -1,10 +1,10 @@
-"""Our book against the exchange's: what we missed, and what nobody owns (venue notes 5).
+"""Reconcile our ledger with the exchange: missed events and orphaned orders (venue notes 5).
 
-Start-up after a crash, a reconnect and the look every half minute are one thing: a snapshot of positions, working orders and
-recent fills is compared with the ledger, and the differences become the very events that were missed. An order that is not
-listed is asked after by its id: it is never declared dead by absence. What is left after that is either somebody
-else's (a position we cannot explain gets a stop, entries rest, the person is told) or too young to judge: a reply may
-still be on its way, and REST reads may lag behind the stream.
+Start-up after a crash, reconnect and the check every half minute are the same routine: a snapshot of positions, working orders
+and recent fills is compared with the ledger, and the differences become the events that were missed. An order that is not listed
+is queried by its id: absence never makes it terminal. What remains is either foreign (an unexplained position gets a stop, there
+are no new entries, the operator is notified) or too recent to judge: a reply may still be in flight, and REST reads may lag
+behind the stream.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from bot.orders.ids import parse
 from bot.orders.state import Ledger, Order
 
 SETTLE_MS: Final = 6_000  # a request signed with recvWindow 5 s cannot reach the book later than this
-LAG_MS: Final = 2_000  # how far a read usually lags behind what the stream told
-AGAIN_MS: Final = 2_000  # a difference has to stand for so long
-STALE_MS: Final = 10_000  # and for so long when the exchange's own times say that the read is old
+LAG_MS: Final = 2_000  # how far a read usually lags behind the stream
+AGAIN_MS: Final = 2_000  # how long a difference has to persist
+STALE_MS: Final = 10_000  # the same if the exchange's own times show that the read is old
 
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """Working orders that the ledger does not answer for."""
+    """Working orders that the ledger does not expect."""
 
-    ours: tuple[OrderReport, ...]  # made by a bot of this environment: cancelled
-    strangers: tuple[OrderReport, ...]  # anybody else's: left alone
+    ours: tuple[OrderReport, ...]  # placed by a bot of this environment: cancelled
+    strangers: tuple[OrderReport, ...]  # foreign: left alone
 
 
 def missed_fills(ledger: Ledger, snapshot: AccountSnapshot, *, since_ms: int) -> list[Fill]:
     """Return the fills that were not counted, oldest first.
 
-    Fills from before `since_ms` (the start of the first session) belong to an account history that is not ours,
-    unless they name an order in the book.
+    Fills before `since_ms` (the start of the first session) belong to an account history that is not ours, unless they name an
+    order in the ledger.
     """
     fresh = [
         f
@@ -45,16 +45,13 @@ def missed_fills(ledger: Ledger, snapshot: AccountSnapshot, *, since_ms: int) ->
 
 
 def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdate]:
-    """Return what the list of working orders tells about ours that we did not hear of.
-
-    To be called after the missed fills have been counted.
-    """
+    """Return the order updates that we missed, from the list of working orders; call after counting the missed fills."""
     reports = {r.client_id: r for r in snapshot.orders}
     updates = []
     for order in ledger.orders.values():
         report = reports.get(order.client_id)
         if report is None or not order.live or report.status.is_terminal:
-            continue  # a list of working orders that calls one finished contradicts itself: `absent` asks for it by its id
+            continue  # a working order listed as terminal contradicts itself: `absent` has it queried by its id
         if report.status is not order.status or report.filled_qty > order.cumulative:
             updates.append(
                 OrderUpdate(
@@ -74,16 +71,16 @@ def missed_updates(ledger: Ledger, snapshot: AccountSnapshot) -> list[OrderUpdat
 
 
 def confirmed(ledger: Ledger, snapshot: AccountSnapshot) -> list[Order]:
-    """Return our orders of which one message alone had said that they rest, and which the list shows too."""
+    """Return our orders that only one message had reported as resting and that the list now shows too."""
     listed = {r.client_id: r.status for r in snapshot.orders}
     return [o for o in ledger.orders.values() if o.unconfirmed and listed.get(o.client_id) is o.status]
 
 
 def absent(ledger: Ledger, snapshot: AccountSnapshot, *, resumed_ms: int) -> list[Order]:
-    """Return our orders that should be among the working ones and are not: each has to be asked after by its id.
+    """Return our live orders that are not listed as working: each has to be queried by its id.
 
-    Absence proves nothing by itself: reads may lag behind, and a request may still be on its way. One that was
-    sent before this process began (`resumed_ms`) has nobody else who waits for its answer.
+    Absence proves nothing by itself: reads may lag, and a request may still be in flight. For a request sent before this process
+    started (`resumed_ms`) nothing else waits for the reply.
     """
     listed = {r.client_id for r in snapshot.orders if not r.status.is_terminal}
     found = []
@@ -100,7 +97,7 @@ def absent(ledger: Ledger, snapshot: AccountSnapshot, *, resumed_ms: int) -> lis
 
 
 def orphans(ledger: Ledger, snapshot: AccountSnapshot, environment: str) -> Orphans:
-    """Return the working orders that are not in the book, or that the book knows to be done for a while."""
+    """Return the working orders that are not in the ledger, or that have been terminal in it for a while."""
     ours, strangers = [], []
     for report in snapshot.orders:
         order = ledger.find(report.client_id)
@@ -119,7 +116,7 @@ def orphans(ledger: Ledger, snapshot: AccountSnapshot, environment: str) -> Orph
 
 
 def unexplained(ledger: Ledger, snapshot: AccountSnapshot) -> dict[str, Decimal]:
-    """Return by symbol how much larger the exchange's signed position is than the sum of our fills."""
+    """Return by symbol the exchange's signed position minus the sum of our fills, where they differ."""
     theirs = {p.symbol: p.qty for p in snapshot.positions if p.qty}
     symbols = sorted(theirs.keys() | {s for s, h in ledger.holdings.items() if h.qty})
     gaps = {s: theirs.get(s, Decimal(0)) - ledger.qty(s) for s in symbols}
@@ -127,7 +124,7 @@ def unexplained(ledger: Ledger, snapshot: AccountSnapshot) -> dict[str, Decimal]
 
 
 def settled_enough(ledger: Ledger, snapshot: AccountSnapshot, symbol: str) -> bool:
-    """Whether nothing of ours in `symbol` is in flight or was so a moment ago."""
+    """Return whether nothing of ours in `symbol` is in flight or was so a moment ago."""
     if snapshot.at_ms - ledger.changed_ms(symbol) < LAG_MS:
         return False
     for order in (*ledger.orders.values(), *ledger.finished.values()):
@@ -141,18 +138,25 @@ def settled_enough(ledger: Ledger, snapshot: AccountSnapshot, symbol: str) -> bo
 
 @dataclass(slots=True)
 class Suspect:
-    """A difference between the exchange's position and ours that has been seen, and since when."""
+    """A difference between the exchange's figure and ours, and when it was first seen."""
 
     gap: Decimal
     since_ms: int
 
 
 def believable(ledger: Ledger, snapshot: AccountSnapshot, symbol: str, *, since_ms: int, traded: bool) -> bool:
-    """Whether a difference in `symbol`, seen since `since_ms`, is real and not a read that lags behind the stream.
+    """Return whether a position difference is real rather than a read that lags behind the stream.
 
-    A position that changed at the exchange after our newest fill is news, and one that did not is believed only after it
-    has stood for a while. One that is not listed has no time of its own: it is believed once our newest fill is too old for
-    a read to lag behind it, because belief takes the stops away. In a traded symbol nothing is believed at first sight.
+    A position that changed at the exchange after our newest fill is new information; one that did not is believed only after it
+    persisted for a while. A position that is not listed has no update time: it is believed once our newest fill is too old for a
+    lagging read, because belief removes the stops. In a traded symbol nothing is believed at first sight.
+
+    Parameters
+    ----------
+    since_ms
+        When the difference was first seen.
+    traded
+        Whether a trade is open in the symbol.
     """
     if not settled_enough(ledger, snapshot, symbol):
         return False

@@ -1,17 +1,17 @@
-"""What an order can become, and the book of our own orders, fills and positions.
+"""The order state machine, and the ledger of our own orders, fills and positions.
 
-Theory. The exchange tells one story through three mouths (user stream, replies, queries) that do not wait for each other.
-The ledger therefore never believes the order in which it hears things:
+Theory. The exchange reports the same changes through three channels (user stream, replies, queries) that are not synchronised.
+The ledger therefore never relies on the order in which messages arrive:
 
-* a status moves only along TRANSITIONS; a step back is old news and is passed over; a terminal status stays;
-* the filled quantity of an order is the larger of what updates said (`cumulative`) and what fills add up to (`known`);
-* a fill counts once, recognised by (symbol, trade id);
-* a position is the sum of its fills and nothing else. What an update promised beyond the fills is `missing`: protection
-  acts on it at once, accounting waits for the fill.
+* a status moves only along TRANSITIONS; a backward step is stale and ignored; a terminal status stays;
+* the filled quantity of an order is the larger of what updates reported (`cumulative`) and what fills add up to (`known`);
+* a fill counts once, identified by (symbol, trade id);
+* a position is the sum of its fills and nothing else. What an update reported beyond the fills is `missing`: protection acts on
+  it at once, accounting waits for the fill.
 
-An event that contradicts what was sent (other side, more than was ordered) raises Contradiction and changes nothing: it is
-the message that is wrong. What was counted on one message and turns out not to have happened can be taken back (`reverse`,
-`correct`, `revive`); who may ask for that is the subject of `beliefs`.
+An event that contradicts the request (other side, more than was ordered) raises ContradictingMessage and changes nothing: the
+message is wrong. What was counted on one message and did not happen can be undone (`reverse`, `correct`, `revive`); `beliefs`
+defines the evidence that this needs.
 Quantities are in base units, prices and cash in quote, times in exchange ms.
 """
 
@@ -42,16 +42,16 @@ TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
 EXECUTING: Final = frozenset({S.TRIGGERED, S.PARTIALLY_FILLED})
 ENTRY_ROLES: Final = frozenset({"en", "io"})
 OPENING_ROLES: Final = ENTRY_ROLES | {"hx"}
-CANCEL_RETRY_MS: Final = 2_000  # a cancel that nobody answered is sent again; cancelling twice harms nothing
+CANCEL_RETRY_MS: Final = 2_000  # an unanswered cancel is resent after this; cancelling is idempotent
 NOT_FOUND: Final = -2013
-LOOK_AGAIN_MS: Final = 5_000  # between two questions after the same order
+LOOK_AGAIN_MS: Final = 5_000  # between two queries of the same order
 _KEPT_ORDERS: Final = 400  # finished orders that are still recognised
 _KEPT_TRADES: Final = 20_000  # trade ids that are still recognised
 
 
 @dataclass(slots=True)
 class Order:
-    """One order of ours, as far as we know."""
+    """One order of ours and its known state."""
 
     client_id: str
     symbol: str
@@ -73,55 +73,55 @@ class Order:
     accepted_ms: int = 0
     changed_ms: int = 0
     cancel_ms: int = 0  # when a cancel was last sent, 0 = never
-    looked_ms: int = 0  # when it was last asked after
+    looked_ms: int = 0  # when it was last queried
     code: int = 0
     reason: str = ""
-    handled: bool = False  # its owner has reacted to its end
-    witnesses: int = 0  # messages that said something about it: its reply, the user stream, a query, a list
-    denied: bool = False  # accepted by one message alone, and a query did not find it
+    handled: bool = False  # its owner has reacted to its terminal state
+    witnesses: int = 0  # messages that reported its state: its reply, the user stream, a query, a list
+    denied: bool = False  # accepted by a single message, and a query did not find it
 
     @property
     def algo(self) -> bool:
-        """Whether it lives in the algo service (until it triggers)."""
+        """Whether it belongs to the algo service (until it triggers)."""
         return self.order_type is OrderType.STOP_MARKET
 
     @property
     def immediate(self) -> bool:
-        """Whether it ends as soon as it arrives: a market order or an IOC."""
+        """Whether it never rests: a market order or an IOC."""
         return self.order_type is OrderType.MARKET or self.role == "io"
 
     @property
     def live(self) -> bool:
-        """Whether something can still happen to it."""
+        """Whether it is not terminal."""
         return not self.status.is_terminal
 
     @property
     def accepted(self) -> bool:
-        """Whether the exchange holds it."""
+        """Whether the exchange has acknowledged it and it is not terminal."""
         return self.status.is_accepted
 
     @property
     def filled(self) -> Decimal:
-        """Filled quantity as far as anybody said."""
+        """Filled quantity by updates or fills, whichever is larger."""
         return self.known if self.known >= self.cumulative else self.cumulative
 
     @property
     def unheard(self) -> bool:
-        """Whether it is alive as far as we know and the exchange has not said that it holds it."""
+        """Whether it is not terminal and not yet acknowledged."""
         return not self.status.is_terminal and not self.status.is_accepted
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether one message alone says that the exchange holds it."""
+        """Whether only one message reports it as resting."""
         return self.status is S.NEW and self.witnesses < 2
 
     def unanswered(self, now: int, patience_ms: int) -> bool:
-        """Whether it is alive and its outcome has not been heard for so long."""
+        """Return whether it has been unacknowledged for `patience_ms`."""
         return self.unheard and now - self.changed_ms >= patience_ms
 
     @property
     def remaining(self) -> Decimal:
-        """What may still fill."""
+        """Quantity that may still fill."""
         if self.status.is_terminal:
             return ZERO
         left = self.qty - (self.known if self.known >= self.cumulative else self.cumulative)
@@ -129,12 +129,12 @@ class Order:
 
     @property
     def missing(self) -> Decimal:
-        """Filled quantity whose fills have not come."""
+        """Quantity reported as filled whose fills have not arrived."""
         return max(self.cumulative - self.known, ZERO)
 
     @property
     def settled(self) -> bool:
-        """Done, and every fill of it is known."""
+        """Whether it is terminal and all its fills are known."""
         return self.status.is_terminal and self.cumulative <= self.known
 
     @property
@@ -145,16 +145,16 @@ class Order:
 
 @dataclass(slots=True)
 class Holding:
-    """A symbol's position and the money that made it: equity = wallet + cash + qty * price - fees."""
+    """A symbol's position and its cash flows: equity = wallet + cash + qty * price - fees."""
 
     qty: Decimal = ZERO  # signed
-    cash: Decimal = ZERO  # minus what was bought, plus what was sold
+    cash: Decimal = ZERO  # value sold minus value bought
     fees: Decimal = ZERO
-    cost: Decimal = ZERO  # what the open quantity cost on average, signed
+    cost: Decimal = ZERO  # signed quantity times its average entry price
     changed_ms: int = 0  # time of the newest fill
 
     def add(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
-        """Book one fill; a fill that turns the position around closes it and opens the rest anew."""
+        """Book one fill; a fill that reverses the position closes it and opens a new one with the rest."""
         closing = signed
         if self.qty * signed >= 0:
             closing = ZERO
@@ -171,16 +171,16 @@ class Holding:
 
 @dataclass(slots=True)
 class Ledger:
-    """Our orders, the fills that were counted, and the positions that they add up to."""
+    """Our orders, the counted fills, and the positions that they add up to."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     finished: dict[str, Order] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     trades: dict[tuple[str, int], None] = field(default_factory=dict)
-    version: int = 0  # counts changes of any order
-    booked: int = 0  # counts what changes a holding
+    version: int = 0  # number of changes to any order
+    booked: int = 0  # number of changes to any holding
     since_flat: dict[str, list[Fill]] = field(default_factory=dict)  # the fills that a holding consists of
-    versions: dict[str, int] = field(default_factory=dict)  # the same by symbol: sums are kept until it moves
+    versions: dict[str, int] = field(default_factory=dict)  # order changes by symbol: cached sums hold until it changes
 
     def place(
         self,
@@ -202,6 +202,23 @@ class Ledger:
         working_type: str = "CONTRACT_PRICE",
     ) -> Order:
         """Enter an order as PENDING and append the intent that sends it.
+
+        Parameters
+        ----------
+        qty
+            Base units; 0 only for closePosition.
+        role
+            One of `ids.ROLES`.
+        now
+            Largest exchange time seen, ms.
+        out
+            List that the intent is appended to.
+        price, trigger
+            Limit price, and trigger price of a stop.
+        reference
+            Price that a taker fill is measured against; 0 is not measured.
+        working_type
+            CONTRACT_PRICE or MARK_PRICE: which price triggers a stop.
 
         Raises
         ------
@@ -251,14 +268,14 @@ class Ledger:
         return order
 
     def cancel(self, order: Order, now: int, out: list[Intent]) -> None:
-        """Append a cancel for an order that the exchange holds, unless one is under way."""
+        """Append a cancel for an acknowledged order, unless one is in flight."""
         if order.accepted and (not order.cancel_ms or now - order.cancel_ms >= CANCEL_RETRY_MS):
             order.cancel_ms = now
             algo = order.algo and order.status is S.NEW  # a triggered one is a regular order (venue notes 2.1)
             out.append(CancelOrder(order.client_id, order.symbol, algo))
 
     def look_up(self, order: Order, now: int, out: list[Intent]) -> None:
-        """Append a question after an order, unless one was asked a moment ago."""
+        """Append a query of an order, unless it was queried within `LOOK_AGAIN_MS`."""
         if not order.looked_ms or now - order.looked_ms >= LOOK_AGAIN_MS:
             order.looked_ms = now
             algo = order.algo and order.status not in EXECUTING
@@ -267,7 +284,7 @@ class Ledger:
             )
 
     def forget_questions(self) -> None:
-        """Let every order be asked after anew: whoever waited for the answers died with the last process."""
+        """Allow every order to be queried again: the replies were lost with the last process."""
         for order in self.orders.values():
             order.looked_ms = 0
 
@@ -276,7 +293,7 @@ class Ledger:
         self.versions[symbol] = self.versions.get(symbol, 0) + 1
 
     def deadlines(self) -> list[int]:
-        """Return when unanswered cancels are due again."""
+        """Return when unanswered cancels are due to be resent, exchange ms."""
         return [o.cancel_ms + CANCEL_RETRY_MS for o in self.orders.values() if o.cancel_ms and o.live]
 
     def find(self, client_id: str) -> Order | None:
@@ -284,12 +301,12 @@ class Ledger:
         return self.orders.get(client_id) or self.finished.get(client_id)
 
     def update(self, event: OrderUpdate) -> Order | None:
-        """Merge what was said about an order; None if it is not in the book.
+        """Merge an order update and return its order; None if it is not in the ledger.
 
         Raises
         ------
-        Contradiction
-            Another symbol or side than was sent, or more filled than was ordered.
+        ContradictingMessage
+            The symbol or side differs from the request, or more is filled than was ordered.
         """
         order = self.find(event.client_id)
         if order is None:
@@ -319,17 +336,17 @@ class Ledger:
         return order
 
     def confirm(self, order: Order) -> None:
-        """Count the list of working orders as a witness of an order that it shows as it is known."""
+        """Count the list of working orders as a witness of an order that it shows in its known status."""
         order.witnesses, order.denied = order.witnesses + 1, False
         self._changed(order.symbol)
 
     def fill(self, event: Fill) -> bool:
-        """Count a fill; False if it was counted before. A fill of a foreign order counts too.
+        """Count a fill, of a foreign order too; return False if it was counted before.
 
         Raises
         ------
-        Contradiction
-            Another side than was sent, more than was ordered, or a quantity that is not positive.
+        ContradictingMessage
+            The symbol or side differs from the request, more is filled than was ordered, or the quantity is not positive.
         """
         key = (event.symbol, event.trade_id)
         if key in self.trades:
@@ -361,7 +378,7 @@ class Ledger:
         return True
 
     def reverse(self, event: Fill) -> None:
-        """Take back a fill that was counted and that the exchange does not know: position, money and order as before it."""
+        """Undo a counted fill that did not happen: position, cash and order return to the state before it."""
         self.trades.pop((event.symbol, event.trade_id), None)
         fills, holding = self.since_flat[event.symbol], self.holdings[event.symbol]
         fills.remove(event)
@@ -385,7 +402,7 @@ class Ledger:
             order.looked_ms = 0
 
     def amend(self, heard: Fill, listed: Fill) -> bool:
-        """Let a counted fill be what the exchange lists it as: position, money and its order's fills; False if it cannot be."""
+        """Replace a counted fill by the listed one in position, cash and order; return False if that is impossible."""
         order, fills = self.find(heard.client_id), self.since_flat.get(heard.symbol, [])
         more = listed.qty - heard.qty
         if heard not in fills or order is None or (order.qty and order.known + more > order.qty):
@@ -407,12 +424,12 @@ class Ledger:
         return True
 
     def correct(self, order: Order, status: OrderStatus, now: int) -> None:
-        """Let an order's filled quantity be what its fills add up to: an update had promised more than there is."""
+        """Set an order's filled quantity to the sum of its fills: an update had reported more than happened."""
         order.cumulative = order.known
         self._restate(order, status, now)
 
     def revive(self, order: Order, status: OrderStatus, now: int) -> None:
-        """Count an order as alive that was heard to be over and that the exchange shows as working."""
+        """Count an order as working again that was reported as terminal and that the exchange shows as working."""
         self._restate(order, status, now)
         order.code, order.reason, order.cancel_ms = 0, "", 0
 
@@ -440,14 +457,14 @@ class Ledger:
         return holding.qty if holding else ZERO
 
     def retire(self) -> None:
-        """Move settled orders out of the way; they are still recognised for a while."""
+        """Move settled orders to `finished`, where they are still recognised for a while."""
         for client_id in [o.client_id for o in self.orders.values() if o.settled]:
             self.finished[client_id] = self.orders.pop(client_id)
         while len(self.finished) > _KEPT_ORDERS:
             self.finished.pop(next(iter(self.finished)))
 
     def settle_cash(self) -> Decimal:
-        """Take the cash of closed positions out of the book (gross of fees, fees subtracted) and return it."""
+        """Remove the cash of closed positions from the ledger and return it net of fees."""
         gained = ZERO
         self.booked += 1
         for symbol, holding in self.holdings.items():
@@ -460,7 +477,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Retry:
-    """A growing pause between attempts of the same thing."""
+    """A growing delay between attempts of the same action."""
 
     DELAYS_MS = (0, 200, 400, 800, 1_600, 5_000)
 
@@ -468,10 +485,10 @@ class Retry:
     not_before_ms: int = 0
 
     def failed(self, now: int) -> None:
-        """Note a failure and set the pause."""
+        """Count a failure and set the delay."""
         self.not_before_ms = now + self.DELAYS_MS[min(self.failures, len(self.DELAYS_MS) - 1)]
         self.failures += 1
 
     def worked(self) -> None:
-        """Forget the failures."""
+        """Reset the failures and the delay."""
         self.failures = self.not_before_ms = 0

@@ -1,7 +1,7 @@
 """Positions that none of our trades explains: guarded with a stop, never traded (venue notes 5).
 
-Somebody traded by hand, a fill came for a trade long closed, the journal is lost: whatever it was, the exchange holds a
-position that the bot did not plan. It gets one closePosition stop, entries rest, and the person decides; `flatten` closes it.
+A manual trade, a fill for a trade long closed, a lost journal: whatever the cause, the exchange holds a position that the bot did
+not plan. It gets one closePosition stop, there are no new entries, and the operator decides; `flatten` closes it.
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from bot.orders.bracket import ALREADY_THROUGH, CLOSE_POSITION_EXISTS, Bracket
 from bot.orders.ids import IdMaker
 from bot.orders.state import ZERO, Ledger, Order, Retry
 
-LEG = 99  # keeps their ids apart from those of trades
-# "There is a closePosition order already": perhaps a person's stop, perhaps only their take-profit, and it may go again. After so
-# many refusals it counts as a guard for so long, then ours is tried again.
+LEG = 99  # distinguishes their ids from those of trades
+# "A closePosition order already exists": it may be a manual stop or only a manual take-profit, and it may disappear. After this
+# many rejections it counts as a guard for this long, then ours is retried.
 BELIEVED_AFTER = 3
 BELIEVED_MS = 30_000
 
@@ -29,11 +29,11 @@ class UnexplainedPositions:
     qty: dict[str, Decimal] = field(default_factory=dict)  # signed
     orders: dict[str, list[Order]] = field(default_factory=dict)
     retry: dict[str, Retry] = field(default_factory=dict)
-    leaving: bool = False  # told to close everything unexplained
-    through: dict[str, bool] = field(default_factory=dict)  # symbols whose guard was refused as already passed
+    leaving: bool = False  # a flatten was requested: close everything unexplained
+    through: dict[str, bool] = field(default_factory=dict)  # symbols whose guard was rejected as already passed
 
     def add(self, symbol: str, signed: Decimal, out: list[Intent], *, why: str) -> None:
-        """Take a signed quantity that no trade explains."""
+        """Add a signed quantity that no trade explains; `why` goes into the alert."""
         total = self.qty.get(symbol, ZERO) + signed
         if total:
             self.qty[symbol] = total
@@ -43,7 +43,7 @@ class UnexplainedPositions:
             out.append(Alert("warning", f"{symbol}: nothing unexplained is left ({why})"))
 
     def owns(self, order: Order) -> bool:
-        """Whether the order guards or closes a stray."""
+        """Return whether the order guards or closes an unexplained position."""
         return any(order is o for o in self.orders.get(order.symbol, ()))
 
     def advance(
@@ -57,9 +57,20 @@ class UnexplainedPositions:
         now: int,
         out: list[Intent],
     ) -> None:
-        """Keep one guard at `level` while something is unexplained, none afterwards; close it if told to.
+        """Keep one guard while the symbol has an unexplained position, none afterwards; close it if `leaving`.
 
-        `bracket` is the symbol's trade, if any: its catastrophe stop guards a stray of the same direction too.
+        Parameters
+        ----------
+        symbol_index
+            Index of the symbol in the client id.
+        level
+            Trigger price of the guard.
+        bracket
+            The symbol's trade, if any: its catastrophe stop also guards an unexplained position of the same direction.
+        now
+            Largest exchange time seen, ms.
+        out
+            List that intents are appended to.
         """
         symbol = instrument.symbol
         qty = self.qty.get(symbol, ZERO)
@@ -96,7 +107,7 @@ class UnexplainedPositions:
             orders.append(self._order("gd", symbol_index, ids, instrument, side, ZERO, level, now, out))
 
     def deadlines(self) -> list[int]:
-        """Return when a refused guard is tried again."""
+        """Return when a rejected guard is retried, exchange ms."""
         return [r.not_before_ms for s, r in self.retry.items() if s in self.qty and r.not_before_ms]
 
     def _order(
