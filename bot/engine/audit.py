@@ -1,6 +1,6 @@
-"""The book against the account: what a snapshot makes up for, what is judged, cancelled and verified, and when to look again.
+"""Reconcile the ledger with an account snapshot: missed events, differences, orphans, flatten, and when to look again.
 
-One routine serves start, reconnect and the look every half minute. Whatever it cannot explain it guards, and says so.
+One routine serves start, reconnect and the check every half minute. Whatever it cannot explain it guards and reports.
 """
 
 from decimal import Decimal
@@ -20,18 +20,18 @@ from bot.risk.account import Account
 from bot.risk.limits import Limits
 from bot.strategy.trade import Trade
 
-SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is looked up
-LATE_FILL_MS: Final = 2_000  # a promised fill that has not come, a market order that does not end
-DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots asked for the same doubts
+SLOW_REPLY_MS: Final = 15_000  # an order without an outcome for this long is queried
+LATE_FILL_MS: Final = 2_000  # a missing fill or a market order that does not end is overdue after this
+DOUBT_PAUSE_MS: Final = 5_000  # between two snapshots requested for the same doubts
 DEAF_PAUSE_MS: Final = 2_000  # the same while the user stream is lost and something is open
-FUNDING_SHARE: Final = Decimal("0.02")  # of what is held: no funding is larger, so a larger rest is not the trade's
-# Kinds of income that are money coming or going, and nobody's result.
+FUNDING_SHARE: Final = Decimal("0.02")  # of the notional held: a larger rest cannot be funding
+# Kinds of income that are transfers and belong to no result.
 MOVES: Final = frozenset({"TRANSFER", "INTERNAL_TRANSFER", "CROSS_COLLATERAL_TRANSFER", "STRATEGY_UMFUTURES_TRANSFER"})
-FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is told, and again and again
+FLAT_WITHIN_MS: Final = 30_000  # a flatten that is not verified by then is reported, repeatedly
 
 
 class Audit:
-    """The part of the portfolio that compares it with the account."""
+    """The part of the portfolio that reconciles it with the account."""
 
     market_state: MarketState
     limits: Limits
@@ -78,11 +78,11 @@ class Audit:
 
     @property
     def flat(self) -> bool:
-        """No trade, and no position of any kind."""
+        """Whether there is no trade and no position of any kind."""
         raise NotImplementedError
 
     def bracket(self, symbol: str) -> Bracket | None:
-        """Return what guards the trade's position in a symbol."""
+        """Return the bracket of the trade's position in a symbol."""
         raise NotImplementedError
 
     def brackets(self) -> list[Bracket]:
@@ -90,19 +90,19 @@ class Audit:
         raise NotImplementedError
 
     def on_update(self, event: OrderUpdate, out: list[Any]) -> None:
-        """Merge an order's state."""
+        """Merge an order update."""
         raise NotImplementedError
 
     def count_fill(self, event: Fill, out: list[Any], *, heard: bool, proved: bool = False) -> None:
-        """Count a fill, once, to whom it belongs."""
+        """Count a fill once, for its owner; see `Portfolio.count_fill`."""
         raise NotImplementedError
 
     def advance(self, at_ms: int, out: list[Any]) -> None:
-        """Let every part go on as far as what is known allows."""
+        """Advance every part as far as the known state allows."""
         raise NotImplementedError
 
     def on_snapshot(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Make up for what was missed, judge what remains, cancel what nobody owns; see `beliefs` for whom is believed."""
+        """Book what was missed, judge the remaining differences, cancel orphans; `beliefs` defines what is believed."""
         self._take_back_phantoms(event, out)
         self._amend_fills(event, out)
         self._take_fills(event, out)
@@ -120,7 +120,7 @@ class Audit:
                 for key in [key for key in self.unproved if key[0] == symbol and key in listed]:
                     if not beliefs.otherwise(self.unproved[key].fill, listed[key]):
                         del self.unproved[key]  # trades and position
-        # What was learnt may end a trade or complete an entry: act before judging positions.
+        # The news may end a trade or complete an entry: advance before judging positions.
         self._confirm_flat(event)
         self.advance(event.at_ms, out)
         self._confirm_flat(event)
@@ -150,10 +150,10 @@ class Audit:
             found["wallet"] = wallet
         self._contradictions(found, event.at_ms, out)
 
-    # What happened, and what did not
+    # Fills and orders
 
     def _take_fills(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Count the fills that were not heard: those of our orders at once, others when the position bears them out."""
+        """Count the missed fills: those of our orders at once, others when the position confirms them."""
         claims: dict[str, list[Fill]] = {}
         streamed = set(self.claims)
         for fill in reconcile.missed_fills(self.ledger, event, since_ms=self.session_ms):
@@ -184,13 +184,13 @@ class Audit:
                 self.count_fill(fill, out, heard=False, proved=both)
 
     def _take_back_phantoms(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Take back fills that the trades reads do not list and that the position contradicts."""
+        """Reverse fills that the trades reads do not list and that the position read contradicts."""
         for fill in beliefs.prove(self.unproved, self.ledger, event, {s for s in self.symbols if self.heard(s)}):
             del self.unproved[fill.symbol, fill.trade_id]
             self.take_back(fill, out)
 
     def take_back(self, fill: Fill, out: list[Any]) -> None:
-        """Undo a fill that did not happen: the position goes on as before it."""
+        """Reverse a fill that did not happen: the position continues as before it."""
         symbol, signed = fill.symbol, fill.side.sign * fill.qty
         order, bracket = self.ledger.find(fill.client_id), self.bracket(symbol)
         self.ledger.reverse(fill)
@@ -211,7 +211,7 @@ class Audit:
         )
 
     def _amend_fills(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Set right the figures of fills that the trades reads list otherwise than they were heard."""
+        """Correct the figures of fills that the trades reads list differently than first reported."""
         said: list[str] = []
         for heard, listed in beliefs.misreported(self.unproved, self.ledger, event):
             del self.unproved[heard.symbol, heard.trade_id]
@@ -230,10 +230,10 @@ class Audit:
             out.append(Alert("warning", f"corrected after the exchange's list of trades: {'; '.join(said)}"))
 
     def _correct_orders(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Set right what was heard of orders and the exchange's own list contradicts.
+        """Correct the reported order states that the exchange's own list contradicts.
 
-        An update that promised more than the fills is corrected when the list or the position denies it. An order that was
-        heard to be over and that the list shows as working, twice, is alive.
+        An update that reported more than the fills is corrected when the list or the position denies it. An order that was
+        reported as over and that the list shows as working twice is working.
         """
         reports = {report.client_id: report for report in event.orders if not report.status.is_terminal}
         owned = {order.client_id: order for bracket in self.brackets() for order in bracket.orders()}
@@ -262,7 +262,7 @@ class Audit:
 
     @staticmethod
     def _heard_over(order: Order) -> bool:
-        """Whether an order is believed to be over, or a stop to be at work, with every fill of it known."""
+        """Return whether an order counts as terminal, or a stop as triggered, with all its fills known."""
         at_work = order.algo and order.status is OrderStatus.TRIGGERED and not order.known
         return order.settled or (at_work and not order.missing)
 
@@ -289,27 +289,27 @@ class Audit:
     # Positions
 
     def _position_agrees(self, event: AccountSnapshot, symbol: str) -> None:
-        """Note that the position read bears our fills out."""
+        """Record that the position read confirms our fills."""
         report = self.reported.get(symbol)
         if report is not None and report[0] != self.ledger.qty(symbol) and report[1] <= event.at_ms:
             self.denied = (symbol, report[0])
         if report is None or report[1] <= event.at_ms:
             self.reported[symbol] = (self.ledger.qty(symbol), event.at_ms)
         if not self.ledger.qty(symbol):
-            self.alone.pop(symbol, None)  # what was reported by the position read alone is closed
+            self.alone.pop(symbol, None)  # what only the position read had reported is closed
 
     def heard(self, symbol: str) -> bool:
-        """Whether somebody besides the fills reports the position that they add up to."""
+        """Return whether another witness reports the position that the fills add up to."""
         report = self.reported.get(symbol)
         return self.trusting or (
             report is not None and report[0] == self.ledger.qty(symbol) and report[1] >= self.ledger.changed_ms(symbol)
         )
 
     def _confirm_flat(self, event: AccountSnapshot) -> None:
-        """Let the stops of a closed position go when position read and trades read agree that it is closed.
+        """Release the stops of a closed position when position read and trades read agree that it is closed.
 
-        What an update promises beyond the fills closes nothing: while fills are missing, position read and ledger agree on the
-        position as it was before.
+        A quantity that an update reports beyond the fills closes nothing: while fills are missing, position read and ledger agree
+        on the position as it was before.
         """
         for bracket in self.brackets():
             if not bracket.closed_ms or bracket.flat_confirmed or event.at_ms < bracket.closed_ms:
@@ -325,7 +325,7 @@ class Audit:
                 bracket.flat_confirmed = True
 
     def _judge(self, event: AccountSnapshot, symbol: str, gap: Decimal, out: list[Any]) -> str:
-        """Take over a difference in a position, or return why the position read is not believed."""
+        """Book a position difference, or return why the position read is not believed ("" if it is too early to judge)."""
         suspect = self.suspects.get(symbol)
         if suspect is None or suspect.gap != gap:
             suspect = self.suspects[symbol] = reconcile.Suspect(gap, event.at_ms)
@@ -336,7 +336,7 @@ class Audit:
             return ""
         evidence = self._evidence(symbol, bracket)
         if bracket is not None and not beliefs.shrinks(ours, ours + gap):
-            # Whatever was added in a traded symbol since it was flat is among its trades.
+            # A real increase in a traded symbol since it was flat is among its trades.
             stood_ms = event.at_ms - suspect.since_ms
             if evidence.reported != ours + gap and stood_ms < beliefs.ALONE_MS:
                 return f"the position read alone says so, for {max(stood_ms, 0) // 1000} s"
@@ -366,7 +366,7 @@ class Audit:
         return beliefs.Evidence(reported, refused, ended, self.alone.get(symbol, ZERO))
 
     def _contradictions(self, found: dict[str, str], now: int, out: list[Any]) -> None:
-        """Keep what disagrees, report it once when it has stood for a while, and report when it agrees again."""
+        """Track contradictions, report each once when it has persisted for a while, and report when they are resolved."""
         if self.denied is not None:
             symbol, qty = self.denied
             self.denied = None
@@ -397,7 +397,7 @@ class Audit:
     # The wallet
 
     def _wallet(self, event: AccountSnapshot, out: list[Any]) -> str:
-        """Take over what changed the wallet when the bookings explain it, or return what contradicts."""
+        """Book a wallet difference if the income entries explain it, or return the contradiction."""
         if not all([reconcile.settled_enough(self.ledger, event, symbol) for symbol in self.symbols]):  # noqa: C419
             return ""
         difference = event.wallet - self.account.wallet
@@ -410,7 +410,7 @@ class Audit:
         if self.owed is None or self.owed.gap != difference:
             self.owed = reconcile.Suspect(difference, event.at_ms)
         if self.on_word and abs(difference + self.on_word) < beliefs.CENT:
-            # what a person let pass is gone again: our own bookings were right
+            # the difference that the operator accepted is gone again: our own bookings were right
             self._take_wallet(event, difference, (), out)
             self.on_word = ZERO
             return ""
@@ -433,7 +433,7 @@ class Audit:
         return self._disputed(event)
 
     def _judge_report(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Report a wallet of the user stream that balance read and trades deny; nothing is ever booked from it."""
+        """Report a user-stream wallet that balance read and trades contradict; it is never booked."""
         if self.wallet_reported is None or self.wallet_reported[1] > event.at_ms:
             return
         (wallet, at_ms), self.wallet_reported = self.wallet_reported, None
@@ -458,7 +458,7 @@ class Audit:
     def _take_wallet(
         self, event: AccountSnapshot, difference: Decimal, income: tuple[Income, ...], out: list[Any]
     ) -> None:
-        """Book a difference of the wallet: transfers are nobody's result, what may be funding belongs to the open trade."""
+        """Book a wallet difference: transfers belong to no result, possible funding belongs to the open trade."""
         moved = sum((line.amount for line in income if line.at_ms > self.agreed_ms and line.kind in MOVES), ZERO)
         transfers = moved - self.transfers
         rest = difference - transfers
@@ -477,13 +477,13 @@ class Audit:
         out.append(Alert("info", f"the wallet changed by {difference:.4f} ({kinds}): taken from the exchange"))
         self._wallet_agreed(event)
 
-    # Orders that nobody owns
+    # Orphaned orders
 
     def _cancel_orphans(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Cancel what nobody owns; what may guard a position stays, and of strangers all but in a flatten.
+        """Cancel orphaned orders, except those that may guard a position; cancel foreign orders only in a flatten.
 
-        A protective order that the book does not know (the journal was lost) is itself a sign of a position: it goes only when
-        the position read has shown none for `ORPHAN_MS`.
+        A protective order that is not in the ledger (the journal was lost) is itself a sign of a position: it is cancelled only
+        when the position read has shown none for `ORPHAN_MS`.
         """
         orphans = reconcile.orphans(self.ledger, event, self.environment)
         waiting: dict[str, int] = {}
@@ -512,7 +512,7 @@ class Audit:
                 out.append(Alert("critical", f"order {report.client_id} of {report.symbol}: cancel it by hand"))
 
     def _verify_flat(self, event: AccountSnapshot, out: list[Any]) -> None:
-        """Say that a flatten has done its work once the exchange says so, or that it has not."""
+        """Report a flatten as complete once the exchange confirms it, or as overdue."""
         if not self.flatten_ms or event.at_ms <= self.flatten_ms:
             return
         held = [f"{p.qty} {p.symbol}" for p in event.positions if p.qty and p.symbol in self.symbols]
@@ -526,9 +526,9 @@ class Audit:
             out.append(Alert("critical", f"not flat {(event.at_ms - self.flatten_ms) // 1000} s after flatten: {left}"))
 
     def _overshoot(self, event: AccountSnapshot, bracket: Bracket, out: list[Any]) -> None:
-        """Hand what exits sold beyond the position to the strays.
+        """Move what exits sold beyond the position to the unexplained positions.
 
-        For a moment that is only an entry's fill which comes after an exit's; a snapshot that brings no fill tells.
+        At first this may only be an entry's fill that arrives after an exit's; a snapshot without a new fill decides.
         """
         excess = -bracket.held
         if excess > 0 and reconcile.settled_enough(self.ledger, event, bracket.symbol):
@@ -536,7 +536,7 @@ class Audit:
             self.unexplained.add(bracket.symbol, -bracket.side.sign * excess, out, why="exits sold more than was held")
 
     def doubt(self, out: list[Any]) -> None:
-        """Ask for a snapshot when an order's outcome or a promised fill is overdue."""
+        """Request a snapshot when an order's outcome, a missing fill or another doubt is overdue."""
         now = self.market_state.now
         overdue = [reason for at, reason in self.doubts() if now >= at]
         if overdue and now - self.doubt_ms >= self.pause_ms:
@@ -545,20 +545,20 @@ class Audit:
 
     @property
     def pause_ms(self) -> int:
-        """How long to wait between two looks for the same doubts."""
+        """Delay between two snapshots for the same doubts, ms."""
         doubtful = self.deaf_ms or self.suspects or self.claims or self.contradictions or self.unconfirmed()
         return DEAF_PAUSE_MS if doubtful else DOUBT_PAUSE_MS
 
     def unconfirmed(self) -> list[Bracket]:
-        """Return the brackets whose position looks closed and whose stops wait for the exchange to confirm it."""
+        """Return the brackets that are closed by fills and whose stops wait for the exchange's confirmation."""
         if self.trusting:
             return []
         return [b for b in self.brackets() if b.closed_ms and not b.flat_confirmed]
 
     def doubts(self) -> list[tuple[int, str]]:
-        """Return what is not as it should be: from when on it is worth a look, and why.
+        """Return the open doubts: from when on each justifies a snapshot, and why.
 
-        Kept until an order changes: it is asked for twice an event.
+        Cached until an order changes, because it is called twice per event.
         """
         key = (self.ledger.version, self.deaf_ms, self.flatten_ms, self.trade is None, len(self.unproved))
         if (
@@ -576,7 +576,7 @@ class Audit:
         return self.kept[1]
 
     def unheard(self) -> list[str]:
-        """Return the symbols whose position nobody reports as the fills add up to it: nobody yet, or somebody says otherwise."""
+        """Return the symbols whose position by fills has no other witness yet, or is contradicted by one."""
         if self.trusting:
             return []
         moved = [s for s in self.symbols if s in self.reported or self.ledger.changed_ms(s)]

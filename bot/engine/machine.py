@@ -1,10 +1,10 @@
-"""The engine: one event at a time, in order; what follows from it is returned.
+"""The engine: handle one event at a time, in order, and return the intents and records that follow.
 
-What an event says is booked first, then everything that could act on it is asked to go on until nothing changes any more. Time is
-the largest exchange time seen; every deadline is both a timer and a comparison at each event, so a lost timer delays
-nothing for long. Nothing here reads a clock, draws a number or does IO: the same events give the same state and outputs.
+An event is booked first, then all parts advance until nothing changes any more. Time is the largest exchange time seen; every
+deadline is both a timer and a comparison at each event, so a lost timer causes only a short delay. Nothing here reads a clock,
+draws a random number or does IO: the same events give the same state and outputs.
 
-Decisions (strategy 1): once per closed BTC bar, when the legs' bars of the same open are there or `leg_wait_ms` has passed.
+Decisions (strategy 1): one per closed BTC bar, once the legs' bars of the same open time have arrived or after `leg_wait_ms`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,9 +50,9 @@ from bot.strategy.rules import Row
 from bot.strategy.trade import Trade
 
 LEVERAGE_RETRY_MS: Final = 60_000
-PASSES: Final = 12  # a change may enable the next; more than a handful would be a circle
+PASSES: Final = 12  # a change may enable the next; more than a few would be an endless loop
 USER: Final = "user"  # the stream of our own orders and fills
-# Keys, permissions, account mode, trading restricted by the exchange: no order that opens can succeed until a person acts.
+# Keys, permissions, account mode, trading restricted by the exchange: no opening order can succeed until a person acts.
 FORBIDDEN: Final = frozenset({-1002, -1022, -2014, -2015, -2017, -4060, -4061, -4087, -4088, -4109, -4400, -4401})
 
 Output = Intent | Record
@@ -63,15 +63,15 @@ def _only_bars(events: Sequence[Event]) -> bool:
 
 
 class FeatureSource(Protocol):
-    """Whoever turns a closed bar into a row of values."""
+    """Turns a closed bar into a row of values."""
 
     def step(self, event: KlineClosed) -> Row | None:
-        """Advance the bar's symbol; None while not available, or for a bar that was refused."""
+        """Advance the bar's symbol and return its row; None while not available, or for a rejected bar."""
 
 
 @dataclass(slots=True)
 class Pending:
-    """A BTC bar that waits for the legs' bars before the decision."""
+    """A BTC bar whose decision waits for the legs' bars."""
 
     kline: Kline
     row: Row | None
@@ -80,18 +80,23 @@ class Pending:
 
 
 class Engine:
-    """The trading bot without its surroundings.
+    """The trading bot without IO.
 
     Parameters
     ----------
     features
         Steps the indicators; one row per closed base bar.
     venue
-        sim, backtest, paper, testnet or live: decides risk stage, id letter and how strict start-up is.
+        sim, backtest, paper, testnet or live: determines risk stage, id letter and how strict start-up is.
     calendar
-        (ms, name, impact) of the events that black entries out.
+        (ms, name, impact) of the events with a blackout for entries.
     memory
         What `memory` returned when the last session ended: peak, soft stop, ramp.
+
+    Raises
+    ------
+    InvariantError
+        The venue is unknown.
     """
 
     def __init__(
@@ -117,15 +122,15 @@ class Engine:
         )
         events = tuple(VetoEvent(*event) for event in sorted(calendar))
         self.desk = Desk(self.market_state, self.portfolio.account, self.limits, self.legs, events)
-        self.reconciled = venue not in REAL_VENUES  # no entry there before the account has been looked at
+        self.reconciled = venue not in REAL_VENUES  # no entry there before the first account snapshot
         self.entries_off = ""
         if memory:
             self.remember(memory)
-        self.leaving = ""  # why this process enters nothing more: it is being stopped
+        self.leaving = ""  # why this process makes no more entries: it is being stopped
         self.early = Early(self.alpha)
         self.pending: Pending | None = None
-        self.rest: tuple[Any, ...] = ()  # what `calm` compares with: the state in which everything came to rest
-        self.every_bar_decides = True  # a back-test asks only about bars that signal: the others' answer is known
+        self.rest: tuple[Any, ...] = ()  # the state after the last full pass, which `calm` compares with
+        self.every_bar_decides = True  # a back-test decides only on bars that signal: the others' decision is known
         self.leverage_asked: dict[str, int] = {}
         self.liquidation = LiquidationWatch()
         self.timers: dict[str, int] = {}
@@ -138,26 +143,26 @@ class Engine:
 
     @property
     def trade(self) -> Trade | None:
-        """The trade or setup that is open."""
+        """The open trade or setup."""
         return self.portfolio.trade
 
     @property
     def hedger(self) -> Hedger | None:
-        """Its hedge legs."""
+        """The hedge legs of the open trade."""
         return self.portfolio.hedger
 
     def handle(self, event: Event) -> list[Output]:
-        """Book one event and return what follows from it.
+        """Book one event and return the intents and records that follow from it.
 
         Raises
         ------
         InvariantError
-            The event contradicts the book, or a rule of the book is broken: our own bug.
+            The event contradicts the ledger, or an invariant is broken: our own bug.
         """
         return self.handle_all((event,))
 
     def handle_all(self, events: Sequence[Event]) -> list[Output]:
-        """Book several events of one instant, then go on once: what follows does not depend on their order."""
+        """Book several events of the same time, then advance once: the result does not depend on their order."""
         out: list[Any] = []
         going = False
         for event in events:
@@ -172,14 +177,14 @@ class Engine:
         return out
 
     def _at_rest(self) -> tuple[Any, ...]:
-        """Return what changes whenever an order, a wish or a level reached does."""
+        """Return a key that changes whenever an order, a request or a reached level does."""
         reached = [t.reached for t in self.trade.bracket.targets] if self.trade is not None else []
         return (self.portfolio.ledger.version, self.portfolio.progress(), reached)
 
     def calm(self) -> bool:
-        """Whether nothing could act: no order and no wish has changed since all came to rest, and no deadline is reached.
+        """Return whether nothing could act: no order or request has changed since the last pass, and no deadline has passed.
 
-        Then a closed bar alone needs no pass over everything; most bars in a trade are such.
+        Then a closed bar alone needs no full pass; this holds for most bars in a trade.
         """
         trade, portfolio = self.trade, self.portfolio
         return (
@@ -192,7 +197,7 @@ class Engine:
         )
 
     def _book(self, event: Event, out: list[Any]) -> bool:
-        """Book one event; False if there is nothing to go on with."""
+        """Book one event; return False if no advance is needed."""
         market_state, portfolio = self.market_state, self.portfolio
         match event:
             case KlineClosed():
@@ -246,7 +251,7 @@ class Engine:
         return True
 
     def resume(self) -> list[Intent]:
-        """Return the timers that a replayed state waits for, and a request to look at the account."""
+        """Return the timers that a replayed state needs, and a request for an account snapshot."""
         out: list[Any] = []
         self.timers.clear()
         self._arm(out)
@@ -255,13 +260,13 @@ class Engine:
 
     @property
     def holding(self) -> bool:
-        """Whether nothing may be done yet: after a restart with something open, before the account has been looked at.
+        """Whether no action is allowed yet: after a restart with something open, before the first account snapshot.
 
-        What is believed then is old: a stop whose acceptance was not heard would be taken for missing.
+        The state is stale then: a stop whose acceptance was missed would be taken for missing.
         """
         return not self.reconciled and not self.portfolio.flat
 
-    # Events that are the engine's own
+    # Events handled by the engine itself
 
     def _on_session(self, event: SessionStarted, out: list[Any]) -> None:
         market_state, portfolio = self.market_state, self.portfolio
@@ -278,7 +283,7 @@ class Engine:
         if event.at_ms > portfolio.resumed_ms:
             portfolio.ledger.forget_questions()
         portfolio.resumed_ms, portfolio.deaf_ms, self.leaving = event.at_ms, 0, ""
-        market_state.lost.clear()  # what the streams of the last session had lost
+        market_state.lost.clear()  # streams lost in the last session
         self.reconciled = self.venue not in REAL_VENUES
         portfolio.sample(out, point=False)
 
@@ -309,16 +314,16 @@ class Engine:
             if confirmed is not None:
                 out.append(confirmed)
                 self.last_decision = confirmed
-            return  # this bar has had its one decision
+            return  # this bar already has its decision
         if self.every_bar_decides or row is None or evidence.signal(row):
             self.pending = Pending(kline, row, market_state.now + self.config.entry.leg_wait_ms)
 
     def _on_early(self, event: KlineClosed, out: list[Any]) -> None:
-        """Look at a bar that is not confirmed yet, on a copy of the state."""
+        """Evaluate a bar that is not confirmed yet, on a copy of the state."""
         kline, peek = event.kline, getattr(self.features, "peek", None)
         series = self.market_state.series[kline.symbol]
         if peek is None or kline.open_ms != series.last_open_ms + BASE_MS:
-            return  # a bar before it is missing: its own confirmation decides
+            return  # an earlier bar is missing: the decision waits for the confirmed bar
         row = peek(event)
         self.early.bars[kline.symbol] = EarlyBar(kline, row)
         if kline.symbol == self.alpha:
@@ -353,10 +358,10 @@ class Engine:
             case other:
                 out.append(Alert("warning", f"command {other!r} is not known"))
 
-    # Going on
+    # Advancing
 
     def _run(self, at_ms: int, out: list[Any]) -> None:
-        """Let everything act on what is known until nothing changes any more."""
+        """Advance all parts until nothing changes any more."""
         portfolio = self.portfolio
         before = self._progress(out)
         for _ in range(PASSES):
@@ -377,7 +382,7 @@ class Engine:
         return (len(out), self.pending is None, self.portfolio.progress())
 
     def _set_leverage(self, out: list[Any]) -> None:
-        """Ask for the leverage in force while flat."""
+        """Request the leverage in force while flat."""
         market_state = self.market_state
         if self.trade is not None or not market_state.instruments:
             return
@@ -401,7 +406,7 @@ class Engine:
         return not waiting or self.now >= pending.deadline_ms
 
     def _decide(self, pending: Pending, out: list[Any]) -> None:
-        """Make the one decision of a closed BTC bar, and enter if it says so."""
+        """Make the decision on a closed BTC bar, and enter if it allows."""
         self.pending = None
         if pending.early:
             with self.early.overlaid(self.market_state.series):
@@ -419,7 +424,7 @@ class Engine:
             self.portfolio.enter(verdict.order, pending.row, out)
 
     def _refusals(self) -> list[Denied]:
-        """Return what speaks against any entry now."""
+        """Return the current reasons against any entry."""
         denied = []
         if self.trade is not None:
             denied.append(Denied("trade_open", f"trade {self.trade.trade_id} is {self.trade.stage}"))
@@ -444,7 +449,7 @@ class Engine:
     # Timers
 
     def _deadlines(self) -> dict[str, int]:
-        """Return by timer the next instant at which there is something to do."""
+        """Return the next deadline of each timer, exchange ms."""
         due = self.portfolio.deadlines()
         if self.pending is not None:
             due["legs"] = [self.pending.deadline_ms]
@@ -460,7 +465,7 @@ class Engine:
         return soonest
 
     def _arm(self, out: list[Any]) -> None:
-        """Set, move and drop timers so that they are the deadlines."""
+        """Set, move and cancel timers to match the deadlines."""
         wanted = self._deadlines()
         for name in [n for n in self.timers if n not in wanted]:
             del self.timers[name]
@@ -470,23 +475,23 @@ class Engine:
                 self.timers[name] = at
                 out.append(SetTimer(name, at - self.now))
 
-    # Seen from outside
+    # Public state
 
     @property
     def wants_quotes(self) -> bool:
-        """Whether quotes matter right now: a setup or a position is open, or a decision is due."""
+        """Whether quotes are needed now: a setup or a position is open, or a decision is due."""
         return self.trade is not None or self.pending is not None or bool(self.portfolio.unexplained.qty)
 
     @property
     def flat(self) -> bool:
-        """Whether nothing is open: no trade, no position, no order that may still do something."""
+        """Whether nothing is open: no trade, no position, no live order."""
         return self.portfolio.flat and not any(o.live for o in self.portfolio.ledger.orders.values())
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Take back what `memory` gave, before the first event of a session."""
+        """Restore what `memory` returned, before the first event of a session."""
         self.limits.remember(dict(memory))
         self.entries_off = str(memory.get("entries_off", ""))
 
     def memory(self) -> dict[str, Any]:
-        """Return what has to survive into the next session, as plain JSON."""
+        """Return the state that has to survive into the next session, as plain JSON."""
         return {**self.limits.memory(), "entries_off": self.entries_off}

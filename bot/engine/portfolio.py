@@ -1,7 +1,7 @@
-"""Everything that is ours: orders, fills, money, the trade with its hedge, and what nobody can explain.
+"""The bot's own state: orders, fills, money, the trade with its hedge, and unexplained positions.
 
-Events are booked first; `advance` then lets every part go on from what is known. All parts compare what should be with what is,
-so the order of messages does not matter. `check` compares the book with its own rules.
+Events are booked first; `advance` then advances every part from the known state. All parts compare the wanted state with the
+actual one, so the order of messages does not matter. `check` verifies the invariants of the ledger.
 """
 
 from dataclasses import dataclass, field, replace
@@ -47,44 +47,40 @@ class Portfolio(Audit):
     unexplained_ids: IdMaker = field(init=False)
     trade: Trade | None = None
     hedger: Hedger | None = None
-    resumed_ms: int = 0  # start of this session: nobody waits for the answers to what was sent before
-    suspects: dict[str, reconcile.Suspect] = field(
-        default_factory=dict
-    )  # differences to the exchange, not yet believed
-    reported: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # positions by others' newest word, and when
+    resumed_ms: int = 0  # start of this session: replies to earlier requests are lost
+    suspects: dict[str, reconcile.Suspect] = field(default_factory=dict)  # position differences, not believed yet
+    reported: dict[str, tuple[Decimal, int]] = field(default_factory=dict)  # newest position by other witnesses, when
     denied: tuple[str, Decimal] | None = None  # an account update that a snapshot has just contradicted
     claims: dict[tuple[str, int], Fill] = field(default_factory=dict)  # fills of unknown orders, not believed yet
-    unproved: dict[tuple[str, int], beliefs.Unproved] = field(default_factory=dict)  # booked on one witness's word
+    unproved: dict[tuple[str, int], beliefs.Unproved] = field(default_factory=dict)  # booked with a single witness
     alone: dict[str, Decimal] = field(default_factory=dict)  # quantities that only the position read has reported
-    alive: dict[str, int] = field(
-        default_factory=dict
-    )  # orders listed as working that were heard to be over, and since when
-    orphans: dict[str, int] = field(default_factory=dict)  # protective orders that nobody knows, and since when
-    disowned: dict[str, None] = field(default_factory=dict)  # orders that were reported as nobody's
-    contradictions: dict[str, beliefs.Contradiction] = field(default_factory=dict)  # by symbol, or "wallet"
-    trusting: bool = False  # a back-test: its broker's word is the truth
-    left: Decimal = ZERO  # share of the entry that is still held, as last borne out
+    alive: dict[str, int] = field(default_factory=dict)  # listed as working but reported as over, and since when
+    orphans: dict[str, int] = field(default_factory=dict)  # protective orders not in the ledger, and since when
+    disowned: dict[str, None] = field(default_factory=dict)  # orphans that were already reported
+    contradictions: dict[str, beliefs.Contradiction] = field(default_factory=dict)  # by symbol, "orders" or "wallet"
+    trusting: bool = False  # a back-test: its broker's reports are true
+    left: Decimal = ZERO  # share of the entry that is still held, as last confirmed
     deaf_ms: int = 0  # since when the user stream is lost
-    flatten_ms: int = 0  # when everything was to be closed, until that is verified
+    flatten_ms: int = 0  # when a flatten was requested, until it is verified
     flatten_told_ms: int = 0
-    slippage_sum: float = 0.0  # of measured taker fills, fractions of the price
+    slippage_sum: float = 0.0  # over measured taker fills, fractions of the price
     slippage_fills: int = 0
     owed: reconcile.Suspect | None = None  # how the exchange's wallet differs from ours, and since when
-    agreed: Decimal = ZERO  # the wallet that was last agreed on, and when
+    agreed: Decimal = ZERO  # the last agreed wallet, and when
     agreed_ms: int = 0
     agreements: int = 0
-    on_word: Decimal = ZERO  # difference of the wallet that was taken over because a person started the entries
+    on_word: Decimal = ZERO  # wallet difference that was booked because the operator started the entries
     wallet_reported: tuple[Decimal, int] | None = None  # by the newest account update, until a snapshot has judged it
-    transfers: Decimal = ZERO  # that the user stream reported since then
+    transfers: Decimal = ZERO  # reported by the user stream since the last agreement
     income_asked_ms: int = 0
-    accept_wallet: bool = False  # a person has said that the exchange's wallet counts
-    adopted: int = 0  # differences taken over, for their trade ids
+    accept_wallet: bool = False  # the operator has accepted the exchange's wallet
+    adopted: int = 0  # number of booked position differences, for their trade ids
     doubt_ms: int = 0
     counters: dict[str, int] = field(default_factory=dict)
     kept: tuple[tuple[Any, ...], list[tuple[int, str]]] | None = None  # doubts
 
     def __post_init__(self) -> None:
-        """Account and strays work on the one ledger."""
+        """Create the parts that share the ledger: account and unexplained positions."""
         self.account = Account(self.ledger)
         self.unexplained = UnexplainedPositions(self.ledger, self.working_type)
         self.unexplained_ids = IdMaker(self.environment, 0)
@@ -96,17 +92,17 @@ class Portfolio(Audit):
 
     @property
     def flat(self) -> bool:
-        """No trade, and no position of any kind."""
+        """Whether there is no trade and no position of any kind."""
         return self.trade is None and not any(h.qty for h in self.ledger.holdings.values())
 
     @property
     def sheltered(self) -> bool:
-        """Whether it may be left alone: no order can open anything, every fill of such is known, each position has its stop."""
+        """Whether the bot may stop: no order can open anything, all fills of such are known, each position has its stop."""
         opening = any(o.role in OPENING_ROLES and not o.settled for o in self.ledger.orders.values())
         return not opening and all(b.exposed <= b.cover or b.exposed <= 0 for b in self.brackets())
 
     def bracket(self, symbol: str) -> Bracket | None:
-        """Return what guards the trade's position in a symbol."""
+        """Return the bracket of the trade's position in a symbol."""
         trade, hedger = self.trade, self.hedger
         if trade is None:
             return None
@@ -122,13 +118,13 @@ class Portfolio(Audit):
         return [self.trade.bracket, *[leg.bracket for leg in legs if leg.bracket is not None]]
 
     def count(self, name: str) -> None:
-        """Count something that is shown."""
+        """Increment a counter."""
         self.counters[name] = self.counters.get(name, 0) + 1
 
-    # What happened
+    # Events
 
     def on_update(self, event: OrderUpdate, out: list[Any]) -> None:
-        """Merge an order's state."""
+        """Merge an order update."""
         try:
             order = self.ledger.update(event)
         except ContradictingMessage as error:
@@ -140,24 +136,24 @@ class Portfolio(Audit):
             if live and parts is not None and parts.environment == self.environment:
                 out.append(RequestSnapshot(f"{event.client_id} is not in the book"))
         elif not order.live and order.code == NOT_FOUND and live:
-            # Declared absent, and there after all: nobody waits for it any more.
+            # A query did not find it, but it exists: it is no longer wanted.
             out.append(CancelOrder(order.client_id, order.symbol, order.algo and event.status is OrderStatus.NEW))
 
     def on_cancel_rejected(self, event: CancelRejected, out: list[Any]) -> None:
-        """Look at the account when a cancel was refused and the order's end is not known."""
+        """Request a snapshot when a cancel was rejected and the order is not known to be terminal."""
         order = self.ledger.find(event.client_id)
         if order is not None and order.live:
             out.append(RequestSnapshot(f"cancel of {event.client_id} refused: {event.code}"))
 
     def _refuse_message(self, error: ContradictingMessage, out: list[Any]) -> None:
-        """Pass over a message that cannot be true, report the first of its kind, and ask how things stand."""
+        """Ignore a message that cannot be true, report the first of its kind, and request a snapshot."""
         self.count("contradicting_messages")
         if self.counters["contradicting_messages"] == 1:
             out.append(Alert("critical", f"a message of the exchange contradicts what was sent: {error}; not believed"))
         out.append(RequestSnapshot(f"contradicting message: {error}"))
 
     def on_account(self, event: AccountUpdate, out: list[Any]) -> None:
-        """Book what changed the wallet without a trade, and compare the positions that the message tells with ours."""
+        """Book wallet changes without a trade, and compare the reported positions with ours."""
         before = self.account.base
         received = self.account.update(event)
         if event.reason in TRANSFERS:
@@ -174,12 +170,12 @@ class Portfolio(Audit):
                 self._count_claims(report.symbol, out)
 
     def on_fill(self, event: Fill, out: list[Any]) -> None:
-        """Take a fill of the user stream: one of our orders counts at once, any other when the account bears it out."""
+        """Take a fill of the user stream: for our orders it counts at once, for others when the account confirms it."""
         key = (event.symbol, event.trade_id)
         ours = self.ledger.find(event.client_id) is not None
         strange = beliefs.unlikely(event, self.market_state.price(event.symbol)) if ours and not self.trusting else ""
         if strange and key not in self.ledger.trades:
-            # Its order's update protects what it changed; how it is booked the trades read tells.
+            # Its order's update gets the change protected; the trades read decides how the fill is booked.
             self._refuse_message(
                 ContradictingMessage(f"trade {event.trade_id} of {event.client_id} has {strange}"), out
             )
@@ -191,7 +187,7 @@ class Portfolio(Audit):
             self._count_claims(event.symbol, out)
 
     def _count_claims(self, symbol: str, out: list[Any]) -> None:
-        """Count the fills of unknown orders that an account update bears out, without waiting for the reads."""
+        """Count the fills of unknown orders that an account update confirms, without waiting for the reads."""
         claims = [fill for fill in self.claims.values() if fill.symbol == symbol]
         qty, at_ms = self.reported.get(symbol, (ZERO, 0))
         if not claims or at_ms < max(fill.at_ms for fill in claims):
@@ -201,10 +197,12 @@ class Portfolio(Audit):
             self.count_fill(fill, out, heard=True)
 
     def count_fill(self, event: Fill, out: list[Any], *, heard: bool, proved: bool = False) -> None:
-        """Count a fill, once, to whom it belongs.
+        """Count a fill once, for the trade, a leg or the unexplained positions.
 
         Parameters
         ----------
+        out
+            List that intents and records are appended to.
         heard
             The user stream reported it, else the trades read.
         proved
@@ -233,7 +231,7 @@ class Portfolio(Audit):
             self._book(event, order.role, event.qty)
             self._set_off(event, bracket, out)
         elif order is not None and self.unexplained.owns(order):
-            self._foreign(event, bracket, out)  # a guard closes whatever is there, the trade's own part too
+            self._foreign(event, bracket, out)  # a guard closes the entire position, the trade's part too
         elif order is not None:
             self.unexplained.add(event.symbol, signed, out, why=f"late fill of {event.client_id}")
         else:
@@ -247,9 +245,9 @@ class Portfolio(Audit):
         self.sample(out)
 
     def _set_off(self, event: Fill, bracket: Bracket, out: list[Any]) -> None:
-        """Set the trade's position off against an unexplained one the other way: the exchange knows one net position.
+        """Net the trade's position against an opposite unexplained one: the exchange has one net position.
 
-        What is set off has left the trade, at the price of this fill.
+        The netted quantity leaves the trade at the price of this fill.
         """
         sign = bracket.side.sign
         taken = min(-sign * self.unexplained.qty.get(event.symbol, ZERO), bracket.held)
@@ -260,7 +258,7 @@ class Portfolio(Audit):
         self._book(replace(event, side=bracket.side.exit, fee=ZERO), FOREIGN, taken)
 
     def _foreign(self, event: Fill, bracket: Bracket | None, out: list[Any]) -> None:
-        """Take a fill that no order of the trade made: off a stray, off the trade, or as a new stray."""
+        """Book a fill of no order of the trade: reduce an unexplained position, then the trade, then add the rest."""
         rest, sign, symbol, why = event.qty, event.side.sign, event.symbol, f"fill of {event.client_id}"
         unexplained_qty = self.unexplained.qty.get(symbol, ZERO)
         if unexplained_qty * sign < 0:
@@ -284,10 +282,10 @@ class Portfolio(Audit):
             TradeFill(event.at_ms, event.symbol, role, event.side.value, qty, event.price, fee, event.maker)
         )
 
-    # What is wanted
+    # Requests
 
     def enter(self, order: EntryOrder, row: Row, out: list[Any]) -> None:
-        """Begin a trade with its post-only order."""
+        """Start a trade with its post-only order."""
         market_state, plan, sized = self.market_state, order.plan, order.size
         config, instrument = market_state.config, market_state.instruments[self.symbols[0]]
         ids, naked = IdMaker(self.environment, plan.sequence), config.trade.naked_limit_ms
@@ -328,7 +326,7 @@ class Portfolio(Audit):
         out.append(Alert("info", text, webhook))
 
     def flatten(self, reason: str, out: list[Any]) -> None:
-        """Close everything at market, and look for what we do not know of."""
+        """Close everything at market, and request a snapshot to find unknown positions and orders."""
         self.unexplained.leaving = True
         self.flatten_ms = self.flatten_ms or self.market_state.now
         out.append(RequestSnapshot(f"{reason}: is everything closed?"))
@@ -339,14 +337,14 @@ class Portfolio(Audit):
                 leg.bracket.exit(reason)
 
     def stop_entering(self, reason: str) -> None:
-        """Take nothing more; what is held keeps its stops and targets."""
+        """Abort the entry; the position keeps its stops and targets."""
         if self.trade is not None:
             self.trade.entry.abort(reason)
 
-    # Going on
+    # Advancing
 
     def progress(self) -> tuple[Any, ...]:
-        """Return what changes whenever something acted without an output."""
+        """Return a key that changes whenever a part acted without an output."""
         trade, hedger = self.trade, self.hedger
         if trade is None or hedger is None:
             return ()
@@ -364,7 +362,7 @@ class Portfolio(Audit):
         )
 
     def advance(self, at_ms: int, out: list[Any]) -> None:
-        """Let trade, hedge and guards go on as far as what is known allows; once over all of them."""
+        """Advance trade, hedge and guards once, as far as the known state allows."""
         if self.trade is not None and self.hedger is not None:
             self._advance_trade(self.trade, self.hedger, at_ms, out)
         if not self.unexplained.qty and not (self.unexplained.orders and any(self.unexplained.orders.values())):
@@ -397,7 +395,7 @@ class Portfolio(Audit):
                 market_state.now,
                 out,
             )
-        if self.heard(alpha):  # one message about the trade must not close its hedge
+        if self.heard(alpha):  # a single message about the trade must not close its hedge
             self.left = trade.left
         hedger.advance(
             at_ms,
@@ -427,7 +425,7 @@ class Portfolio(Audit):
         self.sample(out)
 
     def value_open(self, out: list[Any]) -> None:
-        """Record the open trade as it stands: the data are over, what is left counts at the last closes, without a fee."""
+        """Record the open trade at the end of the data: the rest is valued at the last closes, without a fee."""
         trade, hedger = self.trade, self.hedger
         if trade is None or not trade.fills:
             return
@@ -442,17 +440,17 @@ class Portfolio(Audit):
         out.append(replace(record, exit_reason="end_of_data"))
 
     def sample(self, out: list[Any], *, point: bool = True) -> None:
-        """Sample equity into the limits and, as a rule, a record."""
+        """Sample equity into the limits and, unless `point` is False, into a record."""
         wallet, now = self.account.wallet, self.market_state.now
         equity = wallet + self.account.unrealised
         self.limits.on_equity(now, equity, out)
         if point:
             out.append(EquityPoint(now, wallet, equity, self.limits.peak, self.limits.day_r))
 
-    # Doubts, deadlines, rules
+    # Deadlines and invariants
 
     def deadlines(self) -> dict[str, list[int]]:
-        """Return the instants at which each part has something to do by itself, passed ones included."""
+        """Return the deadlines of each part in exchange ms, passed ones included."""
         due: dict[str, list[int]] = {}
         if self.trade is not None and self.hedger is not None:
             due["entry"] = self.trade.entry.deadlines()
@@ -479,12 +477,12 @@ class Portfolio(Audit):
         return due
 
     def check(self) -> None:
-        """Compare the book with its rules.
+        """Verify the invariants of the ledger.
 
         Raises
         ------
         InvariantError
-            A position is not the sum of its fills, or a position lacks its stop and nobody counts the time.
+            A position is not the sum of its fills, or lacks its stop without its naked time being measured.
         """
         unexplained, ledger = self.unexplained.qty, self.ledger
         for symbol in self.symbols:

@@ -1,1 +1,1 @@
-"""Rolling beta, and the ETH and SOL legs."""
+"""Rolling beta, and the ETH and SOL hedge legs."""

@@ -1,8 +1,8 @@
-"""How ETH and SOL move with BTC over the last hour, and how much of them makes a hedge (strategy 8).
+"""Betas of ETH and SOL against BTC over the last hour, and the hedge ratios that follow (strategy 8).
 
-Beta of a leg is cov(BTC, leg) / var(leg) of 3m log returns: the notional of the leg, per unit of BTC notional, that leaves
-the least variance. The leg's *own* beta, cov / var(BTC), says what the leg adds to the book's direction, and keeps the hedge
-from turning the trade around.
+Beta of a leg is cov(BTC, leg) / var(leg) of 3m log returns: the minimum-variance notional of the leg per unit of BTC notional.
+The leg's *own* beta, cov / var(BTC), is what a unit of the leg adds to the book's net BTC beta; it keeps the hedge from reversing
+the trade.
 """
 
 import math
@@ -18,16 +18,16 @@ from bot.config import Hedge as HedgeConfig
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """Betas of one leg against BTC, and how much of the movement they explain."""
+    """Betas of one leg against BTC, and the share of variance that they explain."""
 
     beta: float  # the hedge ratio
-    own_beta: float  # movement of the leg per movement of BTC
+    own_beta: float  # return of the leg per return of BTC
     r2: float
 
 
 @dataclass(frozen=True, slots=True)
 class LegPlan:
-    """One leg as planned: notional of the leg per unit of BTC notional, or why it is left out."""
+    """One planned leg: its notional per unit of BTC notional, or why it is skipped."""
 
     symbol: str
     ratio: float
@@ -40,7 +40,7 @@ class LegPlan:
 
 @dataclass(frozen=True, slots=True)
 class HedgePlan:
-    """All legs, the book's net BTC beta with them, and the scale that keeps it on the trade's side."""
+    """All legs, the book's net BTC beta with them, and the scale that keeps it at least `min_net_beta`."""
 
     legs: tuple[LegPlan, ...]
     net_beta: float
@@ -52,12 +52,12 @@ class HedgePlan:
         return sum(leg.ratio for leg in self.legs)
 
 
-NO_MOVEMENT = 1e-18  # sum of squared returns that is rounding of the logarithm, not a market
+NO_MOVEMENT = 1e-18  # a sum of squared returns up to this is rounding of the logarithm
 NO_HEDGE = HedgePlan((), 1.0, 1.0)
 
 
 def regress(btc: Sequence[float], leg: Sequence[float], beta_of: str = "btc") -> Regression | None:
-    """Regress closes of the same bars, oldest first; None if one of the two did not move.
+    """Regress closes of the same bars, oldest first; return None if one of the two did not move.
 
     >>> r = regress([100.0, 101.0, 100.0, 102.0], [50.0, 51.0, 50.0, 52.0])
     >>> round(r.beta, 4), round(r.own_beta, 4), round(r.r2, 4)
@@ -76,10 +76,10 @@ def _fit(x: np.ndarray, y: np.ndarray, beta_of: str) -> Regression | None:
 
 
 def _excess_returns(closes: Sequence[Sequence[float]]) -> np.ndarray:
-    """Return log returns less their mean, a row for each series: numpy's calls cost more than so few numbers."""
+    """Return demeaned log returns, one row per series: for so few numbers the cost is numpy's call overhead."""
     logs = np.log(np.array(closes, dtype=np.float64))
     returns = logs[:, 1:] - logs[:, :-1]
-    mean = np.add.reduce(returns, axis=1, keepdims=True) / returns.shape[1]  # as `mean` does it, without its questions
+    mean = np.add.reduce(returns, axis=1, keepdims=True) / returns.shape[1]  # as `mean` computes it, without its checks
     excess: np.ndarray = returns - mean
     return excess
 
@@ -92,11 +92,21 @@ def plan(
     interval_ms: int,
     config: HedgeConfig,
 ) -> HedgePlan:
-    """Plan the legs from closes by open time; a leg without the bars common to both is left out."""
+    """Plan the legs; a leg without all common bars is skipped.
+
+    Parameters
+    ----------
+    btc, legs
+        Closes by open time in ms, those of the legs by symbol.
+    last_open_ms
+        Open time of the newest bar.
+    interval_ms
+        Length of a bar.
+    """
     pick = itemgetter(*range(last_open_ms - config.length * interval_ms, last_open_ms + 1, interval_ms))
     known: dict[str, Sequence[float]] = {}
     for symbol, closes in (("", btc), *legs.items()):
-        with suppress(KeyError):  # a bar is not there
+        with suppress(KeyError):  # a bar is missing
             known[symbol] = pick(closes)
     excess = dict(zip(known, _excess_returns(list(known.values())), strict=True)) if "" in known else {}
     weight = 0.5 if config.weight == "half" else 1.0

@@ -1,7 +1,7 @@
-"""The ETH and SOL legs against a BTC trade, from market order to flat (strategy 8).
+"""The ETH and SOL legs that hedge a BTC trade, from market order to flat (strategy 8).
 
-The legs open when the BTC entry is complete, sized on what filled, each with one sized stop under the same naked rule as BTC.
-They shrink in proportion when BTC scales out and close when BTC is flat, whatever closed it. A stopped leg is not reopened.
+The legs open when the BTC entry is complete, sized on its filled quantity, each with one sized stop under the same naked rule as
+BTC. They shrink in proportion when BTC scales out and close when BTC is flat, whatever closed it. A stopped leg is not reopened.
 """
 
 import math
@@ -21,7 +21,7 @@ from bot.orders.state import ZERO, Ledger
 
 @dataclass(frozen=True, slots=True)
 class LegMarket:
-    """What is known of a leg's market when it is to be opened; NaN where not ready."""
+    """A leg's market data at its opening; NaN where not ready."""
 
     instrument: Instrument
     quote: Quote | None
@@ -35,14 +35,25 @@ class LegMarket:
 
     @property
     def mid(self) -> Decimal | None:
-        """Middle of the book, else the last price."""
+        """Mid price, else the last price."""
         return (self.quote.bid + self.quote.ask) / 2 if self.quote else self.last
 
 
 def leg_stop(side: Side, market: LegMarket, price: Decimal, config: HedgeConfig) -> float:
     """Return the stop of a leg: beyond its nearest block on the losing side, else beyond the extreme; NaN if unknown.
 
-    For a short leg the supply block whose top lies above the price, its top + 0.9 ATR14, else the highest high + 0.9 ATR14.
+    For a short leg it is the top of the supply block above the price + 0.9 ATR14, else the highest high + 0.9 ATR14.
+
+    Parameters
+    ----------
+    side
+        Direction of the leg.
+    market
+        Blocks, extremes and ATR14 of the leg.
+    price
+        Current price.
+    config
+        `stop_atr` is the distance in ATR14.
     """
     short = side is Side.SHORT
     block, extreme = (market.supply_top, market.highest) if short else (market.demand_bottom, market.lowest)
@@ -55,16 +66,16 @@ def leg_stop(side: Side, market: LegMarket, price: Decimal, config: HedgeConfig)
 
 @dataclass(slots=True)
 class Leg:
-    """One leg's life."""
+    """One leg from plan to close."""
 
     plan: LegPlan
     bracket: Bracket | None = None
-    note: str = ""  # why it was left out, or how it ended
-    kept_left: tuple[Any, ...] = ()  # state and share of the trade in which there was nothing to shrink
+    note: str = ""  # why it was skipped, or how it ended
+    kept_left: tuple[Any, ...] = ()  # bracket state and alpha share for which there was nothing to shrink
 
     @property
     def state(self) -> str:
-        """planned, skipped, opening, open, closing or closed."""
+        """State of the leg: planned, skipped, opening, open, closing or closed."""
         if self.bracket is None:
             return "skipped" if self.note else "planned"
         if self.bracket.idle:
@@ -76,13 +87,13 @@ class Leg:
 
 @dataclass(slots=True)
 class Hedger:
-    """All legs of one trade. `advance` after every event."""
+    """All legs of one trade. Call `advance` after every event."""
 
     ledger: Ledger
     ids: IdMaker
     config: HedgeConfig
     plan: HedgePlan
-    side: Side  # of the legs: against the trade
+    side: Side  # of the legs: opposite to the trade
     symbols: tuple[str, ...]  # all symbols of the bot, for the index in the id
     naked_limit_ms: int
     working_type: str
@@ -92,12 +103,12 @@ class Hedger:
     net_beta: float = 1.0
 
     def __post_init__(self) -> None:
-        """One leg per planned one."""
+        """Create the legs of the plan."""
         self.legs = [Leg(leg, note=leg.skip) for leg in self.plan.legs]
 
     @property
     def idle(self) -> bool:
-        """Whether every leg is flat with nothing alive."""
+        """Whether every leg is flat without live orders."""
         return all([leg.bracket is None or leg.bracket.idle for leg in self.legs])  # noqa: C419
 
     @property
@@ -115,7 +126,19 @@ class Hedger:
     def open(
         self, alpha_notional: Decimal, market: Callable[[str], LegMarket | None], now: int, out: list[Intent]
     ) -> None:
-        """Send the legs at market, sized on what BTC filled."""
+        """Open the legs at market, sized on the filled BTC notional.
+
+        Parameters
+        ----------
+        alpha_notional
+            Filled notional of the BTC entry, in quote.
+        market
+            Returns a symbol's market data, or None.
+        now
+            Largest exchange time seen, ms.
+        out
+            List that intents are appended to.
+        """
         self.opened = True
         taken = 0.0
         for leg in self.legs:
@@ -181,7 +204,7 @@ class Hedger:
         prices: Callable[[str], tuple[Decimal | None, Quote | None]],
         out: list[Intent],
     ) -> None:
-        """Bring every leg to where the BTC trade wants it.
+        """Adjust every leg to the BTC trade; see `Bracket.advance` for the times.
 
         Parameters
         ----------
@@ -190,7 +213,7 @@ class Hedger:
         alpha_gone
             BTC is flat and will not be entered again: the legs close.
         prices
-            Fresh price and quote of a symbol, None where there is none.
+            Returns fresh price and quote of a symbol, None where there is none.
         """
         for leg in self.legs:
             bracket = leg.bracket
@@ -226,5 +249,5 @@ class Hedger:
             bracket.market(excess, "hc", now, out)
 
     def deadlines(self) -> list[int]:
-        """Return when `advance` has something to do even if nothing happens."""
+        """Return the times at which `advance` has something to do without an event, exchange ms."""
         return [due for leg in self.legs if leg.bracket for due in leg.bracket.deadlines()]

@@ -31,7 +31,7 @@ from bot.orders.ids import forced
 from bot.orders.reconcile import AGAIN_MS, LAG_MS
 from bot.orders.state import ZERO, Ledger
 
-ALONE_MS: Final = 60_000  # how long the position read has to persist before it counts alone
+ALONE_MS: Final = 60_000  # persistence for the position read to count alone, or to remove what only it had reported
 ORPHAN_MS: Final = 20_000  # how long a protective order that is not in the ledger stays without a position
 REACH_MS: Final = 55_000  # every trades read covers at least this period (two snapshots overlap by a minute)
 CENT: Final = Decimal("0.01")  # a smaller wallet difference is rounding
@@ -283,6 +283,15 @@ class Contradiction:
 
 def explained(lines: tuple[Income, ...], *, since_ms: int, wallet: Decimal, agreed: Decimal) -> bool:
     """Return whether the income entries since the last agreement add up to the wallet of the balance read.
+
+    Parameters
+    ----------
+    lines
+        Income entries of the account.
+    since_ms
+        Time of the last agreement.
+    wallet, agreed
+        Wallet of the balance read, and the last agreed one; in quote.
 
     >>> line = Income(5, "TRANSFER", "", Decimal(100))
     >>> explained((line,), since_ms=4, wallet=Decimal(1100), agreed=Decimal(1000))

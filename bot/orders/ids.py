@@ -36,6 +36,11 @@ _WIDTH: Final = 7
 def base36(number: int) -> str:
     """Return a number as seven base-36 digits.
 
+    Raises
+    ------
+    InvariantError
+        The number is negative or too large.
+
     >>> base36(9_942_165)
     '005x3f9'
     """

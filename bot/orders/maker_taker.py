@@ -44,7 +44,19 @@ PHASES: Final = {
 
 
 def maker_price(side: Side, entry: Decimal, quote: Quote, instrument: Instrument) -> Decimal:
-    """Return the post-only price: the entry, but never through the best price of its own side of the book."""
+    """Return the post-only price: the entry, but never through the best price of its own side of the book.
+
+    Parameters
+    ----------
+    side
+        Direction of the trade.
+    entry
+        Entry price of the plan.
+    quote
+        Best bid and ask.
+    instrument
+        Gives the tick; rounded to the less aggressive one.
+    """
     best = min(entry, quote.bid) if side is Side.LONG else max(entry, quote.ask)
     return instrument.price(best, Round.DOWN if side is Side.LONG else Round.UP)
 

@@ -33,7 +33,17 @@ class UnexplainedPositions:
     through: dict[str, bool] = field(default_factory=dict)  # symbols whose guard was rejected as already passed
 
     def add(self, symbol: str, signed: Decimal, out: list[Intent], *, why: str) -> None:
-        """Add a signed quantity that no trade explains; `why` goes into the alert."""
+        """Add a quantity that no trade explains.
+
+        Parameters
+        ----------
+        signed
+            Signed quantity in base units.
+        out
+            List that the alert is appended to.
+        why
+            Cause for the alert.
+        """
         total = self.qty.get(symbol, ZERO) + signed
         if total:
             self.qty[symbol] = total

@@ -1,1 +1,1 @@
-"""How much is risked, and what forbids an entry."""
+"""Position size, limits and vetoes of entries."""

@@ -1,8 +1,8 @@
 """Our own money: wallet, equity, funding (strategy 7).
 
-Equity is kept from fills, not from the exchange's account messages, because those may come before or after the fill that they
-belong to and would make equity jump: base + sum over symbols of (cash + quantity * last price - fees). The base takes funding and
-transfers as they come, and is set to the exchange's wallet whenever both books are flat.
+Equity is computed from fills, not from the exchange's account messages, because those may arrive before or after their fill and
+would make equity jump: base + sum over symbols of (cash + quantity * last price - fees). Funding and transfers are added to the
+base as they arrive, and the base is set to the exchange's wallet whenever both books are flat.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ TRANSFERS: Final = frozenset(
     }
 )
 _CENT: Final = Decimal("0.00000001")
-_KEPT: Final = 64  # account messages that are recognised again
+_KEPT: Final = 64  # account messages remembered to detect duplicates
 
 
 @dataclass(slots=True)
@@ -37,10 +37,10 @@ class Account:
     last: dict[str, Decimal] = field(default_factory=dict)  # last price by symbol
     seen: list[tuple[int, str, Decimal, Decimal]] = field(default_factory=list)
     funding_paid: Decimal = ZERO
-    kept: tuple[tuple[Decimal, int], Decimal] | None = None  # the wallet, until something is booked
+    kept: tuple[tuple[Decimal, int], Decimal] | None = None  # the wallet, cached until something is booked
 
     def update(self, event: AccountUpdate) -> Decimal:
-        """Book what changed the balance without a trade and return the funding in it (positive = received)."""
+        """Book a balance change without a trade and return the funding in it (positive = received)."""
         if event.reason == "ORDER" or not event.balance_change:
             return ZERO
         key = (event.at_ms, event.reason, event.balance_change, event.wallet)
@@ -56,7 +56,7 @@ class Account:
 
     @property
     def unrealised(self) -> Decimal:
-        """Open result at the last prices."""
+        """Unrealised result at the last prices."""
         total, last = ZERO, self.last
         for symbol, holding in self.ledger.holdings.items():
             if holding.qty and symbol in last:
@@ -65,12 +65,12 @@ class Account:
 
     @property
     def equity(self) -> Decimal:
-        """Wallet plus the open result."""
+        """Wallet plus the unrealised result."""
         return self.wallet + self.unrealised
 
     @property
     def wallet(self) -> Decimal:
-        """Realised money: the base, what closed quantities gained, less fees."""
+        """The base plus the realised result of closed quantities, less fees."""
         key = (self.base, self.ledger.booked)
         if self.kept is None or self.kept[0] != key:
             realised = sum([h.cash + h.cost - h.fees for h in self.ledger.holdings.values()], ZERO)
@@ -78,11 +78,11 @@ class Account:
         return self.kept[1]
 
     def settle(self) -> None:
-        """Move the result of closed positions into the base."""
+        """Add the result of closed positions to the base."""
         self.base += self.ledger.settle_cash()
 
     def sync(self, wallet: Decimal) -> Decimal:
-        """Take the exchange's wallet while both are flat; return how much it differed."""
+        """Adopt the exchange's wallet while both books are flat; return the difference."""
         self.settle()
         difference = wallet - self.base
         self.base = wallet

@@ -1,7 +1,7 @@
-"""What a trade is expected to cost, in R, before it is made: fees, spread, slippage, funding and the hedge legs (strategy 4).
+"""Expected cost of a trade in R, before entry: fees, spread, slippage, funding and the hedge legs (strategy 4).
 
-On 3m bars R is about 0.11 % of the price, so a taker's round trip eats most of one R: the figure belongs to every plan. It is a
-careful estimate: both ways as a taker; a maker entry and resting targets make it cheaper.
+On 3m bars R is about 0.11 % of the price, so a taker round trip costs most of one R: every plan needs the figure. The estimate is
+conservative: taker both ways; a maker entry and resting targets are cheaper.
 """
 
 from dataclasses import asdict, dataclass
@@ -43,14 +43,20 @@ def expected_cost(
 
     Parameters
     ----------
+    notional, risk_quote
+        Of the BTC trade, in quote.
+    taker_fee
+        Fraction of the notional.
     spread
         Full spread as a fraction of the price; half of it is paid on each side.
     slippage
         Fraction of the price per taker fill.
     funding_rate
-        Rate of the payment that falls due within the time exit, fraction; longs pay when it is positive.
+        Rate of the next payment, fraction; longs pay when it is positive.
+    funding_due
+        Whether that payment is due before the time exit.
     hedge_notional, hedge_taker_fee
-        Of all legs together; the legs are taken both ways.
+        Total notional of the legs in quote, and their largest taker fee; the legs are taken both ways.
 
     >>> D = Decimal
     >>> expected_cost(Side.LONG, notional=D(10000), risk_quote=D(11), taker_fee=D("0.0004"), spread=0.0, slippage=0.0,

@@ -1,12 +1,12 @@
-"""What stops entries: the day's loss, a losing direction, the fall from the peak, the leverage ramp, slippage (strategy 7).
+"""Limits on entries: day loss, losing direction, drawdown from the peak, leverage ramp, slippage (strategy 7).
 
 A limit never closes an open trade; it refuses the next one, with a reason. The day begins at 00:00 UTC on the exchange's
 clock. R of the day rules is the base fraction of the equity at 00:00 (or at the start), R of the soft stop that of the peak.
-Peak, soft stop, ramp, slippage and the day's limits outlive a restart: `memory` gives them away, `remember` takes them back.
+Peak, soft stop, ramp, slippage and the day's limits survive a restart: `memory` returns them, `remember` restores them.
 
-Transfers are neither profit nor loss: what was won or lost stays the same *share* of the money, so neither R of the day nor the
-fall from the peak moves, however little is left. An account without money has no R: entries rest, nothing is measured, and
-the first money that comes is the new start. What had tripped before stays tripped.
+Transfers are neither profit nor loss: the result so far stays the same *share* of the money, so neither R of the day nor the
+drawdown changes, however little is left. An account without money has no R: there are no entries, nothing is measured, and the
+first deposit is the new start. Tripped limits stay tripped.
 """
 
 from dataclasses import dataclass, field
@@ -29,15 +29,15 @@ class Limits:
 
     config: RiskConfig
     venue: str
-    soft_stop_mode: str = "halt"  # halt; offline also count and rearm_next_day
+    soft_stop_mode: str = "halt"  # halt; in back-tests also count and rearm_next_day
     equity: Decimal = ZERO
     peak: Decimal = ZERO  # of equity, for the throttle
-    soft_peak: Decimal = ZERO  # the same since the last re-arming, for the soft stop
+    soft_peak: Decimal = ZERO  # the same since it was last re-armed, for the soft stop
     day: int = -1
     day_equity: Decimal = ZERO
     day_hit: bool = False
     results: dict[str, Decimal] = field(default_factory=dict)  # closed today, by direction
-    broken: dict[str, bool] = field(default_factory=dict)  # directions that rest until tomorrow
+    broken: dict[str, bool] = field(default_factory=dict)  # directions blocked until tomorrow
     soft_stopped: bool = False
     soft_stop_day: int = -1
     soft_stops: int = 0
@@ -47,11 +47,11 @@ class Limits:
     slippages: list[float] = field(default_factory=list)
     slippage_alerted: bool = False
     empty_told: bool = False
-    kept: dict[str, Any] = field(default_factory=dict)  # rates as Decimal, and the thresholds that follow from them
+    kept: dict[str, Any] = field(default_factory=dict)  # cached units and thresholds
 
     @property
     def stage(self) -> str:
-        """dry_run, ramp or full."""
+        """Risk stage: dry_run, ramp or full."""
         return STAGES.get(self.venue, "dry_run") if self.config.stage == "auto" else self.config.stage
 
     @property
@@ -69,7 +69,7 @@ class Limits:
 
     @property
     def throttle(self) -> float:
-        """Share of the base risk that the drawdown leaves."""
+        """Share of the base risk that remains in the current drawdown."""
         return throttle(
             self.equity, self.peak, drawdown_limit=self.config.throttle_drawdown, floor=self.config.throttle_floor
         )
@@ -84,7 +84,7 @@ class Limits:
 
     @property
     def day_r(self) -> float:
-        """Realised and open result of the day in R."""
+        """Realised and unrealised result of the day in R."""
         kept = self.kept.get("day")
         if kept is None or kept[0] is not self.equity or kept[1] is not self.day_equity:
             unit = self.day_unit
@@ -99,7 +99,7 @@ class Limits:
 
     @property
     def slipping(self) -> bool:
-        """Whether the rolling mean over a full window lies above the watch."""
+        """Whether the rolling mean over a full window is above `slippage_watch`."""
         full = len(self.slippages) >= self.config.slippage_fills
         return full and self.mean_slippage > self.config.slippage_watch
 
@@ -109,11 +109,11 @@ class Limits:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no money: nothing to size by and nothing to measure."""
+        """Whether there is no equity: nothing to size by and nothing to measure."""
         return self.equity <= 0
 
     def on_time(self, now: int) -> None:
-        """Begin a new day when there is one."""
+        """Start a new day if `now` (exchange ms) is in one."""
         day = now // DAY_MS
         if day <= self.day or self.equity <= 0:
             return
@@ -123,7 +123,7 @@ class Limits:
             self.arm()
 
     def on_equity(self, now: int, equity: Decimal, out: list[Intent]) -> None:
-        """Take a sample of equity, and trip what it trips."""
+        """Take a sample of equity (in quote) and trip the limits that it violates."""
         if self.equity <= 0:
             if equity <= 0:
                 self._rest_empty(equity, out)
@@ -155,7 +155,7 @@ class Limits:
             )
 
     def _soft(self) -> tuple[Decimal, Decimal]:
-        """Return R of the soft stop and the equity at which it trips, kept while the peak stands."""
+        """Return R of the soft stop and the equity at which it trips, cached while the peak is unchanged."""
         kept = self.kept.get("soft")
         if kept is None or kept[0] is not self.soft_peak:
             unit = to_decimal(self.fraction) * self.soft_peak
@@ -164,7 +164,7 @@ class Limits:
         return kept[1]
 
     def on_transfer(self, amount: Decimal) -> None:
-        """Let money that came or went by a transfer be neither profit nor loss of any limit."""
+        """Adjust all references so that a transfer is neither profit nor loss."""
         before, after = self.equity, self.equity + amount
         if before <= 0 or after <= 0:
             self._forget_money()
@@ -173,7 +173,7 @@ class Limits:
             self.equity = after
             return
         self.equity = after
-        # The same share, exact where there is no difference: a limit must not trip by a rounding.
+        # Keep the share, exact where there is no difference: rounding must not trip a limit.
         share = after / before
         self.peak = after + (self.peak - before) * share
         self.soft_peak = after + (self.soft_peak - before) * share
@@ -181,14 +181,14 @@ class Limits:
         self.results = {name: value * share for name, value in self.results.items()}
 
     def _begin(self, equity: Decimal) -> None:
-        """Start from the first money; what a restart remembers stays."""
+        """Start from the first money; a restored day equity stays."""
         self.equity = equity
         self.empty_told = False
         if self.day_equity <= 0:
             self.day_equity = equity
 
     def _rest_empty(self, equity: Decimal, out: list[Intent]) -> None:
-        """Measure nothing while there is no money, and say so once."""
+        """Measure nothing while there is no money, and notify once."""
         self._forget_money()
         self.equity = equity
         if not self.empty_told:
@@ -196,12 +196,24 @@ class Limits:
             out.append(Alert("warning", NO_MONEY))
 
     def _forget_money(self) -> None:
-        """Drop every reference in quote: there is no money that they could be compared with."""
+        """Reset every reference in quote: there is no money to compare them with."""
         self.peak = self.soft_peak = self.day_equity = ZERO
         self.results = {}
 
     def on_trade(self, side: Side, result: Decimal, now: int, out: list[Intent]) -> None:
-        """Book a closed trade (result net of everything, in quote) and move the ramp."""
+        """Book a closed trade and advance the leverage ramp.
+
+        Parameters
+        ----------
+        side
+            Direction of the trade.
+        result
+            Result net of all costs, in quote.
+        now
+            Exchange ms.
+        out
+            List that alerts are appended to.
+        """
         self.on_time(now)
         self.results[side.name] = self.results.get(side.name, ZERO) + result
         self.step_trades += 1
@@ -219,7 +231,7 @@ class Limits:
             out.append(Alert("info", f"leverage ramp: next step, {self.leverage}x"))
 
     def on_slippage(self, value: float, out: list[Intent]) -> None:
-        """Take the slippage of a taker fill: fraction of the reference price, adverse positive."""
+        """Add the slippage of a taker fill: fraction of the reference price, adverse positive."""
         self.slippages.append(value)
         del self.slippages[: -self.config.slippage_fills]
         if self.slipping and not self.slippage_alerted:
@@ -234,7 +246,7 @@ class Limits:
             self.slippage_alerted = False
 
     def arm(self) -> str:
-        """Lift what waits for it and return in words what changed; with nothing tripped no reference is moved."""
+        """Reset the soft stop and the slippage watch if tripped, and return a message; otherwise change nothing."""
         if not self.soft_stopped and not self.slipping:
             return "no soft stop has tripped: nothing to arm"
         self.slippages.clear()
@@ -248,7 +260,7 @@ class Limits:
         return "armed: the fall from the peak is measured from here on"
 
     def vetoes(self, side: Side) -> list[Denied]:
-        """Return what forbids an entry in this direction now."""
+        """Return the current refusals of an entry in this direction."""
         denied = []
         if self.empty:
             denied.append(Denied("no_money", NO_MONEY))
@@ -265,7 +277,7 @@ class Limits:
         return denied
 
     def memory(self) -> dict[str, Any]:
-        """Return what has to survive a restart, as plain JSON."""
+        """Return the state that has to survive a restart, as plain JSON."""
         return {
             "peak": str(self.peak),
             "soft_peak": str(self.soft_peak),
@@ -283,7 +295,7 @@ class Limits:
         }
 
     def remember(self, memory: dict[str, Any]) -> None:
-        """Take back what `memory` gave."""
+        """Restore what `memory` returned."""
         self.peak, self.soft_peak = Decimal(memory["peak"]), Decimal(memory["soft_peak"])
         self.soft_stopped, self.soft_stops = bool(memory["soft_stopped"]), int(memory["soft_stops"])
         self.step, self.step_trades = int(memory["step"]), int(memory["step_trades"])

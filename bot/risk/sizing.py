@@ -1,7 +1,7 @@
-"""How much: the quantity whose loss at the stop is the planned fraction of equity, cut to what margin and venue allow.
+"""Position size: the quantity whose loss at the stop is the planned fraction of equity, cut to margin and venue limits.
 
-Strategy 4 and 7. Every cut is named and the uncut plan stays beside it, because on 3m bars the stop is about 0.11 % away and the
-notional about seven times equity: at 5x the margin decides the quantity more often than the risk does.
+Strategy 4 and 7. Every cut is named and the uncut quantity is kept next to it, because on 3m bars the stop is about 0.11 % away
+and the notional about seven times equity: at 5x, margin limits the quantity more often than risk does.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ NO_MONEY: Final = "no USDT in the futures wallet: entries rest until there is so
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A quantity with the risk that belongs to it. Money in quote."""
+    """A quantity with its risk. Money in quote."""
 
     qty: Decimal
     risk_quote: Decimal  # qty * |entry - stop|, after cuts and rounding
@@ -24,11 +24,18 @@ class Size:
     uncut_risk_quote: Decimal  # equity * fraction * throttle
     risk_per_unit: Decimal
     notional: Decimal
-    cut: str  # what made it smaller: margin, max_qty, tier, or nothing
+    cut: str  # the limit that cut it: margin, max_qty, tier, or ""
 
 
 def throttle(equity: Decimal, peak: Decimal, *, drawdown_limit: float, floor: float) -> float:
-    """Return the share of the base risk that a drawdown leaves: max(floor, 1 - drawdown / limit).
+    """Return the share of the base risk that remains in a drawdown: max(floor, 1 - drawdown / limit).
+
+    Parameters
+    ----------
+    drawdown_limit
+        Fraction of the peak.
+    floor
+        Smallest share.
 
     >>> throttle(Decimal(960), Decimal(1000), drawdown_limit=0.08, floor=0.5)
     0.5
@@ -66,10 +73,14 @@ def size(
 
     Parameters
     ----------
+    equity, available
+        Base of the risk, and wallet available as margin; in quote.
     fraction, share
         Risk per trade as a fraction of equity, and the throttle's share of it.
+    margin_use
+        Fraction of the available wallet that may be used as margin.
     hedge_ratio
-        Planned hedge notional per unit of BTC notional; the legs draw on the same margin.
+        Planned hedge notional per unit of BTC notional; the legs use the same margin.
     lowest_price
         The lowest price that the entry may be sent at: the exchange's minimum notional is checked there.
     """
@@ -103,14 +114,31 @@ def size(
 
 
 def liquidation_price(side: Side, entry: Decimal, qty: Decimal, *, leverage: int, instrument: Instrument) -> Decimal:
-    """Return where the exchange closes an isolated position opened at `entry`, with notional / leverage as its margin."""
+    """Return the liquidation price of an isolated position opened at `entry` with margin notional / leverage.
+
+    Parameters
+    ----------
+    qty
+        Base units, positive.
+    instrument
+        Gives the maintenance margin tiers.
+    """
     return liquidation_at(side, entry, qty, entry * qty / leverage, instrument)
 
 
 def liquidation_at(side: Side, entry: Decimal, qty: Decimal, wallet: Decimal, instrument: Instrument) -> Decimal:
-    """Return where the exchange closes an isolated position with the margin `wallet` (venue notes 2.9).
+    """Return the liquidation price of an isolated position with the margin `wallet` (venue notes 2.9).
 
     Long (entry q - iw - cum) / (q (1 - mmr)), short (entry q + iw + cum) / (q (1 + mmr)), iw the isolated wallet.
+
+    Parameters
+    ----------
+    qty
+        Base units, positive.
+    wallet
+        Isolated wallet in quote.
+    instrument
+        Gives the maintenance margin tiers.
     """
     notional = entry * qty
     tier = next((t for t in instrument.tiers if notional <= t.cap), instrument.tiers[-1] if instrument.tiers else None)

@@ -1,4 +1,4 @@
-"""Refusals by the market at the instant of the signal (strategy 3): funding, calendar, spread, price, liquidation.
+"""Vetoes by market conditions at the time of the signal (strategy 3): funding, calendar, spread, price, liquidation.
 
 Each returns None, or a Denied with a code that is counted and a sentence with the values compared.
 """
@@ -20,7 +20,19 @@ class VetoEvent(NamedTuple):
 
 
 def funding(side: Side, rate: float | None, *, interval_hours: int, limit: float, rule: str) -> Denied | None:
-    """Refuse to pay too much funding, or to trade without knowing it; the rate is normalised to 8 hours."""
+    """Refuse if funding is too expensive or unknown.
+
+    Parameters
+    ----------
+    rate
+        Fraction per payment, positive if longs pay; normalised to 8 hours.
+    interval_hours
+        Hours between payments.
+    limit
+        Fraction per 8 hours.
+    rule
+        `symmetric` refuses only the paying side, `positive_only` refuses a high positive rate for both sides.
+    """
     if rate is None:
         return Denied("funding_unknown", "no funding rate is known")
     per_8h = rate * 8 / interval_hours
@@ -31,7 +43,17 @@ def funding(side: Side, rate: float | None, *, interval_hours: int, limit: float
 
 
 def blackout(now: int, calendar: tuple[VetoEvent, ...], *, minutes: float, impacts: tuple[str, ...]) -> Denied | None:
-    """Refuse close to an event of the calendar."""
+    """Refuse close to an event of the calendar.
+
+    Parameters
+    ----------
+    now
+        Exchange ms.
+    minutes
+        Blackout before and after an event.
+    impacts
+        Impacts of the events that count.
+    """
     for event in calendar:
         if event.impact in impacts and abs(now - event.at_ms) <= minutes * MINUTE_MS:
             away = (event.at_ms - now) / MINUTE_MS
@@ -40,13 +62,13 @@ def blackout(now: int, calendar: tuple[VetoEvent, ...], *, minutes: float, impac
 
 
 def spread(quote: Quote, limit: float) -> Denied | None:
-    """Refuse a spread that is too wide, as a fraction of the mid."""
+    """Refuse a spread above `limit`, as a fraction of the mid."""
     wide = float((quote.ask - quote.bid) * 2 / (quote.ask + quote.bid))
     return Denied("spread", f"spread {wide:.4%} > {limit:.4%}") if wide > limit else None
 
 
 def beyond_stop(side: Side, quote: Quote, stop: Decimal) -> Denied | None:
-    """Refuse when the best price of the entry's own side lies at or beyond the stop: a post-only order rests there."""
+    """Refuse if the best price of the entry's own side is at or beyond the stop: a post-only order would rest there."""
     near = quote.bid if side is Side.LONG else quote.ask
     if side.sign * (near - stop) <= 0:
         return Denied("beyond_stop", f"price {near} is at or beyond the stop {stop}")
@@ -64,7 +86,17 @@ def liquidation(
     leverage: int,
     instrument: Instrument,
 ) -> Denied | None:
-    """Refuse when the exchange would liquidate nearer than `gap_r` R beyond the catastrophe stop."""
+    """Refuse if the liquidation price is nearer than `gap_r` R beyond the catastrophe stop.
+
+    Parameters
+    ----------
+    entry, qty
+        Price paid, and quantity in base units.
+    catastrophe
+        Price of the catastrophe stop.
+    risk_per_unit
+        R of one unit, in quote.
+    """
     price = liquidation_price(side, entry, qty, leverage=leverage, instrument=instrument)
     gap = side.sign * (catastrophe - price) / risk_per_unit
     if gap < Decimal(str(gap_r)):

@@ -1,1 +1,1 @@
-"""Rules, features, plan and the life of a trade."""
+"""Rules, features, trade plan and trade lifecycle."""

@@ -1,7 +1,7 @@
-"""Values of a bar that is not confirmed yet: the kernels step on a copy of the symbol's memory, which is put back afterwards.
+"""Values of a bar that is not confirmed yet: the kernels step the symbol's state, which is restored afterwards.
 
-Used with `bar_close = early` (strategy 1): the decision is taken on what the bar will very probably be, and the exchange's own
-bar steps the true memory when it comes.
+Used with `bar_close = early` (strategy 1): the decision is taken on the bar's very probable values, and the exchange's own bar
+steps the real state when it arrives.
 """
 
 from bot.core.events import KlineClosed
@@ -9,10 +9,10 @@ from bot.strategy.features import FeatureRow, Features
 
 
 class EarlyFeatures(Features):
-    """Features that can also look at a bar without taking it."""
+    """Features that can also evaluate a bar without keeping it."""
 
     def peek(self, event: KlineClosed) -> FeatureRow | None:
-        """Return what `step` would return, and leave everything as it was."""
+        """Return what `step` would return, without a change of state."""
         symbol = event.kline.symbol
         index = self._index.get(symbol)
         if index is None:

@@ -1,8 +1,8 @@
-"""Features: what every closed bar looks like to the strategy, live bar by bar and in batch over history.
+"""Features: the column values of every closed bar, computed live bar by bar or in batch over history.
 
-`Features.step` is what the engine calls; `batch` is the same kernel looped over columns. Both obey one gap rule (strategy 1):
-up to `data.max_gap_bars` missing base bars are filled flat (open = high = low = close = previous close, no volume), a longer
-gap resets both intervals of the symbol. An impossible bar is refused and leaves the state as it was.
+The engine calls `Features.step`; `batch` loops the same kernel over columns. Both follow one gap rule (strategy 1): up to
+`data.max_gap_bars` missing base bars are filled flat (open = high = low = close = previous close, no volume), a longer gap resets
+both intervals of the symbol. An invalid bar is rejected and leaves the state unchanged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,11 +21,11 @@ from bot.strategy import kernel as k
 from bot.structure import pac, smc
 
 INDEX = {name: i for i, name in enumerate(k.COLUMNS)}
-CHUNK = k.BLOCK  # rows of a batch that are in memory at once when iterated
+CHUNK = k.BLOCK  # rows of a batch held in memory during iteration
 
 
 class FeatureRow:
-    """One bar's columns by name; a view on a float64 vector."""
+    """One bar's columns by name; a view of a float64 vector."""
 
     __slots__ = ("values",)
 
@@ -41,7 +41,15 @@ class FeatureRow:
 
 
 class Features:
-    """The kernels of all symbols, stepped one closed base bar at a time; `model` is that of the learned classifier."""
+    """The kernels of all symbols, stepped one closed base bar at a time.
+
+    Parameters
+    ----------
+    base_ms, htf_ms
+        Lengths of the base and the higher interval.
+    model
+        Coefficients of the learned classifier, needed when `overlays.classifier` is "learned".
+    """
 
     def __init__(
         self,
@@ -64,9 +72,9 @@ class Features:
         self.refused: list[str] = []
 
     def step(self, event: KlineClosed) -> FeatureRow | None:
-        """Advance a symbol by one closed base bar; None for other intervals and symbols, and for a refused bar.
+        """Advance a symbol by one closed base bar and return its row; None for other intervals or symbols and rejected bars.
 
-        A bar that cannot be is noted in `refused` and changes nothing.
+        A rejected bar is noted in `refused` and changes nothing.
         """
         bar = event.kline
         index = self._index.get(bar.symbol)
@@ -99,14 +107,14 @@ class Features:
         self._stepper.step(index, self._bar.fill(open_ms, values, filled=filled), self._bar.rows)
 
     def state_bytes(self, symbol: str) -> bytes:
-        """Return a symbol's whole memory: two runs over the same bars give the same bytes."""
+        """Return a symbol's entire state: two runs over the same bars give the same bytes."""
         index = self._index[symbol]
         stepper = self._stepper
         return bytes(b"".join(each[index].tobytes() for each in (stepper.states, stepper.clocks, stepper.last)))
 
 
 class _OneBar:
-    """The columns of a single bar, filled anew for each: what the kernel takes is always columns."""
+    """Columns of length one, refilled for each bar: the kernel always takes columns."""
 
     def __init__(self) -> None:
         self.open_ms = np.zeros(1, np.int64)
@@ -124,7 +132,7 @@ class _OneBar:
 
 
 def step_columns(bars: Klines) -> tuple[np.ndarray, ...]:
-    """Return the columns of bars that a stepper takes: writable ones, for read-only arrays would be a signature of their own."""
+    """Return bars as the columns that a stepper takes: writable, because read-only arrays would need a separate signature."""
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.taker_buy_volume)
     columns = (bars.open_ms, *prices, bars.filled.astype(np.int64))
     return tuple(np.require(column, requirements=["C", "W"]) for column in columns)
@@ -140,16 +148,20 @@ def batch_chunks(
     chunk: int = CHUNK,
     model: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Step through the bars of one symbol and yield (first row, rows) in chunks; the buffer is used again.
+    """Step through the bars of one symbol and yield (first row, rows) in chunks; the buffer is reused.
 
     Parameters
     ----------
     bars
         Closed bars of the base interval, gaps already filled (`core.klines.fill_gaps`).
     resets
-        int64 per bar, non-zero where a longer gap ends and the state starts anew before that bar.
+        int64 per bar, non-zero where a longer gap ends and the state is reset before that bar.
+    htf_ms
+        Length of the higher interval.
     suite_only
         Only the indicator columns, on the bars' own interval (`signals --interval 15m`).
+    chunk
+        Rows per chunk.
     model
         Coefficients of the learned classifier, needed when `overlays.classifier` is "learned".
     """
@@ -181,7 +193,7 @@ def batch(
     suite_only: bool = False,
     model: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """Return all columns of all bars as one float64 matrix (bars, columns); see `batch_chunks`."""
+    """Return all columns of all bars as one float64 matrix (bars, columns); parameters as in `batch_chunks`."""
     names = k.SUITE_COLUMNS if suite_only else k.COLUMNS
     result = np.empty((len(bars.open_ms), len(names)))
     for first, rows in batch_chunks(bars, config, resets=resets, htf_ms=htf_ms, suite_only=suite_only, model=model):
@@ -189,7 +201,7 @@ def batch(
     return result
 
 
-_BAR = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)  # any bar: open time, prices, volumes, no filler
+_BAR = (0, 100.0, 101.0, 99.0, 100.5, 1.0, 0.5, 0)  # an arbitrary bar: open time, prices, volumes, no filler
 _FAMILIES = (
     ("Smart Money Concepts", "smc", smc.smc_step),
     ("SuperTrend AI", "sta", supertrend.sta_step),
@@ -200,10 +212,10 @@ _FAMILIES = (
 
 
 def compile_steps(config: Config, *, model: Mapping[str, Any] | None = None) -> Iterator[tuple[int, int, str]]:
-    """Compile the kernels family by family and yield (number, total, name) before each, so that a person sees progress.
+    """Compile the kernels family by family and yield (number, total, name) before each, to show progress.
 
-    The steps are those of the whole step, with the same types: compiling it last only links them. Where the whole step lies
-    in the cache it alone is loaded, for it has its families in it.
+    The complete step calls the family steps with the same types, so compiling it last only links them. If the complete step is
+    cached, only it is loaded, because it contains its families.
     """
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, model=model)

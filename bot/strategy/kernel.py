@@ -1,8 +1,8 @@
-"""One symbol's whole step: the bar context, the five indicator families on both intervals, and the twelve conditions.
+"""One symbol's complete step: the bar context, the five indicator families on both intervals, and the twelve conditions.
 
-A closed base bar (3m) completes the higher bar (15m) if the clock says so; the families of both intervals are stepped,
-then the conditions of both sides. Live steps a block of one bar, history blocks of hundreds, both through
-`Stepper.step`: there is no other place where a value is computed. Conditions: strategy 2.
+A closed base bar (3m) completes the higher bar (15m) according to its open time; the families of both intervals are stepped, then
+the conditions of both sides. Live trading steps blocks of one bar, history blocks of hundreds, both through `Stepper.step`: no
+value is computed anywhere else. Conditions: strategy 2.
 """
 
 import functools
@@ -95,7 +95,7 @@ PARTIAL = np.dtype(
     ]
 )
 SYMBOL = np.dtype([("ltf", SUITE), ("htf", SUITE)])  # the families of both intervals
-CLOCK = np.dtype(  # all else that is remembered of a symbol
+CLOCK = np.dtype(  # all other state of a symbol
     [
         ("ltf", BAR),
         ("htf", BAR),
@@ -115,7 +115,7 @@ PARAMS = np.dtype(
     ]
 )
 
-# Where each family writes in a row, and the columns that the conditions read.
+# Offset of each family in a row, and the columns that the conditions read.
 _SMC = 0
 _STA = _SMC + len(smc.COLUMNS)
 _PAC = _STA + len(supertrend.COLUMNS)
@@ -149,11 +149,11 @@ DISCOUNT, MONEY_FLOW_CONTEXT, TREND_TRACER_UP, TREND_CATCHER_UP, NEO_CLOUD_UP, T
 )
 _HIGHEST, _LOWEST, _READY = _at("highest50"), _at("lowest50"), _at("ready")
 _N_CONDITIONS = len(rules.CONDITIONS)
-_AT = (  # columns that the conditions of a side read: block, its taker share, cross, overflow, that of the other side
+_AT = (  # columns that a side reads: block, taker share and threshold, cross, overflows of both sides, recent other overflow
     (_LONG_OB, _LONG_TAKER, _LONG_TAKER_MIN, _CROSS_UP, _OVER_UP, _OVER_DOWN, _RECENT_DOWN),
     (_SHORT_OB, _SHORT_TAKER, _SHORT_TAKER_MIN, _CROSS_DOWN, _OVER_DOWN, _OVER_UP, _RECENT_UP),
 )
-BLOCK = 512  # bars that are stepped together: their rows stay in the processor's second cache
+BLOCK = 512  # bars stepped together: their rows stay in the L2 cache
 
 
 def params(
@@ -164,9 +164,16 @@ def params(
     model: Mapping[str, Any] | None = None,
     last_index: int = 0,
 ) -> Any:
-    """Return the parameter record of `config`; intervals in ms, `model` for the learned classifier.
+    """Return the parameter record of `config`.
 
-    `last_index` is the number of the last bar of a history, which a finite `supertrend_ai.max_data` counts back from.
+    Parameters
+    ----------
+    base_ms, htf_ms
+        Lengths of the base and the higher interval.
+    model
+        Coefficients of the learned classifier.
+    last_index
+        Index of the last bar of a history, from which a finite `supertrend_ai.max_data` counts back.
     """
     result = record(PARAMS)
     result["smc"] = smc.params(config.smc)
@@ -182,7 +189,7 @@ def params(
 
 
 def suite_reset(suite: Any, params: Any) -> None:
-    """Bring one interval's families back to before their first bar."""
+    """Reset one interval's families to the state before their first bar."""
     smc.smc_reset(suite.smc, params.smc)
     supertrend.sta_reset(suite.sta, params.sta)
     pac.pac_reset(suite.pac, params.pac)
@@ -191,7 +198,7 @@ def suite_reset(suite: Any, params: Any) -> None:
 
 
 def window_reset(window: Any) -> None:
-    """Forget all highs and lows."""
+    """Clear all highs and lows."""
     window.bars = 0
     window.slot = 0
     window.highest = -math.inf
@@ -199,7 +206,7 @@ def window_reset(window: Any) -> None:
 
 
 def clock_reset(clock: Any) -> None:
-    """Bring what is remembered beside the families back to before the first bar."""
+    """Reset the state other than the families to before the first bar."""
     bar_reset(clock.ltf)
     bar_reset(clock.htf)
     clock.partial.bars = 0
@@ -209,7 +216,7 @@ def clock_reset(clock: Any) -> None:
 
 @functools.cache
 def fresh_suite() -> np.ndarray:
-    """Return the families before their first bar, an array of one to copy from. No reset reads a setting: one serves all."""
+    """Return the families before their first bar, as an array of one to copy; resets read no settings, so one serves all."""
     suite = records(SUITE, 1)
     suite_reset(suite[0], record(PARAMS))
     return suite
@@ -217,14 +224,14 @@ def fresh_suite() -> np.ndarray:
 
 @functools.cache
 def fresh_clock() -> np.ndarray:
-    """Return what is remembered beside the families before the first bar, likewise."""
+    """Return the state other than the families before the first bar, as an array of one to copy."""
     clock = records(CLOCK, 1)
     clock_reset(clock[0])
     return clock
 
 
 def fresh_row() -> np.ndarray:
-    """Return the higher interval's row before its first bar: no trend, and no range."""
+    """Return the higher interval's row before its first bar: no trend, no range."""
     row = np.zeros(_END)
     row[[_TOP, _BOTTOM]] = math.nan
     return row
@@ -237,8 +244,19 @@ def fresh_row() -> np.ndarray:
 def suite_block(suites, params, index, bars, count, rows) -> None:
     """Step the families of one interval through `count` bars and write `SUITE_COLUMNS` into the first rows.
 
-    No family reads another, so each goes through the whole block before the next one begins: its code and its state then
-    stay in the processor's nearest cache, which saves a quarter of the time.
+    No family reads another, so each processes the entire block before the next one starts: its code and state then stay in the
+    L1 cache, which saves a quarter of the time.
+
+    Parameters
+    ----------
+    suites : array of `SUITE`
+    params : array of one `PARAMS`
+    index
+        Which suite is stepped.
+    bars : array of `BAR`, at least (count,)
+    count
+        Number of bars.
+    rows : float64 (at least count, at least SUITE_COLUMNS)
     """
     suite = suites[index]
     given = params[0]
@@ -256,7 +274,19 @@ def suite_block(suites, params, index, bars, count, rows) -> None:
 
 @kernel
 def partial_step(part, given, open_ms, open_, high, low, close, volume, taker, filled) -> bool:
-    """Add a base bar to the higher bar; true when the clock completes it with all its parts."""
+    """Add a base bar to the higher bar and return whether that completes it with all its parts.
+
+    Parameters
+    ----------
+    part
+        Record of `PARTIAL`.
+    given
+        Record of `rules.RULES`.
+    open_ms, open_, high, low, close, volume, taker
+        The base bar; volumes in base units.
+    filled
+        1 for a filler bar, else 0.
+    """
     if open_ms % given.htf_ms == 0:
         part.bars = 1
         part.fillers = filled
@@ -274,7 +304,7 @@ def partial_step(part, given, open_ms, open_, high, low, close, volume, taker, f
         part.volume += volume
         part.taker += taker
     else:
-        part.bars = 0  # began in the middle: this higher bar is missing
+        part.bars = 0  # started in the middle: this higher bar is missing
         return False
     part.close = close
     return (open_ms + given.base_ms) % given.htf_ms == 0
@@ -286,8 +316,18 @@ def bars_block(
 ) -> int:
     """Step the bar contexts of both intervals through a block, and return how many higher bars it completed.
 
-    Contexts go into `bars` and `high_bars`; `done[i]` is how many higher bars were complete after bar i. Without room for
-    higher bars there are none: the base interval alone.
+    Parameters
+    ----------
+    clocks : array of `CLOCK`
+    settings : array of one `rules.RULES`
+    index
+        Which clock is stepped.
+    bars, high_bars : arrays of `BAR`
+        Written: the contexts of both intervals. With an empty `high_bars` only the base interval is stepped.
+    done : int64 (bars,)
+        Written: number of higher bars complete after each bar.
+    open_ms, open_, high, low, close, volume, taker, filled
+        Columns of the base bars; volumes in base units, `filled` non-zero on filler bars.
     """
     clock = clocks[index]
     given = settings[0]
@@ -314,7 +354,17 @@ def bars_block(
 
 @kernel
 def window_step(window, high, low, length) -> None:
-    """Take a bar into the highest high and the lowest low of the last `length`; looked for anew only when one leaves."""
+    """Update the highest high and lowest low of the last `length` bars; rescan only when the extreme leaves the window.
+
+    Parameters
+    ----------
+    window
+        Record of `WINDOW`.
+    high, low
+        Of the new bar.
+    length
+        Bars in the window, at most `EXTREMES`.
+    """
     slot = window.slot
     full = window.bars >= length
     gone_high = window.high[slot]
@@ -361,9 +411,9 @@ def side_step(
     given
         Record of `rules.RULES`.
     row
-        All columns of the bar; those of the strategy before the flags are there already.
+        All columns of the bar; the strategy columns before the flags are already set.
     ob, taker, taker_min, cross, over, over_other, recent_other
-        Where the row holds what the side reads (`_AT`).
+        Indices of the columns that the side reads (`_AT`).
     offset
         0 for long, 1 for short.
     """
@@ -411,7 +461,7 @@ def side_step(
 
 @kernel
 def flags_step(given, close, filled, row) -> None:
-    """Write flags, gates, counts and signals of both sides; arguments as in `side_step`."""
+    """Write flags, gates, counts and signals of both sides; parameters as in `side_step`."""
     for offset in range(2):
         at = _AT[offset]
         sign = 1 - 2 * offset
@@ -420,9 +470,9 @@ def flags_step(given, close, filled, row) -> None:
 
 @outlined_kernel
 def flags_block(settings, close, filled, rows) -> None:
-    """Write both sides' flags, gates, counts and signals of rows whose other columns are there already.
+    """Write both sides' flags, gates, counts and signals of rows whose other columns are already set.
 
-    For whoever holds indicator values and asks what other rules make of them, or what a chart's values do.
+    Used to apply other rules to stored indicator values, or the rules to a chart's values.
 
     Parameters
     ----------
@@ -438,9 +488,15 @@ def flags_block(settings, close, filled, rows) -> None:
 
 @outlined_kernel
 def conditions_block(clocks, settings, index, bars, high_bars, done, htf_rows, rows) -> None:
-    """Write `STRATEGY_COLUMNS` of a block, whose families have been stepped on both intervals.
+    """Write `STRATEGY_COLUMNS` of a block whose families have been stepped on both intervals.
 
-    `htf_rows` begins with the higher interval's last row before the block.
+    Parameters
+    ----------
+    clocks, settings, index, bars, high_bars, done
+        As in `bars_block`.
+    htf_rows : float64
+        Rows of the higher interval; the first is its last row before the block.
+    rows : float64 (bars, COLUMNS)
     """
     given = settings[0]
     window = clocks[index].window
@@ -466,10 +522,10 @@ def conditions_block(clocks, settings, index, bars, high_bars, done, htf_rows, r
 
 
 class Stepper:
-    """The states of some symbols, and the room in which they are stepped: all of history or the bar that has just closed.
+    """The states of some symbols and the buffers to step them, through all of history or by the bar that has just closed.
 
-    From Python three kernels a block, each compiled on its own: one over everything would be optimised as a whole once
-    more, which is a third of the time of a first start.
+    Python calls three kernels per block, each compiled separately: a single kernel over all would be optimised once more as one
+    unit, which takes a third of the time of a first start.
 
     Parameters
     ----------
@@ -478,7 +534,7 @@ class Stepper:
     symbols
         How many symbols are stepped.
     block
-        Bars of a block: 1 live, where a bar is to be stepped as soon as it has closed.
+        Bars per block: 1 in live trading, where a bar is stepped as soon as it has closed.
     """
 
     def __init__(self, params: np.ndarray, *, symbols: int = 1, block: int = BLOCK) -> None:
@@ -497,17 +553,17 @@ class Stepper:
             self.reset(index)
 
     def reset(self, index: int) -> None:
-        """Bring a symbol back to before its first bar."""
+        """Reset a symbol to the state before its first bar."""
         self._suites[2 * index : 2 * index + 2] = fresh_suite()
         self.clocks[index : index + 1] = fresh_clock()
         self.last[index] = fresh_row()
 
     def _blocks(self, resets: np.ndarray) -> Iterator[tuple[int, int, bool]]:
-        """Yield (first, stop, start anew) of each block: at most `block` bars, and a reset begins one."""
+        """Yield (first, stop, reset) of each block: at most `block` bars, and a reset starts a new one."""
         if not len(resets):
             return
         begins = resets[0] != 0
-        if len(resets) <= self.block and np.count_nonzero(resets) == begins:  # as nearly always
+        if len(resets) <= self.block and np.count_nonzero(resets) == begins:  # nearly always
             yield 0, len(resets), begins
             return
         cuts = [0, *(np.flatnonzero(resets[1:]) + 1).tolist(), len(resets)]
@@ -516,14 +572,14 @@ class Stepper:
                 yield first, min(first + self.block, end), first == start and resets[start] != 0
 
     def run(self, index: int, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
-        """Step a symbol through bars and write `COLUMNS` into `rows`, a row a bar.
+        """Step a symbol through bars and write `COLUMNS` into `rows`, one row per bar.
 
         Parameters
         ----------
         columns
             open_ms (int64), open, high, low, close, volume, taker volume (float64), filled (int64).
         resets
-            int64 per bar, non-zero where the state starts anew before that bar.
+            int64 per bar, non-zero where the state is reset before that bar.
         rows
             float64, (bars, columns).
         """
@@ -533,7 +589,7 @@ class Stepper:
             self.step(index, *_part(columns, rows, first, stop))
 
     def step(self, index: int, columns: tuple[np.ndarray, ...], rows: np.ndarray) -> None:
-        """Step a symbol through one block without a reset; arguments as in `run`."""
+        """Step a symbol through one block without a reset; parameters as in `run`."""
         bars, high_bars = self._bars
         htf_rows = self._htf_rows
         higher = bars_block(self.clocks, self._rules, index, bars, high_bars, self._done, *columns)
@@ -545,11 +601,11 @@ class Stepper:
         conditions_block(self.clocks, self._rules, index, bars, high_bars, self._done, htf_rows, rows)
 
     def is_cached(self, rows: np.ndarray) -> bool:
-        """Whether the families' kernel, by far the largest, would come from the cache."""
+        """Return whether the families' kernel, by far the largest, is cached."""
         return is_cached(suite_block, self._suites, self._params, 0, self._bars[0], len(rows), rows)
 
     def run_suite(self, columns: tuple[np.ndarray, ...], resets: np.ndarray, rows: np.ndarray) -> None:
-        """Step the first symbol's base interval alone and write `SUITE_COLUMNS`; arguments as in `run`."""
+        """Step only the first symbol's base interval and write `SUITE_COLUMNS`; parameters as in `run`."""
         bars, high_bars = self._bars
         for first, stop, anew in self._blocks(resets):
             if anew:
@@ -562,7 +618,7 @@ class Stepper:
 def _part(
     columns: tuple[np.ndarray, ...], rows: np.ndarray, first: int, stop: int
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Return the bars from `first` to `stop` of columns and rows; a whole block is handed on as it is."""
+    """Return the bars from `first` to `stop` of columns and rows; a complete block is returned as it is."""
     if first == 0 and stop == len(rows):
         return columns, rows
     return tuple(column[first:stop] for column in columns), rows[first:stop]

@@ -1,4 +1,4 @@
-"""The last bars of one symbol as the engine remembers them: closes for the betas, the newest row, the last price."""
+"""The last bars of one symbol as the engine keeps them: closes for the betas, and the newest row."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from bot.strategy.rules import Row
 
 @dataclass(slots=True)
 class Series:
-    """Newest bars of one symbol on the base interval; gaps are filled as the features fill them."""
+    """Newest bars of one symbol on the base interval; gaps are filled as in the features."""
 
     length: int  # closes kept
     max_gap_bars: int
@@ -17,11 +17,11 @@ class Series:
     row: Row | None = None
 
     def is_new(self, kline: Kline) -> bool:
-        """Whether the bar is newer than everything seen; older ones and repetitions are passed over."""
+        """Return whether the bar is newer than all bars seen; older and duplicate bars are to be ignored."""
         return kline.open_ms > self.last_open_ms
 
     def add(self, kline: Kline, row: Row | None) -> None:
-        """Remember a bar and its row; a short gap is filled flat, a long one forgets the bars before it."""
+        """Add a bar and its row; a short gap is filled flat, a long one drops the bars before it."""
         if self.last_open_ms >= 0:
             missing = (kline.open_ms - self.last_open_ms) // kline.interval_ms - 1
             if missing > self.max_gap_bars:

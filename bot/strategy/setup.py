@@ -1,7 +1,7 @@
-"""From a signal to prices: where to get in, where the trade is wrong, where to take profit (strategy 4).
+"""From a signal to prices: entry, stop and targets (strategy 4).
 
-`entry` is the middle of the block that was touched, `stop` lies beyond its far edge by 0.6 or 0.75 ATR14, the wider one for
-a block of 1.2 ATR14 and more. R is the distance between the two. SHORT is the same formula with the sign turned.
+`entry` is the middle of the block that was touched, `stop` is beyond its far edge by 0.6 or 0.75 ATR14, the larger one for a
+block of at least 1.2 ATR14. R is the distance between the two. SHORT is the same formula with the opposite sign.
 """
 
 import math
@@ -16,10 +16,10 @@ from bot.strategy.rules import Row, column
 
 @dataclass(frozen=True, slots=True)
 class TradePlan:
-    """Prices of a setup, and the block that they come from."""
+    """Prices of a setup, and the block that they derive from."""
 
     side: Side
-    sequence: int  # number of the bar that gave the signal: close time / interval
+    sequence: int  # number of the signal bar: close time / interval
     signal_ms: int
     block_id: float
     block_bottom: Decimal
@@ -27,7 +27,7 @@ class TradePlan:
     atr: float
     entry: Decimal
     stop: Decimal
-    tp1: Decimal  # as planned; the real ones follow the average fill
+    tp1: Decimal  # as planned; the actual targets follow the average fill
     tp2: Decimal
     catastrophe: Decimal
 
@@ -38,7 +38,7 @@ class TradePlan:
 
     @property
     def least_risk_per_unit(self) -> Decimal:
-        """The smallest R: from the block's far edge to the stop; a fill beyond that edge makes no result larger in R."""
+        """The smallest R: from the block's far edge to the stop; a fill beyond that edge does not inflate results in R."""
         edge = self.block_bottom if self.side is Side.LONG else self.block_top
         return abs(edge - self.stop)
 
@@ -59,6 +59,8 @@ def plan(
     ----------
     signal_ms
         Close time of the bar.
+    sequence
+        Number of the signal bar: close time / interval.
     refined
         Use the block's edges as refined by gaps and pools.
     """

@@ -1,14 +1,14 @@
-"""The life of one BTC trade: PENDING, OPEN, SCALED, RUNNER, CLOSED (strategy 6).
+"""The lifecycle of one BTC trade: PENDING, OPEN, SCALED, RUNNER, CLOSED (strategy 6).
 
 PENDING  the entry is working; what already filled is protected
-OPEN     the entry is complete; both targets rest, the stop is the planned one
-SCALED   the first target is wholly filled: stop at break-even, SuperTrend AI trails the rest
+OPEN     the entry is complete; both targets are resting, the stop is the planned one
+SCALED   the first target is completely filled: stop at break-even, SuperTrend AI trails the rest
 RUNNER   the second target is filled too
-CLOSED   flat, nothing alive, every fill known
+CLOSED   flat, no live order, every fill known
 
-Ways out: stop, break-even, trail, both targets, a flip of SuperTrend AI against the runner, an opposite CHoCH, thirty
-minutes, a stop that was passed or not accepted in time, a liquidation that came nearer than the stop (leverage or margin changed
-from outside), the operator. Whatever comes first; the bracket does the closing.
+Exits: stop, break-even, trail, both targets, a flip of SuperTrend AI against the runner, an opposite CHoCH, thirty minutes, a
+stop that was passed or not accepted in time, a liquidation price nearer than the stop (leverage or margin changed externally),
+the operator. Whichever comes first; the bracket closes the position.
 """
 
 import math
@@ -33,7 +33,7 @@ from bot.strategy.setup import TradePlan
 
 
 class Stage(StrEnum):
-    """Where a trade stands."""
+    """The stage of a trade."""
 
     PENDING = "PENDING"
     OPEN = "OPEN"
@@ -53,7 +53,7 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Trade:
-    """One trade from plan to record. `advance` after every event, `on_bar` at every closed BTC bar."""
+    """One trade from plan to record. Call `advance` after every event, `on_bar` at every closed BTC bar."""
 
     plan: TradePlan
     entry: Entry
@@ -88,7 +88,7 @@ class Trade:
 
     @property
     def risk_quote(self) -> Decimal:
-        """What divides the result: planned, after the entry filled qty * |average fill - stop|."""
+        """The trade's R in quote: the planned risk, once the entry is complete filled qty * |average fill - stop|."""
         return self.bracket.bought * self.risk_unit if self.risk_unit else self.entry.risk_quote
 
     @property
@@ -98,7 +98,7 @@ class Trade:
 
     @property
     def entered(self) -> bool:
-        """Whether the entry is over and every fill of it known."""
+        """Whether the entry is done and all its fills are known."""
         return self.entry.phase is Phase.DONE and self.bracket.sums().entered
 
     @property
@@ -121,12 +121,12 @@ class Trade:
                 return second.proved
 
     def close(self, reason: str) -> None:
-        """Take nothing more and leave at market."""
+        """Abort the entry and exit at market."""
         self.entry.abort(reason)
         self.bracket.exit(reason)
 
     def on_bar(self, kline: Kline, row: Row | None) -> None:
-        """Take a closed BTC bar: extremes, CHoCH, flip and trail."""
+        """Process a closed BTC bar: extremes, CHoCH, flip and trail."""
         sign, bracket = self.side.sign, self.bracket
         held = bool(self.first_fill_ms) and kline.close_ms > self.first_fill_ms and bracket.exposed > 0
         if held:
@@ -140,7 +140,7 @@ class Trade:
         if reason:
             self.close(reason)
         level = column(row, "sta_ts")
-        if not math.isfinite(level):  # warming, as after a long gap: no direction yet, and its first one is no flip
+        if not math.isfinite(level):  # warm-up, as after a long gap: no direction yet, and the first one is no flip
             self.with_trend = False
             return
         self.with_trend = bool(rules.trend_agrees(sign, column(row, "sta_os")))
@@ -150,12 +150,12 @@ class Trade:
                 self.close("stop_passed")
 
     def would_tighten(self, level: float) -> bool:
-        """Whether a trail at `level` (finite, positive) is nearer to profit than the stop."""
+        """Return whether a trail at `level` (finite, positive) is tighter than the stop."""
         bracket = self.bracket
         return self.side.sign * (bracket.toward_profit(to_decimal(level)) - bracket.stop) > 0
 
     def advance(self, at_ms: int, now: int, *, quote: Quote | None, price: Decimal | None, out: list[Intent]) -> None:
-        """Go on as far as what is known allows; see `Bracket.advance` for the times."""
+        """Advance entry and bracket as far as the known state allows; parameters as in `Bracket.advance` and `Entry.advance`."""
         bracket = self.bracket
         if quote is not None:
             bracket.reference = quote.bid if self.side is Side.LONG else quote.ask
@@ -187,7 +187,7 @@ class Trade:
             self.first_fill_ms = min(self.first_fill_ms or fill.at_ms, fill.at_ms)
 
     def unscale(self) -> None:
-        """Go back to the planned stop when the first target turned out not to have filled."""
+        """Return to the planned stop when it turns out that the first target did not fill."""
         bracket = self.bracket
         if not self.moved_to_break_even or bracket.targets[0].proved:
             return
@@ -196,21 +196,21 @@ class Trade:
             bracket.stop, bracket.stop_kind = self.plan.stop, "stop"
 
     def amend_fill(self, heard: Fill, listed: Fill) -> None:
-        """Keep a fill with the figures that the exchange lists."""
+        """Replace the figures of a kept fill by those that the exchange lists."""
         for index, fill in enumerate(self.fills):
             if (fill.at_ms, fill.symbol, fill.qty, fill.price) == (heard.at_ms, heard.symbol, heard.qty, heard.price):
                 self.fills[index] = replace(fill, qty=listed.qty, price=listed.price, fee=listed.fee)
                 return
 
     def forget_fill(self, event: Fill) -> None:
-        """Drop a fill that turned out not to have happened."""
+        """Drop a kept fill that did not happen."""
         for fill in reversed(self.fills):
             if (fill.at_ms, fill.symbol, fill.qty, fill.price) == (event.at_ms, event.symbol, event.qty, event.price):
                 self.fills.remove(fill)
                 return
 
     def deadlines(self) -> list[int]:
-        """Return when `advance` has something to do even if nothing happens; the entry tells its own."""
+        """Return the times at which `advance` has something to do without an event, exchange ms, without those of the entry."""
         due = self.bracket.deadlines()
         time_exit = self._time_exit_ms()
         if time_exit and self.bracket.exposed > 0 and not self.bracket.closing:
@@ -218,7 +218,7 @@ class Trade:
         return due
 
     def gross(self) -> tuple[Decimal, Decimal]:
-        """Return the realised result of BTC and of the legs, before fees; only meaningful when flat."""
+        """Return the realised result of BTC and of the legs in quote, before fees; only meaningful when flat."""
         alpha = hedge = ZERO
         for fill in self.fills:
             flow = fill.qty * fill.price * (1 if fill.side == "SELL" else -1)
@@ -229,7 +229,19 @@ class Trade:
         return alpha, hedge
 
     def record(self, now: int, *, net_beta: float, naked_ms: int, notes: tuple[str, ...]) -> TradeRecord:
-        """Return the closed trade."""
+        """Return the record of the closed trade.
+
+        Parameters
+        ----------
+        now
+            Exchange ms: close time of a trade without fills.
+        net_beta
+            Net BTC beta of the book with the legs.
+        naked_ms
+            Longest naked spell of the legs.
+        notes
+            Notes of the legs.
+        """
         alpha, hedge = self.gross()
         fees = sum((f.fee for f in self.fills), ZERO)
         pnl = alpha + hedge - fees - self.funding
@@ -304,7 +316,7 @@ class Trade:
             return
         first, second = self.bracket.targets
         if self.stage is Stage.RUNNER or not first.proved or self.bracket.doubted:
-            return  # after a phantom fill break-even would lie at or beyond the price, and the trade would be over
+            return  # after a phantom fill, break-even would be at or beyond the price and end the trade
         if not self.moved_to_break_even:
             self.moved_to_break_even = True
             entries = self.entry.orders
@@ -329,7 +341,7 @@ class Trade:
                 target.reached = True
 
     def note_extremes(self, high: Decimal, low: Decimal) -> None:
-        """Note how far the price went either way while the position was open."""
+        """Update the largest favourable and adverse distances and the reached targets from a bar's high and low."""
         average = self.bracket.average
         if not average:
             return
