@@ -1,1 +1,1 @@
-"""Numba kernels of the oscillator, the overlays and SuperTrend AI."""
+"""Numba kernels of the Oscillator Matrix, Signals & Overlays and SuperTrend AI."""

@@ -1,9 +1,9 @@
-"""Autopilot: the sensitivity of the confirmation signals from the dominant cycle of the market.
+"""Autopilot: set the sensitivity of the confirmation signals from the market's dominant cycle.
 
-The cycle is measured by Ehlers' homodyne discriminator (Rocket Science for Traders, 2001): the mean price is
-smoothed, split into an in-phase and a quadrature part by a Hilbert transformer, and the angle between successive bars
-gives the period, held between 6 and 50 bars. Short, mid and long term take half of it, all of it and twice as much as
-sensitivity. Off by default (premium indicators 4.3).
+The cycle is measured by Ehlers' homodyne discriminator (Rocket Science for Traders, 2001): the mean price is smoothed
+and split into an in-phase and a quadrature component by a Hilbert transformer; the phase angle between successive bars
+gives the period, limited to 6 to 50 bars. The sensitivity is half the cycle (short term), the cycle (mid) or twice the
+cycle (long). Off by default (premium indicators 4.3).
 """
 
 import math
@@ -12,19 +12,19 @@ import numpy as np
 
 from bot.core.jit import kernel, outlined_kernel
 
-QUIET = 60  # bars before the cycle is believed
+QUIET = 60  # warm-up bars: the cycle is not used before
 SHORTEST = 5.0  # sensitivity
 LONGEST = 50.0
-TAPS = 7  # bars that the transformer reaches back
+TAPS = 7  # window of the transformer, bars
 
 CYCLE = np.dtype(
     [
         ("bars", "i8"),
-        ("origin", "f8"),  # first price: the transformer does not see constants, the seeds of 0 stand for it
-        ("price", "f8", TAPS),  # newest first, like all histories here
+        ("origin", "f8"),  # first price, subtracted: seeds of 0 then equal a constant price
+        ("price", "f8", TAPS),  # newest first, like all histories in this module
         ("smooth", "f8", TAPS),
         ("detrended", "f8", TAPS),
-        ("in_phase", "f8", TAPS),  # the detrended price three bars ago
+        ("in_phase", "f8", TAPS),  # detrended price of three bars ago
         ("quadrature", "f8", TAPS),
         ("i2", "f8"),
         ("q2", "f8"),
@@ -37,7 +37,7 @@ CYCLE = np.dtype(
 
 
 def cycle_reset(cycle) -> None:
-    """Bring the cycle back to where no bar has been seen: all seeds 0, the period 15 bars."""
+    """Reset a CYCLE record to its state before the first bar: all seeds 0, period 15 bars."""
     cycle.bars = 0
     cycle.origin = 0.0
     cycle.price[:] = 0.0
@@ -55,7 +55,7 @@ def cycle_reset(cycle) -> None:
 
 @kernel
 def push(history, x: float) -> None:
-    """Put x in front of the history."""
+    """Shift `x` into `history` (float64, shape (TAPS,), newest first)."""
     for i in range(TAPS - 1, 0, -1):
         history[i] = history[i - 1]
     history[0] = x
@@ -63,14 +63,20 @@ def push(history, x: float) -> None:
 
 @kernel
 def hilbert(history, gain: float) -> float:
-    """Return the Hilbert transform of the history."""
+    """Return the Hilbert transform of `history` (float64, shape (TAPS,), newest first), scaled by `gain`.
+
+    Same unit as the history; NaN propagates. Source: Ehlers (2001), 7-tap transformer.
+    """
     odd = 0.0962 * (history[0] - history[6]) + 0.5769 * (history[2] - history[4])
     return odd * gain
 
 
 @kernel
 def measured_period(im: float, re: float, previous: float) -> float:
-    """Return the period of the phasor's turn, within 0.67 to 1.5 of the previous one and 6 to 50 bars."""
+    """Return the period (bars) of the phasor's rotation, limited to 0.67 to 1.5 of `previous` and to 6 to 50.
+
+    Scalars are float64; a rotation angle <= 0 or NaN keeps `previous`. Source: Ehlers (2001).
+    """
     angle = math.atan2(im, re)
     period = 2.0 * math.pi / angle if angle > 0.0 else previous
     period = min(max(period, 0.67 * previous), 1.5 * previous)
@@ -79,7 +85,11 @@ def measured_period(im: float, re: float, previous: float) -> float:
 
 @outlined_kernel
 def cycle_step(cycle, high: float, low: float) -> None:
-    """Advance the dominant cycle by one closed bar."""
+    """Advance the dominant cycle (CYCLE record) by one closed bar.
+
+    Prices float64; never NaN, as all seeds are 0. `cycle.smooth_period` is in bars. Source: Ehlers (2001); premium
+    indicators 4.3.
+    """
     middle = (high + low) / 2.0
     if cycle.bars == 0:
         cycle.origin = middle
@@ -106,7 +116,10 @@ def cycle_step(cycle, high: float, low: float) -> None:
 
 @outlined_kernel
 def autopilot(cycle, term: float, sensitivity: float) -> float:
-    """Return the sensitivity in force: `term` cycles, 5 to 50; the one that is set while the cycle is warming."""
+    """Return the sensitivity in force: `term` cycles rounded, limited to 5 to 50; `sensitivity` during warm-up.
+
+    Float64, never NaN; `term` is 0.5, 1 or 2 cycles. Source: premium indicators 4.3.
+    """
     if cycle.bars <= QUIET:
         return sensitivity
     return min(max(math.floor(term * cycle.smooth_period + 0.5), SHORTEST), LONGEST)

@@ -1,8 +1,8 @@
-"""Averages as records and steps: SMA, EMA, Wilder's RMA, and RSI on top of it.
+"""Moving averages as records and steps: SMA, EMA, Wilder's RMA, RSI, and the super smoother.
 
-Each `x_step` advances its record by one value and returns the average; NaN while it is warming up. Records start zeroed
-(`np.zeros`), so a freshly zeroed record is a fresh average. Windows live in rings of fixed capacity `CAPACITY`; lengths
-beyond it are refused by the configuration.
+Each `x_step` advances its record by one value and returns the average as float64 in the unit of the input; NaN during
+warm-up. A zeroed record (`np.zeros`) is the initial state. Windows are ring buffers of fixed capacity `CAPACITY`; the
+configuration rejects longer ones.
 
 Sources: Pine Script reference (`ta.sma`, `ta.ema`, `ta.rma`, `ta.rsi`), premium indicators 0, and for the super
 smoother J. F. Ehlers, Cycle Analytics for Traders (2013), chapter 3.
@@ -14,8 +14,8 @@ import numpy as np
 
 from bot.core.jit import kernel
 
-CAPACITY = 256  # longest window of a ring, bars
-RESUM = 4096  # a running sum is recomputed exactly this often: drift stays below 1e-12 of the sum
+CAPACITY = 256  # longest window of a ring buffer, bars
+RESUM = 4096  # a running sum is recomputed exactly every so many bars: drift stays below 1e-12 of the sum
 
 SMA = np.dtype([("bars", "i8"), ("slot", "i8"), ("total", "f8"), ("ring", "f8", CAPACITY)])
 EMA = np.dtype([("bars", "i8"), ("value", "f8"), ("seed", "f8")])
@@ -26,7 +26,9 @@ SUPER = np.dtype([("bars", "i8"), ("input", "f8"), ("value", "f8"), ("value1", "
 
 @kernel
 def sma_step(sma, x: float, length: int) -> float:
-    """Return the mean of the last `length` values; NaN until there are so many.
+    """Return the mean of the last `length` values (bars, 1 to CAPACITY); NaN until `length` values.
+
+    `sma`: SMA record; result float64 in the unit of `x`. Source: Pine `ta.sma`.
 
     >>> from bot.core.jit import record; sma = record(SMA)
     >>> [sma_step(sma, x, 2) for x in (1.0, 3.0, 6.0)]
@@ -53,8 +55,9 @@ def sma_step(sma, x: float, length: int) -> float:
 def ema_step(ema, x: float, length: int, mean_seed: bool) -> float:
     """Return the exponential average with alpha = 2/(length+1).
 
-    `mean_seed` false: seeded with the first value (premium indicators). True: NaN until `length` values, then their mean
-    (SuperTrend AI).
+    `ema`: EMA record; `length` in bars; result float64 in the unit of `x`. `mean_seed` false: seeded with the first
+    value, no NaN (premium indicators). True: NaN until `length` values, then their mean (SuperTrend AI). Source: Pine
+    `ta.ema`.
 
     >>> from bot.core.jit import record; ema = record(EMA)
     >>> [ema_step(ema, x, 3, False) for x in (2.0, 4.0)]
@@ -77,6 +80,9 @@ def ema_step(ema, x: float, length: int, mean_seed: bool) -> float:
 def rma_step(rma, x: float, length: int) -> float:
     """Return Wilder's average: the mean of the first `length` values, then (previous*(length-1) + x)/length.
 
+    `rma`: RMA record; `length` in bars; result float64 in the unit of `x`, NaN until `length` values. Source: Pine
+    `ta.rma`.
+
     >>> from bot.core.jit import record; rma = record(RMA)
     >>> [rma_step(rma, x, 2) for x in (1.0, 3.0, 6.0)]
     [nan, 2.0, 4.0]
@@ -94,7 +100,10 @@ def rma_step(rma, x: float, length: int) -> float:
 
 @kernel
 def rsi_step(rsi, x: float, length: int) -> float:
-    """Return the RSI of x, 0 to 100; 50 when nothing moves; NaN until `length` changes have been seen."""
+    """Return the RSI of `x` (float64, 0 to 100); 50 when nothing moves; NaN until `length` changes (bars).
+
+    `rsi`: RSI record. Source: Pine `ta.rsi` (Wilder).
+    """
     change = x - rsi.previous
     rsi.previous = x
     rsi.bars += 1
@@ -111,9 +120,10 @@ def rsi_step(rsi, x: float, length: int) -> float:
 
 @kernel
 def rsi_change_step(rsi, change: float, length: int) -> float:
-    """Return the RSI of a series that is given by its changes, 0 to 100; that of the first bar is not used.
+    """Return the RSI (float64, 0 to 100) of a series given by its changes; the first change is ignored.
 
-    For a filtered price: the filter's changes are exact where the price stands still, differences of its levels are not.
+    For a filtered price: the filter's changes are exact while the price is constant, differences of its levels are not.
+    `rsi`: RSI record; NaN until `length` changes (bars) after the first. Source: Pine `ta.rsi`.
 
     >>> from bot.core.jit import record; rsi = record(RSI)
     >>> [rsi_change_step(rsi, change, 1) for change in (0.0, 2.0, -1.0)]
@@ -124,7 +134,7 @@ def rsi_change_step(rsi, change: float, length: int) -> float:
 
 
 def super_weights(length: float) -> tuple[float, float]:
-    """Return how much the super smoother keeps of its last value and of the one before it, for a period of `length` bars.
+    """Return the super smoother's weights of its last value and the one before, for a period of `length` bars.
 
     With a = exp(-sqrt(2)*pi/length) these are 2*a*cos(sqrt(2)*pi/length) and -a*a: the poles of a Butterworth filter.
 
@@ -138,9 +148,10 @@ def super_weights(length: float) -> tuple[float, float]:
 
 @kernel
 def super_step(smoother, x: float, first: float, second: float) -> float:
-    """Return Ehlers' 2-pole super smoother of x; it starts as if x had always been there. Weights: `super_weights`.
+    """Return Ehlers' 2-pole super smoother of `x`, seeded with the first value. Weights: `super_weights`.
 
-    `smoother.value1` and `value2` are the values of one and two bars ago.
+    `smoother`: SUPER record, whose `value1` and `value2` are the outputs of one and two bars ago. Float64 in the unit
+    of `x`; no warm-up, NaN propagates. Source: Ehlers (2013), chapter 3.
 
     >>> from bot.core.jit import record; smoother = record(SUPER)
     >>> [super_step(smoother, x, 0.5, -0.25) for x in (4.0, 4.0, 8.0)]

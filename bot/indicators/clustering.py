@@ -1,11 +1,11 @@
-"""One-dimensional k-means with three clusters, started at the quartiles: who does badly, middling, well.
+"""One-dimensional k-means with three clusters (worst, average, best), seeded at the quartiles.
 
-The clustering works on sorted values, where a cluster is a stretch between two cuts and its mean a difference of running
-sums; the order of the call before is kept, so sorting costs little. Where a value lies so close to a cut that rounding or
-the tie rule could decide, the plain steps are taken instead (`cluster_plain`): both give the same members. Starting from
-the last centres would be faster still, and wrong: it ends in other clusters.
+It works on sorted values, where a cluster is a range between two cuts and its mean a difference of running sums; the
+order of the previous call is kept, so sorting is cheap. Where a value is so close to a cut that rounding or the tie
+rule could decide, plain k-means runs instead (`cluster_plain`): both give the same members. Starting from the last
+centres would be faster still, but wrong: it converges to other clusters.
 
-Source: open indicators 2.3; TradingView compares with a tolerance of 1e-10, and of equally near centres takes the first.
+Source: open indicators 2.3; TradingView compares with a tolerance of 1e-10 and takes the first of equally near centres.
 """
 
 import math
@@ -15,25 +15,25 @@ import numpy as np
 from bot.core.jit import kernel, outlined_kernel, record
 
 CAPACITY = 41  # values
-PASSES = 1001  # of k-means at most, as the original; real performances settle in five
+PASSES = 1001  # maximum number of k-means iterations, as in the original; real performances converge in five
 TOLERANCE = 1e-10
 
 QUARTILES = np.dtype([("count", "i8"), ("slot", "i8", 3), ("weight", "f8", 3)])
 CLUSTERS = np.dtype(
     [
         ("value", "f8", CAPACITY),
-        ("order", "i8", CAPACITY),  # values by rising size
+        ("order", "i8", CAPACITY),  # indices of the values in ascending order
         ("sorted", "f8", CAPACITY),
         ("running", "f8", CAPACITY + 1),  # running[k] = sum of the k lowest
         ("member", "i8", CAPACITY),  # cluster of each value: 0 low, 1 middle, 2 high
-        ("centre", "f8", 3),  # of the plain steps
-        ("plain_runs", "i8"),  # how often those were needed
+        ("centre", "f8", 3),  # of plain k-means
+        ("plain_runs", "i8"),  # number of runs of plain k-means
     ]
 )
 
 
 def quartiles_of(count: int) -> np.record:
-    """Return where the quartiles of `count` values lie: the k-th of n sorted values is the (k - 0.5)/n quantile (Hazen)."""
+    """Return the positions of the quartiles of `count` values: the k-th of n is the (k - 0.5)/n quantile (Hazen)."""
     out: np.record = record(QUARTILES)
     out.count = count
     for i, percent in enumerate((25, 50, 75)):
@@ -44,7 +44,7 @@ def quartiles_of(count: int) -> np.record:
 
 
 def clusters_reset(clusters) -> None:
-    """Bring any record back to its beginning, all values 0."""
+    """Reset a CLUSTERS record to its initial state, all values 0."""
     clusters.value[:] = 0.0
     clusters.order[:] = np.arange(CAPACITY)
     clusters.sorted[:] = 0.0
@@ -56,7 +56,10 @@ def clusters_reset(clusters) -> None:
 
 @kernel
 def sort_values(clusters, count: int) -> None:
-    """Bring the kept order up to date by insertion, and take the running sums."""
+    """Update the stored order of the first `count` values by insertion sort and compute the running sums.
+
+    `clusters`: CLUSTERS record; values float64 (unit of the performances), none may be NaN.
+    """
     total = 0.0
     for i in range(count):
         factor = clusters.order[i]
@@ -75,7 +78,11 @@ def sort_values(clusters, count: int) -> None:
 
 @kernel
 def quartile(clusters, quartiles, which: int) -> float:
-    """Return a quartile of the sorted values: 0, 1, 2 for 25, 50, 75 %."""
+    """Return a quartile of the sorted values (float64): `which` 0, 1, 2 for 25, 50, 75 %.
+
+    `clusters`, `quartiles`: CLUSTERS and QUARTILES records; no NaN for finite values. Source: open indicators 2.3
+    (Hazen quantile).
+    """
     slot = quartiles.slot[which]
     weight = quartiles.weight[which]
     if weight == 0.0:
@@ -85,7 +92,11 @@ def quartile(clusters, quartiles, which: int) -> float:
 
 @kernel
 def cut_after(clusters, cut: float, start: int, count: int, margin: float) -> int:
-    """Return how many sorted values lie below `cut`, looking from `start`; -1 if one lies within `margin` of it."""
+    """Return the number of sorted values below `cut`, searching from `start`; -1 if one lies within `margin` of it.
+
+    `clusters`: CLUSTERS record; `cut` and `margin` float64 in the unit of the values; `start` and `count` are numbers
+    of values.
+    """
     i = start
     while i > 0 and clusters.sorted[i - 1] > cut:
         i -= 1
@@ -100,7 +111,11 @@ def cut_after(clusters, cut: float, start: int, count: int, margin: float) -> in
 
 @kernel
 def cluster_sorted(clusters, quartiles) -> bool:
-    """Split the sorted values; false where a tie is so near that only the plain steps may decide."""
+    """Split the sorted values into clusters; return false where a tie is so close that plain k-means must decide.
+
+    `clusters`, `quartiles`: CLUSTERS and QUARTILES records; writes `member` (0, 1, 2) of each value, finite input only.
+    Source: open indicators 2.3.
+    """
     count = quartiles.count
     margin = 1e-9 + 1e-11 * max(abs(clusters.sorted[0]), abs(clusters.sorted[count - 1]))
     low = quartile(clusters, quartiles, 0)
@@ -113,7 +128,7 @@ def cluster_sorted(clusters, quartiles) -> bool:
             return False
         new_first = cut_after(clusters, 0.5 * (low + middle), first, count, margin)
         new_second = cut_after(clusters, 0.5 * (middle + high), second, count, margin)
-        if new_first <= 0 or new_second <= new_first or new_second >= count:  # too near a cut, or an empty cluster
+        if new_first <= 0 or new_second <= new_first or new_second >= count:  # too close to a cut, or an empty cluster
             return False
         if step > 0 and new_first == first and new_second == second:
             break
@@ -129,11 +144,14 @@ def cluster_sorted(clusters, quartiles) -> bool:
 
 @kernel
 def nearest(clusters, value: float) -> int:
-    """Return the centre nearest to `value`; of equally near ones the first."""
+    """Return the index (0 to 2) of the centre nearest to `value` (float64); the first of equally near ones.
+
+    `clusters`: CLUSTERS record; NaN centres are ignored. Source: open indicators 2.3.
+    """
     best = math.inf
     for i in range(3):
         distance = abs(value - clusters.centre[i])
-        if distance < best:  # an empty cluster's centre is NaN and never nearer
+        if distance < best:  # an empty cluster's centre is NaN, which is never nearer
             best = distance
     for i in range(3):
         if abs(value - clusters.centre[i]) - best <= TOLERANCE:
@@ -143,7 +161,11 @@ def nearest(clusters, value: float) -> int:
 
 @outlined_kernel
 def cluster_plain(clusters, quartiles) -> None:
-    """Split the values by the plain steps: assign to the nearest centre, take means, until nothing changes."""
+    """Split the values by plain k-means: assign to the nearest centre, recompute means, until nothing changes.
+
+    `clusters`, `quartiles`: CLUSTERS and QUARTILES records; writes `member` and `centre` (float64, NaN of an empty
+    cluster). Source: open indicators 2.3.
+    """
     count = quartiles.count
     for i in range(3):
         clusters.centre[i] = quartile(clusters, quartiles, i)
@@ -162,7 +184,7 @@ def cluster_plain(clusters, quartiles) -> None:
 
 @kernel
 def cluster_mean(clusters, quartiles, which: int) -> float:
-    """Return the mean of a cluster's members; NaN if it is empty."""
+    """Return the mean (float64) of the members of cluster `which` (0 to 2); NaN if it is empty."""
     total = 0.0
     members = 0.0
     for k in range(quartiles.count):
@@ -174,7 +196,10 @@ def cluster_mean(clusters, quartiles, which: int) -> float:
 
 @kernel
 def cluster(clusters, quartiles) -> None:
-    """Split the values: `member` tells which cluster each of them is in."""
+    """Split the values into three clusters: `member` holds the cluster (0 low, 1 middle, 2 high) of each value.
+
+    `clusters`, `quartiles`: CLUSTERS and QUARTILES records; finite values only. Source: open indicators 2.3.
+    """
     sort_values(clusters, quartiles.count)
     if not cluster_sorted(clusters, quartiles):
         clusters.plain_runs += 1

@@ -1,13 +1,13 @@
-"""Confirmation signals: a SuperTrend that follows the factor which has been paying lately, and how a signal is rated.
+"""Confirmation signals: an adaptive SuperTrend whose factor follows the recent best performer, and the rated signals.
 
 Five shadow SuperTrends run at factors a quarter of the base factor apart (the base factor is a quarter of the
-sensitivity). Each is scored by the moves it was on the right side of; the factor in force walks slowly towards the best
-of them. A flip of the SuperTrend with that factor is a signal: strong when price stands on the same side of a long
-average, and a normal one may turn strong later. Each signal is rated 1 to 4 (`rating.py`). Exits are momentum entering
-or leaving an extreme on a winning signal; the strategy ignores them (premium indicators 4.1).
+sensitivity). Each is scored by the moves on whose right side it was; the factor in force moves slowly towards the best.
+A flip of the SuperTrend with that factor is a signal: strong when the close is on the same side of a long average; a
+normal one may turn strong later. Each signal is rated 1 to 4 (`rating.py`). Exits are momentum entering or leaving an
+extreme on a winning signal; the strategy ignores them (premium indicators 4.1).
 
-The least factor, the pace of the walk, the average, the rule of exits and whether a signal that turns strong is signalled
-again are settings, because real alerts contradict the first choice of them (`docs/indicators.md`).
+The smallest factor, the pace of the adaptation, the average, the exit rule and whether a signal that turns strong is
+signalled again are settings, because real alerts contradict the first choice of them (`docs/indicators.md`).
 """
 
 import math
@@ -20,16 +20,16 @@ from bot.indicators.rating import RATER, rate, rater_reset
 from bot.indicators.window_sum import ema_reset, rsi_reset
 
 SHADOWS = 5
-SPREAD = 0.25  # from a shadow's factor to the next, times the base factor
+SPREAD = 0.25  # step between the shadows' factors, times the base factor
 BASE_FACTOR = 0.25  # base factor per unit of sensitivity
-MEMORY = 2.0 / 101.0  # of a shadow's performance: an EMA of 100 bars
-QUIET = 200  # no signals on so many first bars
-MOMENTUM_LENGTH = 14  # of the RSI that the rating reads too
-CONTEXT_LENGTH = 200  # of the average that the bar context holds for all families
+MEMORY = 2.0 / 101.0  # EMA weight of a shadow's performance: 100 bars
+QUIET = 200  # warm-up bars without signals
+MOMENTUM_LENGTH = 14  # of the RSI, which the rating reads too
+CONTEXT_LENGTH = 200  # of the average in the bar context
 
 SUPERTREND = np.dtype(
     [
-        ("upper", "f8"),  # bands that still hold the next ones back: infinite once a close is not inside
+        ("upper", "f8"),  # bands that still limit the next ones; infinite once a close is outside
         ("lower", "f8"),
         ("line", "f8"),
         ("side", "i8"),  # 1 up, 0 down
@@ -39,11 +39,11 @@ SUPERTREND = np.dtype(
 CONFIRMATION_PARAMS = np.dtype(
     [
         ("least", "f8"),  # smallest factor of the shadows, times the base factor
-        ("pace", "f8"),  # share of the way to the best factor that is walked on a bar
-        ("turn", "i8"),  # 1: a close beyond both bands turns the side, 0: it makes it up
-        ("strong_length", "i8"),  # of the average that tells strong signals from normal ones, bars
+        ("pace", "f8"),  # share of the distance to the best factor moved per bar
+        ("turn", "i8"),  # a close beyond both bands: 1 turns the side, 0 sets it to up
+        ("strong_length", "i8"),  # of the average that separates strong from normal signals, bars
         ("repeated", "i8"),  # 1: a normal signal that turns strong is signalled again, as a strong one
-        ("entering", "i8"),  # exits: 1 momentum enters the extreme, 0 it leaves
+        ("entering", "i8"),  # exits: 1 momentum enters the extreme, 0 leaves it
         ("exit_length", "i8"),  # of the RSI behind the exits, bars
         ("exit_level", "f8"),  # from 50: with 20 the extremes are 70 and 30
     ]
@@ -54,15 +54,15 @@ CONFIRMATION = np.dtype(
         ("bars", "i8"),
         ("shadows", SUPERTREND, SHADOWS),
         ("performance", "f8", SHADOWS),
-        ("factor", "f8"),  # in force; NaN before the first range is known
+        ("factor", "f8"),  # in force; NaN before the first ATR
         ("trend", SUPERTREND),
-        ("slow", EMA),  # of the close; stepped only where the bar context does not hold it
+        ("slow", EMA),  # of the close; stepped only if not in the bar context
         ("average", "f8"),  # of this bar: the side of the main trend
         ("rsi", RSI),  # RSI 14
         ("strength", "f8"),  # RSI 14 of this bar
-        ("exit_rsi", RSI),  # of another length; stepped only when it is asked for
-        ("momentum", "f8"),  # of this bar: what the exits read
-        ("started", "i8"),  # 1 after the first flip that counts: the one that is not signalled
+        ("exit_rsi", RSI),  # of another length; stepped only when configured
+        ("momentum", "f8"),  # of this bar, read by the exits
+        ("started", "i8"),  # 1 after the first valid flip, which is not signalled
         ("state", "i8"),  # +1 bullish, -1 bearish, 0 none yet
         ("signal", "i8"),  # of this bar: +-1 normal, +-2 strong, 0 none
         ("age", "i8"),  # bars since the last signal, -1 before the first
@@ -86,12 +86,15 @@ def supertrend_reset(trend) -> None:
 def supertrend_step(trend, middle: float, width: float, close: float, turn: int) -> None:
     """Advance the bands by one bar; the side changes when the close is beyond the band of this bar.
 
-    Narrow bands may stand crossed, the lower one held above the upper one, with the close beyond both. Then the side turns
-    (`turn` 1: as Pine's `ta.supertrend` asks only for the band of the other side), or it is up (0), in a market upside
-    down too.
+    Narrow bands may be crossed, the retained lower one above the upper one, with the close beyond both. Then the side
+    turns (`turn` 1: Pine's `ta.supertrend` tests only the opposite band) or is up (`turn` 0), even in a mirrored
+    market.
 
-    Whether a band holds is decided when its bar closes: asked a bar later it would be one condition with the comparison of
-    the bands, and a branch that no processor foretells.
+    Whether a band is retained is decided when its bar closes: tested a bar later it would be one condition with the
+    comparison of the bands, an unpredictable branch.
+
+    `trend`: SUPERTREND record; `middle`, `width`, `close` float64 in price units, not NaN. Source: premium indicators
+    4.1, Pine `ta.supertrend`.
     """
     upper = min(middle + width, trend.upper)
     lower = max(middle - width, trend.lower)
@@ -105,7 +108,7 @@ def supertrend_step(trend, middle: float, width: float, close: float, turn: int)
 
 
 def confirmation_reset(conf) -> None:
-    """Bring the signals back to where no bar has been seen."""
+    """Reset a CONFIRMATION record to its state before the first bar."""
     conf.bars = 0
     for i in range(SHADOWS):
         supertrend_reset(conf.shadows[i])
@@ -131,7 +134,20 @@ def confirmation_reset(conf) -> None:
 
 @kernel
 def factor_step(conf, params, middle: float, atr: float, close: float, previous_close: float, factor: float) -> None:
-    """Advance the shadows around `factor` by one bar and walk the factor in force towards the best of them."""
+    """Advance the shadows around `factor` by one bar and move the factor in force towards the best one.
+
+    Factors are float64 multiples of the ATR; performances are in price units. `conf.factor` is NaN before the first
+    call, which sets it to `factor`. Source: premium indicators 4.1.
+
+    Parameters
+    ----------
+    conf, params
+        CONFIRMATION and CONFIRMATION_PARAMS records.
+    middle, atr, close, previous_close
+        (H+L)/2, ATR 10 and closes, price units; none is NaN.
+    factor
+        Base factor, multiple of the ATR.
+    """
     least = params.least
     known = not math.isnan(conf.factor)
     best = 0
@@ -154,13 +170,19 @@ def factor_step(conf, params, middle: float, atr: float, close: float, previous_
 
 @kernel
 def stands_with(conf, bar) -> bool:
-    """Whether the close stands on the side of the average to which the state points: the main trend agrees."""
+    """Return whether the close is on the state's side of the average, i.e. the main trend agrees; false if NaN.
+
+    `conf`, `bar`: CONFIRMATION and BAR records. Source: premium indicators 4.1.
+    """
     return conf.state * (bar.close - conf.average) > 0.0
 
 
 @kernel
 def signal_now(conf, bar) -> None:
-    """Make this bar a signal of the state: age, price of entry and rating begin anew."""
+    """Make this bar a signal of the state: reset age and entry price, and rate it.
+
+    `conf`, `bar`: CONFIRMATION and BAR records. Source: premium indicators 4.1.
+    """
     conf.signal = conf.state * (1 + conf.strong)
     conf.age = 0
     conf.entry_close = bar.close
@@ -169,7 +191,10 @@ def signal_now(conf, bar) -> None:
 
 @outlined_kernel
 def flip(conf, direction: int, bar) -> None:
-    """Take a flip of the trend: the first one sets the state only, the others are rated signals."""
+    """Handle a flip of the trend to `direction` (+1, -1): the first sets the state only, later ones are rated signals.
+
+    `conf`, `bar`: CONFIRMATION and BAR records. Source: premium indicators 4.1.
+    """
     conf.state = direction
     conf.strong = 0
     if conf.started == 0:
@@ -181,7 +206,10 @@ def flip(conf, direction: int, bar) -> None:
 
 @outlined_kernel
 def turn_strong(conf, params, bar) -> None:
-    """Take a normal signal that has turned strong, and signal it again where that is asked for."""
+    """Mark a normal signal as turned strong; signal it again if `params.repeated` is 1.
+
+    `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR records. Source: premium indicators 4.1.
+    """
     conf.strong = 1
     conf.turn_strong = 1
     if params.repeated == 1:
@@ -190,15 +218,17 @@ def turn_strong(conf, params, bar) -> None:
 
 @kernel
 def after_signal(conf, params, bar, momentum1: float) -> None:
-    """Look at a bar after a signal: has momentum entered or left its extreme with a profit, has the signal turned strong.
+    """Handle a bar after a signal: an exit when momentum enters or leaves its extreme in profit, and a turn to strong.
 
-    `momentum1` is the momentum of the bar before. An exit belongs to the signal before this bar: it is looked for first.
+    `momentum1` is the previous bar's momentum (RSI, 0 to 100, NaN during warm-up: no exit). An exit belongs to the
+    signal before this bar and is tested first. `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR
+    records. Source: premium indicators 4.1.
     """
     direction = conf.state
     conf.age += 1
     before = direction * (momentum1 - 50.0) >= params.exit_level
     now = direction * (conf.momentum - 50.0) >= params.exit_level
-    # an unknown momentum is in no extreme, and the bar that makes it known does not enter one
+    # NaN momentum is in no extreme, and the first valid bar does not enter one
     crossed = (now and not before) if params.entering == 1 else (before and not now)
     if crossed and direction * (bar.close - conf.entry_close) > 0.0 and not math.isnan(momentum1):
         conf.leave = direction
@@ -208,10 +238,11 @@ def after_signal(conf, params, bar, momentum1: float) -> None:
 
 @kernel
 def lines_step(conf, params, bar) -> None:
-    """Advance the average behind strong signals and the momentum behind exits.
+    """Advance the average behind strong signals (price units) and the momentum behind exits (RSI, 0 to 100).
 
-    Both are in the state or in the bar context already with the lengths of 200 and 14, and are taken from there: one
-    computation, one truth.
+    With lengths 200 and 14 both are already in the bar context or the state and are taken from there, so they are
+    computed once. `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR records; NaN rules of `ema_step`
+    and `rsi_step`.
     """
     conf.strength = rsi_step(conf.rsi, bar.close, MOMENTUM_LENGTH)
     conf.momentum = conf.strength
@@ -224,7 +255,11 @@ def lines_step(conf, params, bar) -> None:
 
 @kernel
 def confirmation_step(conf, params, sensitivity: float, bar) -> None:
-    """Advance the signals by one closed bar; `params` are CONFIRMATION_PARAMS, `sensitivity` as set, or by the autopilot."""
+    """Advance the signals by one closed bar; `sensitivity` as set or from the autopilot.
+
+    `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR records; no signal while ATR 10 is NaN, nor on
+    the first QUIET bars. Source: premium indicators 4.1.
+    """
     conf.signal = 0
     conf.turn_strong = 0
     conf.leave = 0

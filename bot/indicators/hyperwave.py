@@ -1,14 +1,14 @@
-"""HyperWave: a smoothed RSI of the bar's mean price, its signal line, and what may be read from their crosses.
+"""HyperWave: a smoothed RSI of the bar's mean price, its signal line, and the events read from their crosses.
 
-What is smoothed, and how, are readings: the price before the RSI (not at all, or by Ehlers' super smoother) and the RSI
+What is smoothed, and how, is a setting: the price before the RSI (unsmoothed, or by Ehlers' super smoother) and the RSI
 itself (SMA, EMA or Wilder's average).
 
-A cross beyond the big-dot level (20 and 80, a setting) is a big dot. Divergences compare the extremum of the swing
-that just ended with that of an earlier, prominent one: price went further, the wave did not; they are known at the
-cross and never drawn back. Minor reversals are turns of the wave outside its bands, major ones a cross that follows a
-minor while money flow is spent or, in another reading, a burst of volume that ends while the wave is extreme.
-Confluence counts how many of wave and flow point up or down (premium indicators 3.4 to 3.7). Everything that exists on
-both sides is written once and fed with mirrored signs.
+A cross beyond the big-dot level (20 and 80, a setting) is a big dot. Divergences compare the extremum of the swing that
+just ended with that of an earlier, prominent one: price made a further extreme, the wave did not; they are known at the
+cross and never back-painted. Minor reversals are turns of the wave outside its bands. A major is a cross that follows a
+minor while money flow is exhausted or, as another setting, a volume burst that ends while the wave is extreme.
+Confluence counts how many of wave and flow point up or down (premium indicators 3.4 to 3.7). Whatever exists on both
+sides is written once and called with mirrored signs.
 """
 
 import math
@@ -38,11 +38,11 @@ from bot.indicators.window_sum import (
     window_step,
 )
 
-TOLERANCE = 1e-10  # points: wave and signal of a frozen market differ by rounding only, which is no cross
-DIVERGENCE_AGE = 100  # bars between the two extrema of a divergence, at most
+TOLERANCE = 1e-10  # points: in a frozen market wave and signal differ by rounding only, which is no cross
+DIVERGENCE_AGE = 100  # maximum bars between the two extrema of a divergence
 INNER_SMA, INNER_EMA, INNER_RMA = 0, 1, 2
-BURST = 2.0  # a burst of volume is more than this many times its mean ...
-BURST_MEAN = 35  # ... of so many bars
+BURST = 2.0  # a volume burst exceeds this multiple of its mean ...
+BURST_MEAN = 35  # ... over so many bars
 
 WAVE_PARAMS = np.dtype(
     [
@@ -55,14 +55,14 @@ WAVE_PARAMS = np.dtype(
         ("average", "i8"),  # INNER_...
         ("signal_length", "i8"),
         ("signal_ema", "i8"),
-        ("quiet", "i8"),  # no events on so many first bars
-        ("prominence", "f8"),  # points the wave has to leave an extremum by
-        ("gain", "f8"),  # points the second extremum has to be nearer to 50 by
-        ("big_floor", "f8"),  # a cross up below and one down above are big dots
+        ("quiet", "i8"),  # warm-up bars without events
+        ("prominence", "f8"),  # points by which the wave must leave an extremum
+        ("gain", "f8"),  # points by which the second extremum must be nearer to 50
+        ("big_floor", "f8"),  # a cross up below it, or down above the ceiling, is a big dot
         ("big_ceiling", "f8"),
-        ("edge", "f8"),  # reversals turn further than this from 50
+        ("edge", "f8"),  # minimum distance of a reversal from 50
         ("factor", "i8"),  # of reversals
-        ("major_volume", "i8"),  # 1: majors are ends of a burst of volume
+        ("major_volume", "i8"),  # 1: majors are ends of a volume burst
         ("volume_first", "f8"),  # weights of the super smoother of volume
         ("volume_second", "f8"),
     ]
@@ -75,7 +75,7 @@ WAVE = np.dtype(
     [
         ("bars", "i8"),
         ("rsi", RSI),
-        ("price", "f8"),  # of the bar before, kept for the smoother
+        ("price", "f8"),  # of the previous bar, for the smoother
         ("smooth_change", SUPER),
         ("inner", WINDOW),
         ("inner_exponential", EMA),
@@ -97,7 +97,7 @@ WAVE = np.dtype(
         ("minor_down", "i8"),
         ("major_up", "i8"),
         ("major_down", "i8"),
-        ("since_minor_up", "i8"),  # bars since one that no major has used
+        ("since_minor_up", "i8"),  # bars since one not used by a major
         ("since_minor_down", "i8"),
         ("smooth_volume", SUPER),
         ("volume_window", WINDOW),
@@ -119,7 +119,7 @@ def swings_reset(swings) -> None:
 
 
 def wave_reset(wave) -> None:
-    """Bring the wave back to where no bar has been seen."""
+    """Reset a WAVE record to its state before the first bar."""
     wave.bars = 0
     rsi_reset(wave.rsi)
     wave.price = math.nan
@@ -152,10 +152,11 @@ def wave_reset(wave) -> None:
 
 @outlined_kernel
 def smoothed_strength(wave, params, price: float) -> float:
-    """Return the RSI of the super-smoothed price, 0 to 100; NaN while warming.
+    """Return the RSI of the super-smoothed price (float64, 0 to 100); NaN during warm-up.
 
-    The filter is linear, so the changes of the smoothed price are the smoothed changes: without the size of the price in
-    them, and with nothing left to read when the price stands still.
+    The filter is linear, so the changes of the smoothed price are the smoothed changes: they do not contain the price
+    level, and are exactly 0 when the price is constant. `wave`, `params`: WAVE and WAVE_PARAMS records; `price` in
+    price units. Source: premium indicators 3.4.
     """
     change = price - wave.price if wave.smooth_change.bars > 0 else 0.0
     wave.price = price
@@ -165,7 +166,10 @@ def smoothed_strength(wave, params, price: float) -> float:
 
 @outlined_kernel
 def recursive_average(wave, params, strength: float) -> float:
-    """Return the EMA or Wilder's average of the RSI; NaN while warming."""
+    """Return the EMA or Wilder's average of the RSI (float64, 0 to 100); NaN during warm-up.
+
+    `wave`, `params`: WAVE and WAVE_PARAMS records. Source: premium indicators 3.4.
+    """
     if math.isnan(strength):
         return math.nan
     if params.average == INNER_EMA:
@@ -175,7 +179,11 @@ def recursive_average(wave, params, strength: float) -> float:
 
 @kernel
 def wave_step(wave, params, bar) -> None:
-    """Advance the wave and its signal line by one closed bar and set the crosses (0..100, NaN while warming)."""
+    """Advance the wave and its signal line by one closed bar and set the crosses.
+
+    `wave`, `params`, `bar`: WAVE, WAVE_PARAMS and BAR records. Lines are float64, 0 to 100, NaN during warm-up; then no
+    cross. Source: premium indicators 3.4.
+    """
     source = bar.close if params.from_close else (bar.open + bar.high + bar.low + bar.close) / 4.0
     if params.smoothing == 0:
         strength = rsi_step(wave.rsi, source, params.length)
@@ -192,7 +200,7 @@ def wave_step(wave, params, bar) -> None:
         wave.signal = window_step(wave.mean_window, wave.line, params.signal_length) / params.signal_length
     elif not math.isnan(wave.line):
         wave.signal = ema_step(wave.mean_exponential, wave.line, params.signal_length, False)
-    # `&`, not `and`: half of these comparisons are coin tosses, and a mispredicted branch costs more than both
+    # `&`, not `and`: these comparisons are unpredictable, and a mispredicted branch costs more than both
     before, now = wave.line1 - wave.signal1, wave.line - wave.signal
     wave.cross_up = 1 if (before <= TOLERANCE) & (now > TOLERANCE) else 0
     wave.cross_down = 1 if (before >= -TOLERANCE) & (now < -TOLERANCE) else 0
@@ -209,7 +217,11 @@ def extremum_copy(source, target) -> None:
 
 @outlined_kernel
 def is_divergence(earlier, later, gain: float) -> bool:
-    """Return whether price made a lower low while the wave's low rose by at least `gain` points."""
+    """Return whether price made a lower low while the wave's low rose by at least `gain` points.
+
+    `earlier`, `later`: EXTREMUM records (price float64, wave in points); false while `earlier` is unknown. Source:
+    premium indicators 3.5.
+    """
     if earlier.known == 0:
         return False
     age = later.bar - earlier.bar
@@ -219,11 +231,23 @@ def is_divergence(earlier, later, gain: float) -> bool:
 
 @kernel
 def swings_step(swings, params, wave: float, price: float, bar: int, ends: int, begins: int) -> int:
-    """Advance the lows of the wave by one bar; return 1 on a bullish divergence.
+    """Advance the lows of the wave by one bar; return 1 on a bullish divergence, else 0.
 
-    `ends`: the wave crossed up, its falling swing is over. `begins`: it crossed down, a new one starts with this bar. For
-    the bearish side wave and price come with their signs turned. The lowest wave and the lowest price of a swing
-    need not fall on one bar.
+    For the bearish side pass wave and price with opposite signs. The lowest wave and the lowest price of a swing need
+    not be on the same bar. Source: premium indicators 3.5.
+
+    Parameters
+    ----------
+    swings, params
+        SWINGS and WAVE_PARAMS records.
+    wave, price
+        Wave (points, not NaN) and low of the bar (price units).
+    bar
+        Number of the bar.
+    ends
+        1: the wave crossed up, its falling swing is over.
+    begins
+        1: it crossed down, a new falling swing starts with this bar.
     """
     current = swings.current
     candidate = swings.candidate
@@ -253,7 +277,11 @@ def swings_step(swings, params, wave: float, price: float, bar: int, ends: int, 
 
 @kernel
 def divergences_step(wave, params, bar) -> None:
-    """Advance the lows and, mirrored, the highs of the wave, and set the divergence flags."""
+    """Advance the lows and, mirrored, the highs of the wave, and set the divergence flags.
+
+    `wave`, `params`, `bar`: WAVE, WAVE_PARAMS and BAR records; flags are 0 while the wave is NaN. Source: premium
+    indicators 3.5.
+    """
     wave.divergence_bull = 0
     wave.divergence_bear = 0
     if math.isnan(wave.line):
@@ -265,7 +293,10 @@ def divergences_step(wave, params, bar) -> None:
 
 @kernel
 def minor_reversal(line2: float, line1: float, line: float, floor: float) -> bool:
-    """Return whether the wave turned up from below `floor`; for the other side all four come with their signs turned."""
+    """Return whether the wave turned up from below `floor`; for the other side pass all four with opposite signs.
+
+    Float64, points (0 to 100), newest last; false with NaN. Source: premium indicators 3.6.
+    """
     return (line1 < floor) & (line1 <= line2) & (line > line1)
 
 
@@ -273,7 +304,8 @@ def minor_reversal(line2: float, line1: float, line: float, floor: float) -> boo
 def burst_ends(wave, params, volume: float) -> bool:
     """Advance the super-smoothed volume and its mean; return whether it turned down from a burst.
 
-    The mean is that of BURST_MEAN bars; NaN before, and then nothing is a burst.
+    The mean covers BURST_MEAN bars; it is NaN before, and then nothing is a burst. `wave`, `params`: WAVE and
+    WAVE_PARAMS records; `volume` float64, base asset. Source: premium indicators 3.6.
     """
     smooth = wave.smooth_volume
     super_step(smooth, volume, params.volume_first, params.volume_second)
@@ -284,13 +316,15 @@ def burst_ends(wave, params, volume: float) -> bool:
 
 @kernel
 def sign(x: float) -> float:
-    """Return +1, 0 or -1."""
+    """Return +1.0, 0.0 or -1.0; 0.0 for NaN."""
     return (1.0 if x > 0.0 else 0.0) - (1.0 if x < 0.0 else 0.0)
 
 
 @kernel
 def meter(line: float, signal: float, flow: float, upper: float, lower: float) -> float:
-    """Return the confluence meter, 0 to 100 in steps of 12.5; NaN while an input is.
+    """Return the confluence meter (float64, 0 to 100 in steps of 12.5); NaN while an input is.
+
+    All inputs are float64, 0 to 100. Source: premium indicators 3.7.
 
     >>> meter(70.0, 60.0, 55.0, 60.0, 45.0)
     87.5

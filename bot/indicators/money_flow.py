@@ -1,11 +1,11 @@
-"""Smart Money Flow: is money going in or out, how much is much, and is it too much.
+"""Smart Money Flow: direction and strength of money flow, its thresholds, and overflow.
 
-The line lives on 0 to 100 around 50: part Money Flow Index (volume of rising against falling typical prices), part
-Chaikin's money flow (where in its range the bar closed, weighted by volume), smoothed. The thresholds are the mean
+The line ranges from 0 to 100 around 50: part Money Flow Index (volume of rising against falling typical prices), part
+Chaikin Money Flow (where in its range the bar closed, weighted by volume), smoothed. The thresholds are the mean
 excursions above and below 50. An overflow is flow beyond its threshold, still growing, on volume above its own mean:
-the late chasers. Its meaning is ours, stricter than the threshold on purpose, because the strategy asks for strong
-flow and for no overflow at the same time (premium indicators 3.1 to 3.3). A twin of the line reads true taker volume
-instead of the place of the close.
+the late chasers. The definition is our own, deliberately stricter than the threshold, because the strategy requires
+strong flow and no overflow at the same time (premium indicators 3.1 to 3.3). A second line reads true taker volume
+instead of the close's location.
 """
 
 import math
@@ -15,11 +15,11 @@ import numpy as np
 from bot.core.jit import kernel
 from bot.indicators.window_sum import WINDOW, WINDOWS, lanes_reset, lanes_step, window_reset, window_step
 
-NEVER = 1 << 30  # bars since something that has not happened
-RECENT = 5  # an overflow ended recently: one of the last five bars had it
-FAST_VOLUME = 6  # bars of the volume that an overflow compares with its mean
+NEVER = 1 << 30  # age in bars of an event that has not occurred
+RECENT = 5  # a recent overflow: one of the last five bars had it
+FAST_VOLUME = 6  # window of the volume that an overflow compares with the mean, bars
 
-# Which sum is which among the windows of the money flow's length.
+# Indices of the sums over the money flow's length.
 RISING = 0  # typical price times volume of bars whose typical price rose
 FALLING = 1
 VOLUME = 2
@@ -32,18 +32,18 @@ MONEY_FLOW_PARAMS = np.dtype([("length", "i8"), ("smooth", "i8"), ("weight", "f8
 
 MONEY_FLOW = np.dtype(
     [
-        ("typical", "f8"),  # of the bar before; NaN on the first
+        ("typical", "f8"),  # of the previous bar; NaN on the first
         ("line", "f8"),  # 0..100, 50 = balance
         ("upper", "f8"),
         ("lower", "f8"),
-        ("taker_line", "f8"),  # the line with taker volume in place of the location of the close
+        ("taker_line", "f8"),  # the line with taker volume instead of the close's location
         ("overflow", "f8"),  # display value, 50 = inactive
         ("ready", "i8"),  # 1: every input of the overflow is known
         ("overflow_up", "i8"),
         ("overflow_down", "i8"),
-        ("since_up", "i8"),  # bars since the last overflow of the side, 0 on its bar
+        ("since_up", "i8"),  # bars since the side's last overflow, 0 on its bar
         ("since_down", "i8"),
-        ("sums", WINDOWS),  # the seven named above
+        ("sums", WINDOWS),  # the seven indexed above
         ("fast_volume", WINDOW),
         ("raw", WINDOW),
         ("taker_raw", WINDOW),
@@ -54,7 +54,7 @@ MONEY_FLOW = np.dtype(
 
 
 def money_flow_reset(flow) -> None:
-    """Bring money flow back to where no bar has been seen."""
+    """Reset a MONEY_FLOW record to its state before the first bar."""
     flow.typical = math.nan
     flow.line = math.nan
     flow.upper = math.nan
@@ -76,7 +76,9 @@ def money_flow_reset(flow) -> None:
 
 @kernel
 def close_location(high: float, low: float, close: float) -> float:
-    """Return where in its range the bar closed: +1 at the high, -1 at the low, 0 for a flat bar.
+    """Return where in its range the bar closed (float64): +1 at the high, -1 at the low, 0 for a flat bar.
+
+    Prices in the same unit; NaN propagates. Source: Chaikin's close location value; premium indicators 3.1.
 
     >>> close_location(10.0, 6.0, 9.0)
     0.5
@@ -90,7 +92,17 @@ def close_location(high: float, low: float, close: float) -> float:
 def spread_ratio(squares: float, total: float, other_squares: float, other_total: float, length: int) -> float:
     """Return the ratio of two standard deviations from sums and sums of squares; 1 where the second is 0.
 
-    A variance below 1e-12 of its mean square is rounding, and counts as 0.
+    A variance below 1e-12 of its mean square is rounding and counts as 0. Float64, dimensionless; NaN where the second
+    variance is. Source: premium indicators 3.1.
+
+    Parameters
+    ----------
+    squares, total
+        Sum of squares and sum of the first series.
+    other_squares, other_total
+        The same of the second series, in the same unit.
+    length
+        Number of values, bars.
     """
     mean = total / length
     other_mean = other_total / length
@@ -107,8 +119,9 @@ def spread_ratio(squares: float, total: float, other_squares: float, other_total
 def taker_flow(totals, length: int) -> float:
     """Return the money flow of true taker volume, -1 to +1: 2*taker - volume instead of location*volume.
 
-    It is rescaled by the ratio of the two spreads over the window (taker shares stay close to one half, close locations do
-    not), and cut at -1 and +1. NaN while a bar in the window came without taker volume.
+    It is rescaled by the ratio of the two standard deviations over the window (taker shares stay close to one half,
+    close locations do not) and clipped to -1..+1. `totals`: float64, shape (LANES,), sums over `length` bars. NaN while
+    a bar in the window has no taker volume. Source: premium indicators 3.1.
     """
     volume = totals[VOLUME]
     delta = totals[DELTA]
@@ -125,7 +138,11 @@ def taker_flow(totals, length: int) -> float:
 
 @kernel
 def sums_step(flow, bar, length: int) -> None:
-    """Advance the seven sums by one bar; the first bar has no typical price to rise or fall from."""
+    """Advance the seven sums by one bar; on the first bar there is no typical price to compare with.
+
+    `flow`, `bar`: MONEY_FLOW and BAR records; `length` in bars. Sums are float64 (base volume, or price times volume),
+    NaN until `length` bars. Source: premium indicators 3.1.
+    """
     fresh = flow.sums.fresh
     typical = (bar.high + bar.low + bar.close) / 3.0
     moved = typical * bar.volume
@@ -144,7 +161,11 @@ def sums_step(flow, bar, length: int) -> None:
 
 @kernel
 def line_step(flow, params, bar) -> None:
-    """Advance the line and its true-volume twin; the first value comes with bar length + smooth - 1."""
+    """Advance the line and its taker-volume variant; the first value is on bar length + smooth - 1.
+
+    `flow`, `params`, `bar`: MONEY_FLOW, MONEY_FLOW_PARAMS and BAR records. Lines are float64, 0 to 100, NaN during
+    warm-up. Source: premium indicators 3.1; Money Flow Index, Chaikin Money Flow.
+    """
     sums_step(flow, bar, params.length)
     totals = flow.sums.total
     moved = totals[RISING] + totals[FALLING]
@@ -160,7 +181,19 @@ def line_step(flow, params, bar) -> None:
 
 @kernel
 def overflow_step(flow, params, previous_line: float, fast: float, slow: float) -> None:
-    """Set the overflow flags, their display value and their ages from the line, its thresholds and volume."""
+    """Set the overflow flags, their display value and their ages from the line, its thresholds and volume.
+
+    Comparisons with NaN are false: no overflow; `flow.ready` is then 0. Source: premium indicators 3.3.
+
+    Parameters
+    ----------
+    flow, params
+        MONEY_FLOW and MONEY_FLOW_PARAMS records.
+    previous_line
+        Line of the previous bar, 0 to 100 or NaN.
+    fast, slow
+        Mean volume of FAST_VOLUME bars and of the money flow's length, base asset.
+    """
     relative = math.nan if slow == 0.0 else fast / slow
     heavy = relative > params.volume_ratio
     up = heavy & (flow.line > flow.upper) & (flow.line >= previous_line)
@@ -180,10 +213,14 @@ def overflow_step(flow, params, previous_line: float, fast: float, slow: float) 
 
 @kernel
 def money_flow_step(flow, params, bar) -> None:
-    """Advance money flow, thresholds and overflow by one closed bar (thresholds from bar 2*length + smooth - 2)."""
+    """Advance money flow, thresholds and overflow by one closed bar (thresholds from bar 2*length + smooth - 2).
+
+    `flow`, `params`, `bar`: MONEY_FLOW, MONEY_FLOW_PARAMS and BAR records; float64, 0 to 100, NaN during warm-up.
+    Source: premium indicators 3.1 to 3.3.
+    """
     previous_line = flow.line
     line_step(flow, params, bar)
-    above = flow.line - 50.0  # NaN while the line is
+    above = flow.line - 50.0  # NaN while the line is NaN
     below = 50.0 - flow.line
     if above < 0.0:
         above = 0.0
@@ -197,5 +234,8 @@ def money_flow_step(flow, params, bar) -> None:
 
 @kernel
 def overflow_recent(active: int, since: int) -> float:
-    """Return 1.0 when an overflow is over (`active` 0) but was there within the last five bars."""
+    """Return 1.0 when an overflow has ended (`active` 0) but occurred within the last RECENT bars, else 0.0.
+
+    `since`: bars since the last overflow, NEVER if none. Source: premium indicators 3.3.
+    """
     return 1.0 if active == 0 and since <= RECENT else 0.0

@@ -1,9 +1,8 @@
-"""Oscillator Matrix: money flow, HyperWave and what they say together, one closed bar at a time.
+"""Oscillator Matrix: money flow, HyperWave and their combined readings, one closed bar at a time.
 
-This is the family that gives the trigger its `hw_cross` and its `no_overflow`; the other columns are context, logged
-and charted. Values are NaN and flags 0 while they warm up. On a bar that was only put in for a missing one the
-averages move on, but no event is flagged; overflow is a condition, not an event, and stays visible (premium indicators
-3).
+This family provides the trigger's `hw_cross` and `no_overflow`; the other columns are context, logged and charted.
+During warm-up values are NaN and flags 0. On a filled bar (inserted for a missing one) the averages advance, but no
+event is flagged; overflow is a condition, not an event, and stays visible (premium indicators 3).
 """
 
 import math
@@ -37,14 +36,14 @@ from bot.indicators.money_flow import (
 )
 
 INNER_AVERAGES = {"sma": INNER_SMA, "ema": INNER_EMA, "rma": INNER_RMA}
-BURST_LENGTH = 4  # period of the smoothed volume, bars, less the reversal factor
+BURST_LENGTH = 4  # period of the smoothed volume minus the reversal factor, bars
 
 STATE = np.dtype([("flow", MONEY_FLOW), ("wave", WAVE)])
 PARAMS = np.dtype(
     [
         ("flow", MONEY_FLOW_PARAMS),
         ("wave", WAVE_PARAMS),
-        ("zone_signal", "i8"),  # confluence reads the wave against its signal instead of 50
+        ("zone_signal", "i8"),  # confluence compares the wave with its signal instead of 50
         ("zone_threshold", "i8"),  # ... and money flow against its thresholds instead of 50
     ]
 )
@@ -78,7 +77,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 def params(oscillator: Oscillator) -> Any:
-    """Return the record of numbers that `om_step` reads, from the section of the configuration."""
+    """Return the PARAMS record that `om_step` reads, from the configuration section."""
     numbers = record(PARAMS)
     flow, wave = numbers.flow, numbers.wave
     flow.length = oscillator.money_flow_length
@@ -109,16 +108,17 @@ def params(oscillator: Oscillator) -> Any:
 
 
 def om_reset(state, params) -> None:
-    """Bring the family back to where no bar has been seen."""
+    """Reset a STATE record to its state before the first bar."""
     money_flow_reset(state.flow)
     wave_reset(state.wave)
 
 
 @kernel
 def majors_by_cross(wave, flow, factor: int) -> None:
-    """Set the majors: a cross soon after a minor, while money flow is spent.
+    """Set the major reversals: a cross soon after a minor, while money flow is exhausted.
 
-    A major uses its minor up: the next one needs a minor of its own.
+    A major uses up its minor: the next one needs a new minor. `wave`, `flow`: WAVE and MONEY_FLOW records; `factor` in
+    bars; NaN thresholds compare false. Source: premium indicators 3.6.
     """
     if wave.cross_up and wave.since_minor_up < factor:
         if flow.since_down < 2 * factor or flow.line < flow.lower:
@@ -134,7 +134,9 @@ def majors_by_cross(wave, flow, factor: int) -> None:
 def reversals_step(wave, flow, params, volume: float) -> None:
     """Advance the reversals: minor and major, up and down.
 
-    Majors by volume need neither cross nor minor: the burst ends while the wave is beyond the big-dot level.
+    Majors by volume need neither cross nor minor: the burst ends while the wave is beyond the big-dot level. `wave`,
+    `flow`, `params`: WAVE, MONEY_FLOW and WAVE_PARAMS records; `volume` float64, base asset. No event while the wave is
+    NaN. Source: premium indicators 3.6.
     """
     up = minor_reversal(wave.line2, wave.line1, wave.line, 50.0 - params.edge)
     down = minor_reversal(-wave.line2, -wave.line1, -wave.line, -50.0 - params.edge)
@@ -153,7 +155,9 @@ def reversals_step(wave, flow, params, volume: float) -> None:
 
 @kernel
 def zone(wave: float, wave_level: float, flow: float, flow_level: float) -> float:
-    """Return how many of wave and flow lie above their level, 0 to 2; NaN while one of them is not known.
+    """Return how many of wave and flow lie above their level (float64, 0 to 2); NaN while an input is NaN.
+
+    All inputs are float64, 0 to 100, or negated for the other side. Source: premium indicators 3.7.
 
     >>> zone(60.0, 50.0, 40.0, 50.0)
     1.0
@@ -165,7 +169,10 @@ def zone(wave: float, wave_level: float, flow: float, flow_level: float) -> floa
 
 @kernel
 def write_events(wave, params, out) -> None:
-    """Write crosses, divergences, reversals and big dots of this bar."""
+    """Write crosses, divergences, reversals and big dots of this bar into `out` (float64, COLUMNS), as 0 or 1.
+
+    `wave`, `params`: WAVE and WAVE_PARAMS records. Source: premium indicators 3.4 to 3.6.
+    """
     out[8] = wave.cross_up
     out[9] = wave.cross_down
     out[10] = wave.divergence_bull
@@ -180,7 +187,7 @@ def write_events(wave, params, out) -> None:
 
 @kernel
 def write_no_events(out) -> None:
-    """Write that nothing happened: the bar is a filler, or too early to be judged."""
+    """Write 0 for all events into `out` (float64, COLUMNS): a filled bar, or warm-up."""
     for i in range(8, 16):
         out[i] = 0.0
     out[20] = 0.0
@@ -189,7 +196,11 @@ def write_no_events(out) -> None:
 
 @outlined_kernel
 def om_step(state, params, bar, out) -> None:
-    """Advance the family by one closed bar and write COLUMNS into `out`."""
+    """Advance the family by one closed bar and write COLUMNS into `out` (float64, shape (25,)).
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Values are 0 to 100, NaN during warm-up; flags 0 or 1.
+    Source: premium indicators 3.
+    """
     flow = state.flow
     wave = state.wave
     money_flow_step(flow, params.flow, bar)

@@ -1,8 +1,8 @@
-"""Signals & Overlays: confirmation signals with their rating, Smart Trail, and four readings of the trend.
+"""Signals & Overlays: confirmation signals with their rating, Smart Trail, and four trend indicators.
 
-This is the family behind the strategy's `conf` (the last signal is a state, and its rating a gate) and `trail`; the
-trends are optional gates. Values are NaN, flags and directions 0 while they warm up. On a bar that was only put in
-for a missing one the state moves on, but no event is flagged (premium indicators 4).
+This family provides the strategy's `conf` (the last signal is a state, its rating a gate) and `trail`; the trends are
+optional gates. During warm-up values are NaN, flags and directions 0. On a filled bar (inserted for a missing one) the
+state advances, but no event is flagged (premium indicators 4).
 """
 
 import math
@@ -31,7 +31,7 @@ from bot.indicators.trends import (
     trends_reset,
 )
 
-TERMS = {"off": 0.0, "short": 0.5, "mid": 1.0, "long": 2.0}  # sensitivity in dominant cycles
+TERMS = {"off": 0.0, "short": 0.5, "mid": 1.0, "long": 2.0}  # sensitivity as a multiple of the dominant cycle
 
 STATE = np.dtype([("confirmation", CONFIRMATION), ("cycle", CYCLE), ("trail", TRAIL), ("trends", TRENDS)])
 PARAMS = np.dtype(
@@ -72,17 +72,18 @@ COLUMNS: tuple[str, ...] = (
 
 
 def params(overlays: Overlays, model: Mapping[str, Any] | None = None) -> Any:
-    """Return the record of numbers that `so_step` reads, from the section of the configuration.
+    """Return the PARAMS record that `so_step` reads, from the configuration section.
 
     Parameters
     ----------
     model
-        Coefficients of the learned classifier (`rating.learned_params`); needed when `classifier` is "learned", else ignored.
+        Coefficients of the learned classifier (`rating.learned_params`); needed when `classifier` is "learned", else
+        ignored.
 
     Raises
     ------
     ConfigError
-        The learned classifier has no model, or one that does not fit.
+        The learned classifier has no model, or an incompatible one.
     """
     numbers = record(PARAMS)
     if overlays.classifier == "learned":
@@ -120,7 +121,7 @@ def params(overlays: Overlays, model: Mapping[str, Any] | None = None) -> Any:
 
 
 def so_reset(state, params) -> None:
-    """Bring the family back to where no bar has been seen."""
+    """Reset a STATE record to its state before the first bar."""
     confirmation_reset(state.confirmation)
     cycle_reset(state.cycle)
     trail_reset(state.trail)
@@ -129,7 +130,11 @@ def so_reset(state, params) -> None:
 
 @kernel
 def write_confirmation(conf, filled: int, out) -> None:
-    """Write the columns of the confirmation signals; events only on a real bar."""
+    """Write the columns of the confirmation signals into `out` (float64, COLUMNS); no events on a filled bar.
+
+    `conf`: CONFIRMATION record; age (bars) is NaN before the first signal, the factor during warm-up. Source: premium
+    indicators 4.1.
+    """
     event = 0.0 if filled == 1 else 1.0
     out[0] = conf.state
     out[1] = conf.signal * event
@@ -145,7 +150,10 @@ def write_confirmation(conf, filled: int, out) -> None:
 
 @kernel
 def write_trail(trail, filled: int, close: float, out) -> None:
-    """Write the columns of the Smart Trail; nothing in its first bars."""
+    """Write the columns of the Smart Trail into `out` (float64, COLUMNS); NaN and 0 during warm-up.
+
+    `trail`: TRAIL record; `close` and lines in price units. Source: premium indicators 4.4.
+    """
     if trail.bars <= TRAIL_QUIET:
         out[4] = math.nan
         out[5] = math.nan
@@ -164,7 +172,11 @@ def write_trail(trail, filled: int, close: float, out) -> None:
 
 @kernel
 def write_trends(trends, params, out) -> None:
-    """Write lines and directions of Tracer, Catcher and Cloud."""
+    """Write lines (price units) and directions (-1, 0, +1) of Tracer, Catcher and Cloud into `out` (float64, COLUMNS).
+
+    `trends`, `params`: TRENDS and TRENDS_PARAMS records; NaN and 0 during warm-up. Source: premium indicators 4.5 to
+    4.7.
+    """
     tracer, catcher, cloud = trends.tracer, trends.catcher, trends.cloud
     early = tracer.bars <= TRACER_QUIET
     out[7] = math.nan if early else tracer.line
@@ -178,7 +190,11 @@ def write_trends(trends, params, out) -> None:
 
 @outlined_kernel
 def so_step(state, params, bar, out) -> None:
-    """Advance the family by one closed bar and write COLUMNS into `out`."""
+    """Advance the family by one closed bar and write COLUMNS into `out` (float64, shape (23,)).
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Lines are in price units, NaN during warm-up. Source:
+    premium indicators 4.
+    """
     sensitivity = params.sensitivity
     if params.term > 0.0:
         cycle_step(state.cycle, bar.high, bar.low)

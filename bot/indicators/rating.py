@@ -1,11 +1,11 @@
-"""How a confirmation signal is rated 1 to 4: by rule, or by a learned model.
+"""Rating of a confirmation signal, 1 to 4: by rule, or by a learned model.
 
-The rule looks at one thing: the signed distance of the close from its 200-bar average, in units that adapt to past
-signals; 3 and 4 go with the main trend, 1 and 2 against it (premium indicators 4.2). The learned rater reads ten features of
-the moment, each known when the bar closes and free of the price's scale, and turns them with a logistic regression
-into a probability: that price goes one R with the signal before one R against it. The quarter of the training
-probabilities in which it falls is the rating. The model is a handful of numbers, trained by `bot/search/classifier.py`
-and handed in as a plain mapping. Features are signed by the direction of the signal, so that one model serves both sides.
+The rule reads one thing: the signed distance of the close from its 200-bar average, in units that adapt to past
+signals; 3 and 4 are with the main trend, 1 and 2 against it (premium indicators 4.2). The learned rater reads ten
+features, each known when the bar closes and independent of the price's scale. A logistic regression converts them into
+the probability that price moves one R with the signal before one R against it. The quartile of the training
+probabilities into which it falls is the rating. The model is a few numbers, trained by `bot/search/classifier.py` and
+passed in as a plain mapping. Features are signed by the signal's direction, so that one model serves both sides.
 """
 
 import math
@@ -18,11 +18,11 @@ from bot.core.errors import ConfigError
 from bot.core.jit import kernel, outlined_kernel
 from bot.core.times import DAY_MS
 
-ADAPTATION = 0.1  # weight of a signal in the threshold of the rule
+ADAPTATION = 0.1  # EMA weight of a signal in the rule's threshold
 UNDECIDED = 2.0  # rating of a signal in a market without a range
-FORMAT = 1  # of the model's mapping; another layout gets another number
+FORMAT = 1  # version of the model's mapping layout
 
-# What the model reads, in order; "signed" means: times +1 for a bullish, -1 for a bearish signal.
+# Inputs of the model, in order; "signed" means times +1 for a bullish, -1 for a bearish signal.
 FEATURES: tuple[str, ...] = (
     "distance",  # close from EMA 200, in ATR 14, signed
     "volatility",  # log of ATR 14 against ATR 200
@@ -32,7 +32,7 @@ FEATURES: tuple[str, ...] = (
     "momentum",  # RSI 14, -1 to +1, signed
     "cloud",  # lead of the Neo Cloud above its lag, in ATR 14, signed
     "catcher_distance",  # close from the Trend Catcher, in ATR 14, signed
-    "hour_sine",  # open of the bar on the 24 hours of UTC
+    "hour_sine",  # open time of the bar on the 24 hours of UTC
     "hour_cosine",
 )
 COUNT = len(FEATURES)
@@ -59,7 +59,7 @@ RATING_PARAMS = np.dtype(
 
 
 def rater_reset(rater) -> None:
-    """Bring the rater back to where no signal has been seen."""
+    """Reset a RATER record to its state before the first signal."""
     rater.threshold = math.nan
     rater.z = math.nan
     rater.rating = math.nan
@@ -71,7 +71,17 @@ def rater_reset(rater) -> None:
 def rate(rater, direction: int, close: float, ema: float, atr: float) -> None:
     """Rate a signal 1 to 4 by its signed distance from the average in ATRs, against the mean distance of earlier signals.
 
-    A distance of 0 is 3; without a range (ATR 0) the rating is 2 and nothing is learned.
+    A distance of 0 is rated 3; without a range (ATR 0 or NaN) the rating is 2, `z` NaN, and the threshold is not
+    updated. Source: premium indicators 4.2.
+
+    Parameters
+    ----------
+    rater
+        RATER record.
+    direction
+        +1 or -1, of the signal.
+    close, ema, atr
+        Close, EMA and ATR 14, price units.
     """
     if not atr > 0.0:
         rater.z = math.nan
@@ -91,10 +101,14 @@ def rate(rater, direction: int, close: float, ema: float, atr: float) -> None:
 
 @outlined_kernel
 def write_features(rater, direction: int, momentum: float, strength: float, trail, trends, bar) -> None:
-    """Write FEATURES of a signal on this bar; all of them NaN while the market has no range.
+    """Write FEATURES of a signal on this bar (float64, shape (10,)); all NaN while the market has no range.
+
+    Dimensionless. Source: this project (`bot/search/classifier.py`).
 
     Parameters
     ----------
+    rater
+        RATER record.
     direction
         +1 or -1, of the signal.
     momentum
@@ -102,7 +116,9 @@ def write_features(rater, direction: int, momentum: float, strength: float, trai
     strength
         Trend strength, 0 to 100.
     trail, trends
-        Records of the Smart Trail and of the four trends, already stepped by this bar.
+        Records of the Smart Trail and of the four trends, already advanced to this bar.
+    bar
+        BAR record.
     """
     features = rater.features
     if not (bar.atr14 > 0.0 and bar.atr200 > 0.0):
@@ -125,7 +141,7 @@ def write_features(rater, direction: int, momentum: float, strength: float, trai
 
 @kernel
 def logistic(x: float) -> float:
-    """Return 1/(1 + e^-x), from the side on which the exponential cannot overflow.
+    """Return 1/(1 + e^-x) (float64), evaluated so that the exponential cannot overflow; NaN for NaN.
 
     >>> logistic(0.0), logistic(-1000.0), logistic(1000.0)
     (0.5, 0.0, 1.0)
@@ -138,7 +154,10 @@ def logistic(x: float) -> float:
 
 @kernel
 def probability(params, features) -> float:
-    """Return the model's probability of a signal with these features; NaN when one of them is not known."""
+    """Return the model's probability (float64, 0 to 1) of a signal with these features; NaN if one is not finite.
+
+    `params`: RATING_PARAMS record; `features`: float64, shape (10,). Source: logistic regression.
+    """
     score = params.intercept
     for i in range(COUNT):
         score += (features[i] - params.centre[i]) / params.spread[i] * params.weight[i]
@@ -149,10 +168,10 @@ def probability(params, features) -> float:
 
 @outlined_kernel
 def classify(rater, params) -> None:
-    """Replace the rule's rating of a signal by that of the learned model.
+    """Replace the rule's rating of a signal with that of the learned model.
 
-    4 from the upper quartile of the training probabilities on, 1 below the lower one; the rule's rating of a market without
-    a range when the features are not known.
+    4 from the upper quartile of the training probabilities, 1 below the lower one; the rule's rating of a market
+    without a range if the probability is NaN. `rater`, `params`: RATER and RATING_PARAMS records.
     """
     p = probability(params, rater.features)
     rater.probability = p
@@ -182,14 +201,15 @@ def learned_params(numbers: Any, model: Mapping[str, Any], settings: Mapping[str
     numbers
         Record of RATING_PARAMS.
     model
-        `format`, `features`, `settings`, `mean`, `scale`, `coefficients`, `intercept`, `thresholds`; more is ignored.
+        `format`, `features`, `settings`, `mean`, `scale`, `coefficients`, `intercept`, `thresholds`; other keys are
+        ignored.
     settings
         Settings in force of Signals & Overlays, by name.
 
     Raises
     ------
     ConfigError
-        The model is not whole, reads other features, or was trained with other settings.
+        The model is incomplete or invalid, reads other features, or was trained with other settings.
     """
     if model.get("format") != FORMAT or model.get("features") not in (FEATURES, list(FEATURES)):
         raise ConfigError("the model of the learned classifier reads other features than this version: train it again")

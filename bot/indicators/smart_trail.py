@@ -1,8 +1,8 @@
-"""Smart Trail: a stop line that follows price in a trend, and the area behind it.
+"""Smart Trail: a stop line that follows price in a trend, and the area next to it.
 
-Price closing beyond the line turns the trend; until then the line only moves with it. The distance is a factor of a
+A close beyond the line turns the trend; until then the line only moves with the trend. The distance is a factor times a
 Wilder average of modified true ranges (a bar counts at most one and a half mean ranges, gaps count half). Line and
-extremity are smoothed over eight bars, so that the strategy's "trail" asks for both: the direction of the machine and
+extremity are smoothed over eight bars, so the strategy's "trail" requires both the direction of the state machine and
 the close on the right side of the line (premium indicators 4.4).
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 from bot.core.jit import kernel
 from bot.indicators.window_sum import WINDOW, window_reset, window_step
 
-PERIOD = 13  # of the mean range and of the loss, bars
+PERIOD = 13  # of the mean range and of its Wilder average, bars
 SMOOTH = 8  # of line and extremity, bars
-BAND = 0.786  # depth of the area from the extreme to the trail
-QUIET = 65  # bars that are ignored
+BAND = 0.786  # edge of the area, as a fraction of the way from the extreme to the trail
+QUIET = 65  # warm-up bars
 
 TRAIL = np.dtype(
     [
@@ -25,7 +25,7 @@ TRAIL = np.dtype(
         ("average", "f8"),  # Wilder's, seeded with 0
         ("up", "f8"),  # trail of an up and of a down trend
         ("down", "f8"),
-        ("up_held", "f8"),  # the same while they hold the next ones back, infinite once a close is not inside
+        ("up_held", "f8"),  # the same while they limit the next ones; infinite once a close is outside
         ("down_held", "f8"),
         ("direction", "i8"),
         ("extreme", "f8"),  # highest high, lowest low of the trend
@@ -39,7 +39,7 @@ TRAIL = np.dtype(
 
 
 def trail_reset(trail) -> None:
-    """Bring the trail back to where no bar has been seen."""
+    """Reset a TRAIL record to its state before the first bar."""
     trail.bars = 0
     window_reset(trail.ranges)
     trail.average = 0.0
@@ -58,7 +58,10 @@ def trail_reset(trail) -> None:
 
 @kernel
 def modified_range(bar, mean_range: float) -> float:
-    """Return the largest of the capped range and the two gap references, in which a gap counts half."""
+    """Return the largest of the capped range and the two gap references, in which a gap counts half.
+
+    `bar`: BAR record, not the first; result float64 in price units. Source: premium indicators 4.4.
+    """
     high_reference = bar.high - bar.previous_close
     if bar.low > bar.previous_high:
         high_reference -= 0.5 * (bar.low - bar.previous_high)
@@ -71,7 +74,11 @@ def modified_range(bar, mean_range: float) -> float:
 
 @kernel
 def trail_step(trail, factor: float, bar) -> None:
-    """Advance the trail by one closed bar."""
+    """Advance the trail by one closed bar.
+
+    `trail`, `bar`: TRAIL and BAR records; `factor`: multiple of the mean range. Lines are float64 in price units, NaN
+    until SMOOTH bars. Source: premium indicators 4.4.
+    """
     total = window_step(trail.ranges, bar.high - bar.low, PERIOD)
     mean_range = 0.0 if math.isnan(total) else total / PERIOD
     first = math.isnan(bar.previous_close) or trail.bars == 0

@@ -1,10 +1,11 @@
-"""SuperTrend AI: several SuperTrends compete, and the trail follows those that would have earned the most of late.
+"""SuperTrend AI: several SuperTrends compete, and the trail follows those with the best recent performance.
 
-Every ATR factor has its own SuperTrend and a performance, an average of what following it gained per bar. Each bar the
-performances are split into three clusters (`clustering`). The mean factor of the chosen cluster drives the final trail;
-its mean performance says how well trends are being followed (0 to about 1).
+Every ATR factor has its own SuperTrend and a performance: an average of the gain per bar from following it. On each bar
+the performances are split into three clusters (`clustering`). The mean factor of the chosen cluster drives the final
+trail; its mean performance measures how well trends are being followed (0 to about 1).
 
-Source: open indicators 2. TradingView compares with a tolerance of 1e-10 (0 there), so does this module.
+Source: open indicators 2. TradingView compares with a tolerance of 1e-10, within which a difference is 0; so does this
+module.
 """
 
 import math
@@ -19,19 +20,19 @@ from bot.indicators.window_sum import ema_reset, rma_reset
 
 PARAMS = np.dtype(
     [
-        ("factors", "i8"),  # how many
+        ("factors", "i8"),  # number of factors
         ("factor", "f8", CAPACITY),
         ("atr_length", "i8"),
-        ("alpha", "f8"),  # weight of a bar in the performance memory
+        ("alpha", "f8"),  # EMA weight of a bar in the performance
         ("den_length", "i8"),  # int(memory)
         ("cluster", "i8"),  # 0 worst, 1 average, 2 best
-        ("first_clustered", "i8"),  # bars before are not clustered; 0 = all
+        ("first_clustered", "i8"),  # bars before it are not clustered; 0 = cluster all
         ("quartiles", QUARTILES),
     ]
 )
 TREND = np.dtype(
     [
-        ("upper", "f8"),  # bands that still hold the next ones back: infinite once a close is not inside
+        ("upper", "f8"),  # bands that still limit the next ones; infinite once a close is outside
         ("lower", "f8"),
         ("output", "f8"),
         ("trend", "i8"),
@@ -65,7 +66,7 @@ COLUMNS: tuple[str, ...] = (
 
 
 def factors(section: SupertrendAi) -> list[float]:
-    """Return the ATR factors from `factor_min` to `factor_max`.
+    """Return the ATR factors (multiples of the ATR) from `factor_min` to `factor_max`.
 
     >>> factors(SupertrendAi())
     [1.0, 1.5, 2.0, 2.5, 3.0]
@@ -75,9 +76,9 @@ def factors(section: SupertrendAi) -> list[float]:
 
 
 def params(section: SupertrendAi, last_index: int = 0) -> np.record:
-    """Return the settings as a record for the kernels.
+    """Return the settings as a PARAMS record for the kernels.
 
-    `last_index` is the number of the last bar and matters only with `max_data` > 0.
+    `last_index` is the index of the last bar and matters only with `max_data` > 0.
     """
     out: np.record = record(PARAMS)
     values = factors(section)
@@ -95,12 +96,12 @@ def params(section: SupertrendAi, last_index: int = 0) -> np.record:
 
 @kernel
 def above(a: float, b: float) -> bool:
-    """Whether a > b as TradingView compares; false with NaN."""
+    """Return whether a > b (float64) as TradingView compares, with tolerance 1e-10; false with NaN. Source: open indicators 2."""
     return a - b > TOLERANCE
 
 
 def supertrend_reset(state) -> None:
-    """Bring a SuperTrend back to before its first bar."""
+    """Reset a TREND record to its state before the first bar."""
     state.upper = math.inf
     state.lower = -math.inf
     state.output = math.nan
@@ -109,10 +110,11 @@ def supertrend_reset(state) -> None:
 
 @kernel
 def supertrend_step(state, middle: float, width: float, close: float) -> float:
-    """Advance one SuperTrend, whose flips are tested against the bands of this very bar; return its line.
+    """Advance one SuperTrend, whose flips are tested against the bands of the current bar; return its line.
 
-    `middle` is (H+L)/2 and `width` the distance of the bands from it. The line is the lower band in an up-trend (`trend`
-    1), else the upper; NaN while the width is.
+    `middle` is (H+L)/2 and `width` the distance of the bands from it. The line is the lower band in an up-trend
+    (`trend` 1), else the upper; NaN while the width is. `state`: TREND record; float64 in price units. Source: open
+    indicators 2.4.
     """
     upper = min(middle + width, state.upper)
     lower = max(middle - width, state.lower)
@@ -127,7 +129,7 @@ def supertrend_step(state, middle: float, width: float, close: float) -> float:
 
 
 def sta_reset(state, params) -> None:
-    """Bring any state back to that before the first bar."""
+    """Reset a STATE record to its state before the first bar."""
     state.bars = 0
     state.close = math.nan
     rma_reset(state.atr)
@@ -147,14 +149,15 @@ def sta_reset(state, params) -> None:
 def factors_step(state, params, middle: float, atr: float, close: float) -> None:
     """Advance the SuperTrend and the performance of every factor.
 
-    Here a flip is tested against the bands of the bar before, and the performance is what the line of the bar before
-    gained.
+    Here a flip is tested against the bands of the previous bar, and the performance is the gain of the previous bar's
+    line. `state`, `params`: STATE and PARAMS records; prices and `atr` float64 in price units. While the ATR is NaN, so
+    are the bands and lines; the performances stay 0. Source: open indicators 2.2.
     """
     previous = state.close
     change = 0.0 if math.isnan(previous) else close - previous
     alpha = params.alpha
     performance = state.clusters.value
-    for k in range(params.factors):  # values are chosen, not stored, in branches: they cannot be foretold
+    for k in range(params.factors):  # select values, do not branch to store: the branches are unpredictable
         old_upper = state.upper[k]
         old_lower = state.lower[k]
         old_output = state.output[k]
@@ -177,7 +180,11 @@ def factors_step(state, params, middle: float, atr: float, close: float) -> None
 
 @kernel
 def target_step(state, params, den: float) -> None:
-    """Cluster, and take the chosen cluster's mean factor and performance; an empty cluster keeps the last factor."""
+    """Cluster, and set the chosen cluster's mean factor and performance; an empty cluster keeps the last factor.
+
+    `state`, `params`: STATE and PARAMS records; `den`: float64, mean |close change| in price units. `perf_idx` is
+    dimensionless, NaN unless `den` > 0. Source: open indicators 2.3 and 2.4.
+    """
     clusters = state.clusters
     cluster(clusters, params.quartiles)
     performance = 0.0
@@ -196,7 +203,11 @@ def target_step(state, params, den: float) -> None:
 
 @outlined_kernel
 def sta_step(state, params, bar, out) -> None:
-    """Advance by one closed bar and write all columns."""
+    """Advance by one closed bar and write COLUMNS into `out` (float64, shape (6,)).
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Lines are in price units, NaN until the ATR is known; the
+    signal is -1, 0 or +1, and 0 on a filled bar. Source: open indicators 2.
+    """
     close = bar.close
     middle = (bar.high + bar.low) / 2.0
     if state.bars == 0:

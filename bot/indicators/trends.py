@@ -1,10 +1,10 @@
-"""Four readings of the trend: Trend Tracer, Trend Catcher, Neo Cloud and trend strength.
+"""Four trend indicators: Trend Tracer, Trend Catcher, Neo Cloud and trend strength.
 
 The Tracer is a range filter: it moves only when price leaves a band of its own typical step. The Catcher is Kaufman's
-adaptive average, fast in a clean move and slow in noise, with a dead band around its slope; its pace is squared, as
-Kaufman has it, or not. The Neo Cloud lies between two midlines of SuperTrends of different length, which may be stretched.
-Trend strength maps Wilder's ADX to 0..100, where an ADX of 25 is 50 (premium indicators 4.5 to 4.8; Kaufman, Smarter
-Trading, 1995; Wilder, New Concepts, 1978). A direction is a slope with memory: it stays until the line moves the other way.
+adaptive average, fast in a clean move and slow in noise, with a dead band around its slope; its pace is squared, as in
+Kaufman, or not. The Neo Cloud lies between two midlines of SuperTrends of different lengths, which may be scaled. Trend
+strength maps Wilder's ADX to 0..100, where an ADX of 25 is 50 (premium indicators 4.5 to 4.8; Kaufman, Smarter Trading,
+1995; Wilder, New Concepts, 1978). A direction is a slope with memory: it stays until the line moves the other way.
 """
 
 import math
@@ -18,9 +18,9 @@ from bot.indicators.window_sum import WINDOW, ema_reset, rma_reset, window_reset
 
 TRACER_FAST = 22
 TRACER_SLOW = 43
-TRACER_QUIET = 100  # bars before the Tracer is believed
+TRACER_QUIET = 100  # warm-up bars of the Tracer
 KAMA_CAPACITY = 64
-CLOUD_QUIET = 60  # bars before the cloud is believed, stretched with its lengths
+CLOUD_QUIET = 60  # warm-up bars of the cloud, scaled with its lengths
 ADX_LENGTH = 14
 HALF_STRENGTH = 25.0  # ADX that counts as 50 %
 
@@ -55,8 +55,8 @@ TRENDS_PARAMS = np.dtype(
         ("cloud_first", "i8"),
         ("cloud_second", "i8"),
         ("cloud_slow", "i8"),
-        ("cloud_width", "f8"),  # times the ATR multiples of the midlines
-        ("cloud_quiet", "i8"),  # first bars without a cloud
+        ("cloud_width", "f8"),  # factor on the ATR multiples of the midlines
+        ("cloud_quiet", "i8"),  # warm-up bars without a cloud
     ]
 )
 
@@ -71,7 +71,7 @@ def midline_reset(midline) -> None:
 
 
 def trends_reset(trends) -> None:
-    """Bring all four back to where no bar has been seen."""
+    """Reset a TRENDS record to its state before the first bar."""
     tracer, catcher, cloud, strength = trends.tracer, trends.catcher, trends.cloud, trends.strength
     tracer.bars = 0
     ema_reset(tracer.fast)
@@ -97,7 +97,9 @@ def trends_reset(trends) -> None:
 
 @kernel
 def slope(line: float, previous: float, band: float, direction: int) -> int:
-    """Return +1 or -1 when the line moved by more than `band`, else the direction it had.
+    """Return +1 or -1 when the line moved by more than `band`, else the previous `direction`; so also with NaN.
+
+    Line and band are float64 in price units. Source: premium indicators 4.5 and 4.6.
 
     >>> slope(2.0, 1.0, 0.0, -1), slope(1.0, 1.0, 0.0, -1)
     (1, -1)
@@ -108,7 +110,11 @@ def slope(line: float, previous: float, band: float, direction: int) -> int:
 
 @kernel
 def tracer_step(tracer, factor: float, bar) -> None:
-    """Advance the range filter; `factor` times the twice averaged step is its band."""
+    """Advance the range filter; its band is `factor` times the twice averaged step.
+
+    `tracer`, `bar`: TRACER and BAR records; line float64 in price units, from the first bar. Source: premium indicators
+    4.5.
+    """
     tracer.bars += 1
     previous = tracer.line
     if tracer.bars == 1 or math.isnan(bar.previous_close):
@@ -124,9 +130,11 @@ def tracer_step(tracer, factor: float, bar) -> None:
 
 @kernel
 def catcher_step(catcher, params, bar) -> None:
-    """Advance Kaufman's average of n bars, `catcher_length`; it starts at the first close that has one n bars before it.
+    """Advance Kaufman's average over n = `catcher_length` bars; it starts at the first close with a close n bars before it.
 
     K += p*(close - K) with p = e*(fast - slow) + slow, or the square of that; e = |close - close n bars ago| / path.
+    `catcher`, `params`, `bar`: CATCHER, TRENDS_PARAMS and BAR records; line float64 in price units, NaN before its
+    start. Source: premium indicators 4.6; Kaufman (1995).
     """
     length = params.catcher_length
     slot = catcher.slot
@@ -153,7 +161,11 @@ def catcher_step(catcher, params, bar) -> None:
 
 @kernel
 def midline_step(midline, length: int, multiple: float, bar) -> float:
-    """Advance one midline of the cloud and return it: the middle of the extremes of the close and the trend's other line."""
+    """Advance one midline of the cloud and return it: the middle between the extremes of the close and the trend's other line.
+
+    `midline`, `bar`: MIDLINE and BAR records; `length` in bars, `multiple` of the ATR. Float64 in price units, NaN
+    until the ATR is known. Source: premium indicators 4.7.
+    """
     atr = rma_step(midline.atr, bar.tr, length)
     close = bar.close
     if math.isnan(atr):
@@ -173,7 +185,11 @@ def midline_step(midline, length: int, multiple: float, bar) -> float:
 
 @kernel
 def cloud_step(cloud, params, bar) -> None:
-    """Advance the cloud: lead is the mean of two quick midlines, lag a slow one."""
+    """Advance the cloud: lead is the mean of two fast midlines, lag a slow one.
+
+    `cloud`, `params`, `bar`: CLOUD, TRENDS_PARAMS and BAR records; float64 in price units, NaN until the ATRs are
+    known. Source: premium indicators 4.7.
+    """
     cloud.bars += 1
     width = params.cloud_width
     first = midline_step(cloud.first, params.cloud_first, 2.0 * width, bar)
@@ -184,9 +200,10 @@ def cloud_step(cloud, params, bar) -> None:
 
 @kernel
 def strength_step(strength, bar) -> float:
-    """Advance ADX 14 and return 100*(1 - 2^(-ADX/25)); NaN until ADX is known.
+    """Advance ADX 14 and return 100*(1 - 2^(-ADX/25)), float64, 0 to 100; NaN until ADX is known.
 
-    The true range divides both directional indices alike and cancels out of their quotient.
+    The true range divides both directional indices alike and cancels out of their quotient. `strength`, `bar`: STRENGTH
+    and BAR records. Source: premium indicators 4.8; Wilder (1978).
     """
     if math.isnan(bar.previous_close):
         return math.nan

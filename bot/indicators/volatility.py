@@ -1,7 +1,7 @@
-"""True range, ATR, and the bar context that every family reads.
+"""True range, ATR, and the bar context shared by all families.
 
-The context is stepped once per bar before the families and handed to all of them: the bar itself, the bar before it, and
-the averages that several families share. One computation, one truth.
+The context is advanced once per bar before the families and passed to all of them: the bar, the previous bar, and the
+averages that several families share, computed once.
 """
 
 import math
@@ -22,7 +22,7 @@ BAR = np.dtype(
         ("close", "f8"),
         ("volume", "f8"),
         ("taker", "f8"),  # taker-buy base volume, NaN where unknown
-        ("filled", "i8"),  # 1: a flat bar put in for a missing one: no signal, no touch
+        ("filled", "i8"),  # 1: a flat bar inserted for a missing one: no signal, no touch
         ("previous_open", "f8"),  # NaN on bar 0, like the three below
         ("previous_high", "f8"),
         ("previous_low", "f8"),
@@ -42,7 +42,7 @@ BAR = np.dtype(
 
 
 def bar_reset(bar) -> None:
-    """Bring the context back to where no bar has been seen."""
+    """Reset a BAR record to its state before the first bar."""
     bar._bars = 0
     rma_reset(bar._atr10)
     rma_reset(bar._atr14)
@@ -52,7 +52,9 @@ def bar_reset(bar) -> None:
 
 @kernel
 def true_range(high: float, low: float, previous_close: float) -> float:
-    """Return max(H-L, |H-C1|, |L-C1|), or H-L without a previous close (NaN).
+    """Return max(H-L, |H-C1|, |L-C1|) (float64, price units), or H-L without a previous close (NaN).
+
+    Source: Wilder, Pine `ta.tr(true)`.
 
     >>> true_range(10.0, 8.0, 7.0)
     3.0
@@ -64,9 +66,23 @@ def true_range(high: float, low: float, previous_close: float) -> float:
 
 @outlined_kernel
 def bar_step(bar, open_ms, open_, high, low, close, volume, taker, filled) -> None:
-    """Advance the context by one closed bar; a zeroed record is a fresh context.
+    """Advance the context by one closed bar; a zeroed record is the initial context.
 
-    ATRs are RMAs of the true range, NaN until their length has been seen; EMA 200 is seeded with the first close.
+    ATRs are RMAs of the true range, NaN until their length is reached; EMA 200 is seeded with the first close. Float64
+    in price units. Source: premium indicators 0.
+
+    Parameters
+    ----------
+    bar
+        BAR record.
+    open_ms
+        Open time of the bar, ms UTC (int64).
+    open_, high, low, close
+        Prices.
+    volume, taker
+        Total and taker-buy base volume; `taker` NaN where unknown.
+    filled
+        1 for a flat bar inserted for a missing one, else 0.
     """
     if bar._bars == 0:
         bar.previous_open = math.nan

@@ -1,10 +1,10 @@
-"""Sums over the last bars that never drift, and resets of the shared averages.
+"""Drift-free sums over the last bars, and resets of the shared averages.
 
 The lines of the oscillator and of the overlays are means and sums of a few dozen bars. A running sum that subtracts
-what leaves the window keeps a rounding residue: after a stretch of bars without volume it would divide one residue by
-another. Here nothing is ever subtracted: the window is cut into blocks of its own length, the finished block keeps
-its suffix sums, the running block its prefix sum, and the window is one of each. The sum of zeros is zero, a NaN
-spoils exactly the windows that contain it, and the cost stays at two additions a bar.
+what leaves the window keeps a rounding residue: after a period of bars without volume it would divide one residue by
+another. Here nothing is subtracted: the series is split into blocks of the window's length, the finished block keeps
+its suffix sums, the running block its prefix sum, and the window's sum is one of each. The sum of zeros is zero, a NaN
+affects exactly the windows that contain it, and the cost stays at two additions per bar.
 """
 
 import math
@@ -16,15 +16,15 @@ from bot.indicators.averages import CAPACITY
 
 WINDOW = np.dtype(
     [
-        ("slot", "i8"),  # place of the next value in the running block
-        ("full", "i8"),  # 1 when a whole block has been seen
+        ("slot", "i8"),  # position of the next value in the running block
+        ("full", "i8"),  # 1 once a block is complete
         ("head", "f8"),  # sum of the running block
-        ("ring", "f8", CAPACITY),  # values of the running block, suffix sums of the one before
+        ("ring", "f8", CAPACITY),  # values of the running block, suffix sums of the previous one
     ]
 )
 
 LANES = 8
-WINDOWS = np.dtype(  # eight windows of one length, stepped together: a quarter of the cost of eight single ones
+WINDOWS = np.dtype(  # eight windows of one length, advanced together: a quarter of the cost of eight single ones
     [
         ("slot", "i8"),
         ("full", "i8"),
@@ -37,7 +37,7 @@ WINDOWS = np.dtype(  # eight windows of one length, stepped together: a quarter 
 
 
 def window_reset(window) -> None:
-    """Bring the window back to the zeroed record."""
+    """Reset a WINDOW record to zeros."""
     window.slot = 0
     window.full = 0
     window.head = 0.0
@@ -46,7 +46,10 @@ def window_reset(window) -> None:
 
 @kernel
 def window_turn(window, length: int) -> float:
-    """Close the running block: keep its suffix sums, return its sum."""
+    """Close the running block: store its suffix sums, return its sum (float64).
+
+    `window`: WINDOW record; `length` in bars.
+    """
     total = window.head
     tail = 0.0
     for i in range(length - 1, -1, -1):
@@ -60,7 +63,10 @@ def window_turn(window, length: int) -> float:
 
 @kernel
 def window_step(window, x: float, length: int) -> float:
-    """Return the sum of the last `length` values (1 to CAPACITY); NaN until there are so many.
+    """Return the sum of the last `length` values (bars, 1 to CAPACITY); NaN until `length` values.
+
+    `window`: WINDOW record; float64 in the unit of `x`; a NaN affects only windows that contain it. Source: two-stack
+    sliding sum (this project).
 
     >>> from bot.core.jit import record; window = record(WINDOW)
     >>> [float(window_step(window, x, 2)) for x in (1.0, 3.0, 6.0)]
@@ -77,7 +83,7 @@ def window_step(window, x: float, length: int) -> float:
 
 
 def lanes_reset(lanes) -> None:
-    """Bring the windows back to the zeroed record."""
+    """Reset a WINDOWS record to zeros."""
     lanes.slot = 0
     lanes.full = 0
     lanes.fresh[:] = 0.0
@@ -88,7 +94,7 @@ def lanes_reset(lanes) -> None:
 
 @outlined_kernel
 def lanes_turn(lanes, length: int) -> None:
-    """Close the running block of all eight."""
+    """Close the running block of all eight windows (WINDOWS record; `length` in bars)."""
     for j in range(LANES):
         lanes.total[j] = lanes.head[j]
         lanes.head[j] = 0.0
@@ -101,7 +107,11 @@ def lanes_turn(lanes, length: int) -> None:
 
 @kernel
 def lanes_step(lanes, length: int) -> None:
-    """Take the values in `fresh` into eight windows of one length at once; their sums stand in `total`, NaN while warming."""
+    """Push `fresh` into eight windows of one length at once; their sums are in `total`, NaN until `length` values.
+
+    `lanes`: WINDOWS record; `fresh` and `total` are float64, shape (LANES,), in the unit of each series; `length` in
+    bars. Source: as `window_step`.
+    """
     slot = lanes.slot
     for j in range(LANES):
         lanes.ring[slot, j] = lanes.fresh[j]
@@ -116,20 +126,20 @@ def lanes_step(lanes, length: int) -> None:
 
 
 def rma_reset(rma) -> None:
-    """Bring Wilder's average back to the zeroed record."""
+    """Reset an RMA record to zeros."""
     rma.bars = 0
     rma.value = 0.0
 
 
 def ema_reset(ema) -> None:
-    """Bring the exponential average back to the zeroed record."""
+    """Reset an EMA record to zeros."""
     ema.bars = 0
     ema.value = 0.0
     ema.seed = 0.0
 
 
 def rsi_reset(rsi) -> None:
-    """Bring the RSI back to the zeroed record."""
+    """Reset an RSI record to zeros."""
     rsi.bars = 0
     rsi.previous = 0.0
     rma_reset(rsi.gain)
@@ -137,7 +147,7 @@ def rsi_reset(rsi) -> None:
 
 
 def super_reset(smoother) -> None:
-    """Bring the super smoother back to the zeroed record."""
+    """Reset a SUPER record to zeros."""
     smoother.bars = 0
     smoother.input = 0.0
     smoother.value = 0.0
