@@ -1,8 +1,8 @@
-"""What the blocks of the past say about a new one: the rank of its volume, and the bar set for taker volume.
+"""History of created order blocks: the volume rank of a new one, and the dominance threshold for taker volume.
 
-Taker shares cluster near one half, so that the 60 per cent asked of candles would refuse nearly every block. The threshold
-for taker volume is therefore measured: the value that as many of the last 500 blocks reach as reach the minimum by
-candle.
+Taker shares cluster near one half, so the 60 per cent required of candles would reject nearly every block. The
+threshold for taker volume is therefore measured: the value reached by as many of the last 500 blocks as reach the
+minimum by candle.
 
 Source: premium indicators 2.2 (dominance gate, strength).
 """
@@ -20,20 +20,20 @@ THRESHOLD_FROM = 50  # blocks with a taker share before the first threshold
 PAST = np.dtype(
     [
         ("created", "i8"),  # blocks since the start: the newest block's id
-        ("slot", "i8"),  # where the next one goes
+        ("slot", "i8"),  # position of the next one
         ("volume", "f8", HISTORY),
         ("taker", "f8", HISTORY),  # dominance by taker volume, NaN where unknown
         ("passed", "i8", HISTORY),  # 1: dominance by candle at least the minimum
-        ("ordered", "f8", HISTORY),  # the known ones of `taker`, ascending
+        ("ordered", "f8", HISTORY),  # known values of `taker`, ascending
         ("known", "i8"),
-        ("passes", "i8"),  # how many of the known ones passed by candle
-        ("threshold", "f8"),  # taker dominance with the same pass rate; NaN until it is known
+        ("passes", "i8"),  # number of known ones that passed by candle
+        ("threshold", "f8"),  # taker dominance with the same pass rate; NaN until known
     ]
 )
 
 
 def past_reset(past) -> None:
-    """Bring any state back to that of a fresh start."""
+    """Reset a PAST record to its initial state."""
     past.created = 0
     past.slot = 0
     past.volume[:] = 0.0
@@ -47,7 +47,10 @@ def past_reset(past) -> None:
 
 @outlined_kernel
 def volume_rank(past, volume: float, window: int) -> float:
-    """Return the percentage of the previous `window` blocks with less volume; NaN with fewer than 20 of them."""
+    """Return the percentage of the previous `window` blocks with less volume; NaN with fewer than RANK_FROM of them.
+
+    `past`: PAST record; `volume` float64, base asset; `window` at most HISTORY. Source: premium indicators 2.2.
+    """
     seen = min(past.created, window)
     if seen < RANK_FROM:
         return math.nan
@@ -55,14 +58,17 @@ def volume_rank(past, volume: float, window: int) -> float:
     first = past.slot - seen
     for i in range(max(first, 0), past.slot):
         smaller += 1 if past.volume[i] < volume else 0
-    for i in range(first + HISTORY, HISTORY):  # the ring's end, when its start is too short
+    for i in range(first + HISTORY, HISTORY):  # wraps around to the end of the ring buffer
         smaller += 1 if past.volume[i] < volume else 0
     return 100.0 * smaller / seen
 
 
 @kernel
 def first_not_below(ordered, known: int, value: float) -> int:
-    """Return the place of the first of the ascending values that is not below `value`."""
+    """Return the index of the first of `known` ascending values that is not below `value` (binary search).
+
+    `ordered`: float64, shape (HISTORY,), its first `known` values without NaN.
+    """
     low, high = 0, known
     while low < high:
         middle = (low + high) >> 1
@@ -75,9 +81,12 @@ def first_not_below(ordered, known: int, value: float) -> int:
 
 @kernel
 def ordered_replace(past, old: float, new: float) -> None:
-    """Take `old` out of the ascending values and put `new` in, NaN for none: only what lies between the two moves."""
+    """Replace `old` by `new` in the ascending values; NaN means none. Only the values between the two move.
+
+    `past`: PAST record; values are taker dominances, float64, per cent.
+    """
     ordered = past.ordered
-    gap = past.known  # the free place
+    gap = past.known  # the free slot
     if not math.isnan(old):
         gap = first_not_below(ordered, past.known, old)
     if math.isnan(new):
@@ -97,9 +106,21 @@ def ordered_replace(past, old: float, new: float) -> None:
 
 @outlined_kernel
 def past_push(past, volume: float, candle: float, taker: float, min_dominance: float) -> None:
-    """Remember a created block, and move the taker threshold.
+    """Record a created block and update the taker threshold.
 
-    Among the last 500 blocks that have a taker share, as many reach the threshold as reach `min_dominance` by candle.
+    Among the last HISTORY blocks with a taker share, as many reach the threshold as reach `min_dominance` by candle;
+    NaN before THRESHOLD_FROM of them. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    past
+        PAST record.
+    volume
+        Volume of the block, base asset.
+    candle, taker
+        Dominance by candle and by taker volume, per cent; `taker` NaN where unknown.
+    min_dominance
+        Minimum dominance, per cent.
     """
     slot = past.slot
     forgotten = past.taker[slot] if past.created >= HISTORY else math.nan

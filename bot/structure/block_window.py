@@ -1,10 +1,9 @@
-"""The window of a volumetric order block: the extreme candle since a pivot, and what was traded from there to now.
+"""Window of a volumetric order block: the extreme candle since a pivot, and the volume traded since that candle.
 
-While a pivot high waits to be broken, the candle with the lowest low since then is what a demand block would be made of
-(the first one on ties; neither the pivot nor the breaking bar can be it). The window keeps that candle and the sums of
-volume from it to the newest bar, split into the block's own side by four readings of a bar. A new extreme starts the sums
-again, so they are exact and independent of where history begins. Supply is the mirror image in its own frame: prices
-times -1.
+While a pivot high is unbroken, the candle with the lowest low since then is the candidate for a demand block (the first
+one on ties; neither the pivot nor the breaking bar qualifies). The window keeps that candle and the sums of volume from
+it to the newest bar, split into the block's own side by four readings of a bar. A new extreme restarts the sums, so
+they are exact and independent of where history begins. Supply is the mirror image in its own frame: prices times -1.
 
 Source: premium indicators 2.2.
 """
@@ -16,7 +15,7 @@ import numpy as np
 from bot.core.jit import kernel, outlined_kernel
 from bot.structure.swings import CAPACITY, RING, ring_slot
 
-# What the window needs of past bars beside the highs and lows of the pivots' ring; same slots.
+# Past bars for the window, next to the highs and lows in the pivots' ring buffer; same slots.
 BARS = np.dtype(
     [
         ("pivots", RING),
@@ -27,7 +26,7 @@ BARS = np.dtype(
         ("atr200", "f8", CAPACITY),
     ]
 )
-# The extreme candle since the pivot, and the sums from that candle to now: what a block would be made of.
+# The extreme candle since the pivot and the sums from it to now: the candidate for a block.
 WINDOW = np.dtype(
     [
         ("origin", "i8"),  # bar of the extreme candle; -1 while there is none
@@ -40,7 +39,7 @@ WINDOW = np.dtype(
         ("clv", "f8"),
         ("taker", "f8"),
         ("head", "f8"),  # volume of the extreme candle
-        ("tail", "f8"),  # and of the next two
+        ("tail", "f8"),  # volume of the next two
         ("age", "i8"),  # bars since the extreme candle
     ]
 )
@@ -48,7 +47,9 @@ WINDOW = np.dtype(
 
 @kernel
 def own_share(part: float, whole: float) -> float:
-    """Return part of whole in per cent, 50 when nothing was traded, never outside 0 to 100; NaN stays NaN.
+    """Return `part` of `whole` in per cent (float64), 50 when `whole` is not above 0, clipped to 0..100; a NaN part stays NaN.
+
+    Source: premium indicators 2.2 (dominance).
 
     >>> own_share(3.0, 4.0), own_share(0.0, 0.0)
     (75.0, 50.0)
@@ -63,7 +64,7 @@ def own_share(part: float, whole: float) -> float:
 
 @kernel
 def window_reset(window) -> None:
-    """Forget the extreme candle."""
+    """Reset a WINDOW record to no extreme candle."""
     window.origin = -1
     window.origin_ms = 0
     window.far = math.inf
@@ -80,12 +81,16 @@ def window_reset(window) -> None:
 
 @kernel
 def window_add(window, bars, slot: int, sign: float) -> None:
-    """Add the bar at `slot` to the sums: its volume, and by each reading the part on the own side."""
+    """Add the bar at `slot` to the sums: its volume, and the own side's part by each reading (float64, base asset).
+
+    `window`, `bars`: WINDOW and BARS records; `sign`: +1 demand, -1 supply. A NaN taker volume makes the taker sum NaN.
+    Source: premium indicators 2.2.
+    """
     volume = bars.volume[slot]
     window.volume += volume
     move = sign * (bars.close[slot] - bars.open[slot])
     half = 0.5 * volume if move == 0.0 else 0.0
-    window.candle += volume if move > 0.0 else half  # chosen, not branched to: a candle's colour cannot be foretold
+    window.candle += volume if move > 0.0 else half  # selected without a branch: a candle's colour is unpredictable
     high = bars.pivots.high[slot]
     low = bars.pivots.low[slot]
     if high > low:
@@ -104,7 +109,19 @@ def window_add(window, bars, slot: int, sign: float) -> None:
 
 @kernel
 def window_consider(window, bars, slot: int, index: int, sign: float) -> None:
-    """Let the bar at `slot` be the extreme candle if it is (the first one on ties); the sums then start with it."""
+    """Make the bar at `slot` the extreme candle if it is one (the first on ties) and restart the sums with it.
+
+    Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    window, bars
+        WINDOW and BARS records.
+    slot, index
+        Slot of the bar in the ring buffer, and its bar number.
+    sign
+        +1 demand, -1 supply.
+    """
     far = bars.pivots.low[slot] if sign > 0.0 else -bars.pivots.high[slot]
     if far < window.far:
         window_reset(window)
@@ -119,7 +136,21 @@ def window_consider(window, bars, slot: int, index: int, sign: float) -> None:
 
 @outlined_kernel
 def window_rebuild(window, bars, length: int, index: int, sign: float) -> None:
-    """Begin anew behind a pivot `length` bars ago: at most 49 bars, once per pivot."""
+    """Rebuild the window from the bars after a pivot `length` bars ago: at most 49 bars, once per pivot.
+
+    Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    window, bars
+        WINDOW and BARS records.
+    length
+        Age of the pivot, bars.
+    index
+        Number of the newest bar.
+    sign
+        +1 demand, -1 supply.
+    """
     window_reset(window)
     for ago in range(length - 1, -1, -1):
         slot = ring_slot(bars.pivots, ago)

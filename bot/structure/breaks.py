@@ -1,12 +1,13 @@
-"""Breaks of structure as Price Action Concepts tells them: BOS, CHoCH and CHoCH+.
+"""Breaks of structure as defined by Price Action Concepts: BOS, CHoCH and CHoCH+.
 
-A pivot high and a pivot low are watched at any time. A price beyond one of them is a break (the close, or the mean of
-open, high, low and close, which waits for a bar that stands beyond and not only ends there): in the direction of the
-trend a BOS (break of structure), against it a CHoCH (change of character). A CHoCH that the other side had already
-announced, a higher low before a break up or a lower high before a break down, is a CHoCH+. Every pivot breaks once.
-Swing structure is off (its input is "None"), so no pivot is left out for coinciding with a swing level.
+One pivot high and one pivot low are watched at any time. A price beyond one of them is a break (the close, or the mean
+of open, high, low and close, which requires the bar to trade beyond the level and not only to close there). In the
+direction of the trend it is a BOS (break of structure), against it a CHoCH (change of character). A CHoCH already
+announced by the other side, a higher low before a break up or a lower high before a break down, is a CHoCH+. Every
+pivot breaks once. Swing structure is off (its input is "None"), so no pivot is excluded for coinciding with a swing
+level.
 
-Both sides are one formula: a side is kept in its own frame, in which prices are multiplied by the side's sign (+1 for
+Both sides use one formula: a side is kept in its own frame, in which prices are multiplied by the side's sign (+1 for
 highs that break up, -1 for lows that break down), so that "beyond" is always "greater". Negation is exact in floating
 point: a mirrored market gives mirrored breaks to the last bit.
 
@@ -27,7 +28,7 @@ PIVOT = np.dtype(
         ("level", "f8"),  # own frame; NaN before the first pivot
         ("index", "i8"),  # bar of the pivot itself, not of its confirmation
         ("crossed", "i8"),
-        ("weaker", "i8"),  # the pivot fell short of the one before: a lower high, or a higher low
+        ("weaker", "i8"),  # the pivot did not reach the previous one: a lower high, or a higher low
     ]
 )
 STRUCTURE = np.dtype(
@@ -40,13 +41,13 @@ STRUCTURE = np.dtype(
         ("level", "f8"),  # price that this bar's event broke; NaN without one
         ("pivot_index", "i8"),  # bar of the pivot that this bar's event broke; -1 without one
         ("break_index", "i8"),  # bar of the last break; -1 before the first
-        ("price", "f8"),  # what is compared with the pivots, of the newest traded bar
+        ("price", "f8"),  # price of the newest traded bar that is compared with the pivots
     ]
 )
 
 
 def pivot_reset(pivot) -> None:
-    """Forget the pivot."""
+    """Reset a PIVOT record to no pivot."""
     pivot.level = math.nan
     pivot.index = -1
     pivot.crossed = 0
@@ -54,7 +55,7 @@ def pivot_reset(pivot) -> None:
 
 
 def structure_reset(structure) -> None:
-    """Bring any state back to that of a fresh start."""
+    """Reset a STRUCTURE record to its initial state."""
     pivot_reset(structure.high)
     pivot_reset(structure.low)
     structure.trend = 0
@@ -68,9 +69,10 @@ def structure_reset(structure) -> None:
 
 @kernel
 def break_price(source: int, bar) -> float:
-    """Return the price of a bar that is compared with pivots, blocks' births and trend lines.
+    """Return the price of a bar (float64) that is compared with pivots, births of blocks and trend lines.
 
-    Highs and lows are added first, opens and closes likewise: the sum of a mirrored bar is then the mirror image to the bit.
+    `source`: CLOSE or OHLC4; `bar`: BAR record. Highs and lows are added first, then opens and closes: the sum of a
+    mirrored bar is then the exact mirror image. Source: premium indicators 2.1.
     """
     if source == CLOSE:
         return bar.close
@@ -79,7 +81,10 @@ def break_price(source: int, bar) -> float:
 
 @kernel
 def pivot_replace(pivot, level: float, index: int) -> None:
-    """Watch a new pivot; `level` in the side's own frame. The first pivot is never the weaker one."""
+    """Watch a new pivot; `level` (float64) in the side's own frame. The first pivot is never the weaker one.
+
+    `pivot`: PIVOT record; `index`: bar of the pivot. Source: premium indicators 2.1.
+    """
     pivot.weaker = 1 if level < pivot.level else 0  # false against NaN
     pivot.level = level
     pivot.index = index
@@ -88,7 +93,23 @@ def pivot_replace(pivot, level: float, index: int) -> None:
 
 @kernel
 def break_test(structure, pivot, other, sign: int, price: float, previous: float, index: int) -> None:
-    """Test one side (prices in its own frame) and record the event if the pivot breaks on this bar."""
+    """Test one side and record the event if the pivot breaks on this bar; with a NaN price or level it does not.
+
+    Source: premium indicators 2.1.
+
+    Parameters
+    ----------
+    structure
+        STRUCTURE record.
+    pivot, other
+        PIVOT records of the side and of the opposite one.
+    sign
+        +1 highs, -1 lows.
+    price, previous
+        Prices of this bar and the one before, in the side's own frame.
+    index
+        Number of the bar.
+    """
     if pivot.crossed == 0 and price > pivot.level and previous <= pivot.level:
         pivot.crossed = 1
         if structure.trend == sign:
@@ -106,7 +127,9 @@ def break_test(structure, pivot, other, sign: int, price: float, previous: float
 
 @kernel
 def structure_step(structure, source: int, bar, pivot: int, pivot_level: float, pivot_index: int) -> None:
-    """Advance structure by one closed bar.
+    """Advance structure by one closed bar; levels are float64 in price units, NaN where there is none.
+
+    Source: premium indicators 2.1.
 
     Parameters
     ----------
@@ -129,7 +152,7 @@ def structure_step(structure, source: int, bar, pivot: int, pivot_level: float, 
         pivot_replace(structure.high, pivot_level, pivot_index)
     elif pivot < 0:
         pivot_replace(structure.low, -pivot_level, pivot_index)
-    # A flat filler keeps the price of the last traded bar and can break nothing, so that it needs no case of its own.
+    # A filled bar keeps the price of the last traded bar and breaks nothing, so it needs no special case.
     previous = structure.price
     price = break_price(source, bar) if bar.filled == 0 else previous
     structure.price = price

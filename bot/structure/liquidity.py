@@ -1,15 +1,15 @@
-"""Liquidity: where stops rest, and bars that fetch them.
+"""Liquidity: levels where stop orders rest (pools), and bars that sweep them.
 
-Two kinds of levels are pools. The last unswept pivots (five a side), and equal highs or lows: two consecutive short-term
-pivots closer than a tenth of ATR 200. A *grab* is a bar whose wick goes through a pooled pivot while its body stays
-inside: bullish under a low, bearish above a high. A body beyond the level ends the pool without a grab. An equal level
-lasts until a close beyond it, or 500 bars.
+Two kinds of levels are pools: the last unswept pivots (five per side), and equal highs or lows: two consecutive
+short-term pivots closer than a tenth of ATR 200. A *grab* is a bar whose wick goes through a pooled pivot while its
+body stays inside: bullish under a low, bearish above a high. A body beyond the level ends the pool without a grab. An
+equal level lasts until a close beyond it, or 500 bars.
 
-Both sides are one formula in the side's own frame (prices times +1 for lows, -1 for highs), in which pools lie below.
+Both sides use one formula in the side's own frame (prices times +1 for lows, -1 for highs), in which pools lie below.
 
-Choices where the documents are silent: a sweep that the wick-to-body ratio or the cooldown keeps from being an event
-still removes the pools it swept, for the orders resting there are gone. `cooldown` bars have to lie between two grabs of
-a side. A level of a pivot confirmed on a filler bar becomes a pool, without a flag.
+Choices where the documents are silent: a sweep that is no event because of the wick-to-body ratio or the cooldown still
+removes the pools it swept, since the orders resting there are gone. Two grabs of a side must be more than `cooldown`
+bars apart. A level of a pivot confirmed on a filled bar becomes a pool, without a flag.
 
 Sources: the public documentation of the indicator and public descriptions of liquidity grabs; premium indicators 2.3,
 2.4 and 2.6.
@@ -22,7 +22,7 @@ import numpy as np
 from bot.core.jit import kernel, outlined_kernel
 
 PIVOTS = 5  # unswept pivots per side
-EQUALS = 64  # equal levels per side: about three are born a day and none outlives 500 bars; beyond it the oldest goes
+EQUALS = 64  # equal levels per side: about three form a day, none outlives 500 bars; beyond it the oldest is dropped
 EQUAL_LIFE = 500  # bars
 SMALLEST_BODY = 1e-12
 
@@ -39,14 +39,14 @@ POOLS = np.dtype(
         ("equals", "i8"),  # open equal levels, oldest first
         ("equal", "f8", EQUALS),
         ("equal_born", "i8", EQUALS),
-        ("equal_fresh", "i8"),  # 1: equal to the pivot before, confirmed on this bar
+        ("equal_fresh", "i8"),  # 1: equal to the previous pivot, confirmed on this bar
         ("equal_level", "f8"),  # the price of this bar's new equal level; NaN without one
     ]
 )
 
 
 def pools_reset(pools) -> None:
-    """Bring any state back to that of a fresh start."""
+    """Reset a POOLS record to its initial state."""
     pools.pivots = 0
     pools.pivot[:] = 0.0
     pools.reach = -math.inf
@@ -64,9 +64,10 @@ def pools_reset(pools) -> None:
 
 @outlined_kernel
 def pools_sweep(pools, low: float, body: float) -> float:
-    """Remove pools that this bar takes out; return the deepest one grabbed (own frame), NaN if none.
+    """Remove the pools that this bar takes out; return the deepest one grabbed (float64, own frame), NaN if none.
 
-    Grabbed: the low beyond it, the body wholly inside. Taken without a grab: the body beyond it.
+    Grabbed: the low beyond it, the entire body inside. Removed without a grab: the body beyond it. `pools`: POOLS
+    record; `low`, `body` in own frame. Source: premium indicators 2.3.
     """
     deepest = math.nan
     kept = 0
@@ -87,7 +88,10 @@ def pools_sweep(pools, low: float, body: float) -> float:
 
 @outlined_kernel
 def pools_add(pools, level: float) -> None:
-    """Pool a newly confirmed pivot; with five there already the oldest goes."""
+    """Pool a newly confirmed pivot (float64, own frame); beyond PIVOTS the oldest is dropped.
+
+    `pools`: POOLS record. Source: premium indicators 2.3.
+    """
     if pools.pivots == PIVOTS:
         for i in range(PIVOTS - 1):
             pools.pivot[i] = pools.pivot[i + 1]
@@ -101,7 +105,7 @@ def pools_add(pools, level: float) -> None:
 
 @kernel
 def grab_step(pools, params, bar, sign: float, low: float, body: float, pivot_level: float) -> None:
-    """Test this bar for a grab, then pool the pivot that it confirmed.
+    """Test this bar for a grab, then pool the pivot that it confirmed. Source: premium indicators 2.3.
 
     Parameters
     ----------
@@ -132,7 +136,10 @@ def grab_step(pools, params, bar, sign: float, low: float, body: float, pivot_le
 
 @outlined_kernel
 def equals_expire(pools, close: float, index: int) -> None:
-    """Remove equal levels that a close went beyond, or that are too old."""
+    """Remove equal levels that a close went beyond, or that have reached EQUAL_LIFE bars.
+
+    `pools`: POOLS record; `close` float64, own frame; `index`: number of the bar. Source: premium indicators 2.4.
+    """
     kept = 0
     pools.equal_reach = -math.inf
     for i in range(pools.equals):
@@ -146,19 +153,31 @@ def equals_expire(pools, close: float, index: int) -> None:
 
 @kernel
 def equal_step(pools, params, bar, sign: float, close: float, pivot_level: float) -> None:
-    """Advance equal levels by one closed bar; arguments as in `grab_step`, the pivot being a short-term one."""
+    """Advance equal levels by one closed bar. Source: premium indicators 2.4.
+
+    Parameters
+    ----------
+    pools, params, bar
+        POOLS record, record with equal_threshold (multiple of ATR 200), BAR record.
+    sign
+        +1 for lows, -1 for highs.
+    close
+        Close of the bar, own frame.
+    pivot_level
+        New short-term pivot, own frame; NaN when none of this side was confirmed.
+    """
     pools.equal_fresh = 0
     pools.equal_level = math.nan
     if pools.equals > 0 and (close < pools.equal_reach or bar.index - pools.equal_born[0] >= EQUAL_LIFE):
         equals_expire(pools, close, bar.index)
     if not math.isnan(pivot_level):
-        # Without ATR 200 or a pivot before, the comparison is with NaN, and false.
+        # Without ATR 200 or a previous pivot the comparison is with NaN, and false.
         if abs(pivot_level - pools.previous) < params.equal_threshold * bar.atr200:
             if pools.equals == EQUALS:
                 for i in range(EQUALS - 1):
                     pools.equal[i] = pools.equal[i + 1]
                     pools.equal_born[i] = pools.equal_born[i + 1]
-                pools.equals -= 1  # `equal_reach` may now be too near: that costs a look, no more
+                pools.equals -= 1  # `equal_reach` may now be too near, which only costs a scan
             level = min(pivot_level, pools.previous)
             pools.equal[pools.equals] = level
             pools.equal_born[pools.equals] = bar.index
@@ -172,9 +191,10 @@ def equal_step(pools, params, bar, sign: float, close: float, pivot_level: float
 
 @outlined_kernel
 def pool_below(pools, lowest: float, edge: float) -> float:
-    """Return the deepest pool P with lowest <= P < edge (own frame), else NaN.
+    """Return the deepest pool P with lowest <= P < edge (float64, own frame), else NaN.
 
-    The deepest, because a stop is to lie beyond all the orders that rest there.
+    The deepest, because a stop must lie beyond all the orders that rest there. `pools`: POOLS record. Source: premium
+    indicators 2.6.
     """
     found = math.nan
     for i in range(pools.pivots):

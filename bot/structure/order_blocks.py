@@ -1,12 +1,12 @@
-"""Order blocks of Smart Money Concepts: where a break came from, and how long that price range lives.
+"""Order blocks of Smart Money Concepts: the bar from which a break came, and the life of its price range.
 
 When price closes through a pivot, the most extreme bar since that pivot becomes the order block: its range is where the
 move began. A bullish block lives until price falls below its bottom, a bearish one until price rises above its top.
 
-`SOURCE` follows the extreme bar since a pivot while the pivot is unbroken. `BLOCKS` is a list of price ranges, oldest
-first in a ring; fair value gaps use the same list, because they are removed by the same walk. A walk goes from the newest
-to the oldest and, after a removal, passes over the range right behind it: that one is looked at again on the next bar
-(open indicators 1.8). `floor` and `ceiling` bound all living ranges, so a bar that reaches none costs two comparisons.
+`SOURCE` tracks the extreme bar since a pivot while the pivot is unbroken. `BLOCKS` is a list of price ranges in a ring
+buffer, oldest first; fair value gaps use the same list, because they are removed by the same walk. A walk goes from the
+newest to the oldest and, after a removal, skips the next range, which is tested again on the next bar (open indicators
+1.8). `floor` and `ceiling` bound all live ranges, so a bar that reaches none costs two comparisons.
 """
 
 import math
@@ -18,16 +18,16 @@ from bot.structure.swings import ring_slot
 
 CAPACITY = 256  # ranges of one list, a power of two
 MASK = CAPACITY - 1
-BLOCK_LIMIT = 100  # order blocks of one layer; the oldest goes when there are more
-DISPLAYED = 5  # blocks on the chart, the newest of either side
+BLOCK_LIMIT = 100  # order blocks of one layer; beyond it the oldest is dropped
+DISPLAYED = 5  # displayed blocks, the newest of both sides together
 
 SOURCE = np.dtype([("measure", "f8"), ("top", "f8"), ("bottom", "f8"), ("open_ms", "i8")])
 BLOCKS = np.dtype(
     [
         ("head", "i8"),  # slot of the oldest
-        ("held", "i8"),  # how many there are
-        ("floor", "f8"),  # no living bullish bottom is above it
-        ("ceiling", "f8"),  # no living bearish top is below it
+        ("held", "i8"),  # number of ranges
+        ("floor", "f8"),  # no live bullish bottom is above it
+        ("ceiling", "f8"),  # no live bearish top is below it
         ("bull_removed", "i8"),  # by the last walk
         ("bear_removed", "i8"),
         ("top", "f8", CAPACITY),
@@ -40,7 +40,21 @@ BLOCKS = np.dtype(
 
 @kernel
 def source_extend(source, open_ms: int, high: float, low: float, side: int) -> None:
-    """Compare one more bar; the first of equals stays. `side` +1 seeks the lowest low, -1 the highest high."""
+    """Compare one more bar; the first of equals stays. `side` +1 seeks the lowest low, -1 the highest high.
+
+    Source: open indicators 1.7.
+
+    Parameters
+    ----------
+    source
+        SOURCE record.
+    open_ms
+        Open time of the bar, ms UTC.
+    high, low
+        Parsed high and low, price units.
+    side
+        +1 for a bullish, -1 for a bearish block.
+    """
     measure = -low if side > 0 else high
     if measure > source.measure:
         source.measure = measure
@@ -51,7 +65,10 @@ def source_extend(source, open_ms: int, high: float, low: float, side: int) -> N
 
 @outlined_kernel
 def source_restart(source, parsed, size: int, side: int) -> None:
-    """Begin again at a pivot `size` bars old: the bars from it up to the one before the newest."""
+    """Restart at a pivot `size` bars old: compare the bars from it up to the one before the newest.
+
+    `source`, `parsed`: SOURCE and RING records; `side` as in `source_extend`. Source: open indicators 1.7.
+    """
     source.measure = -math.inf
     for ago in range(size, 0, -1):
         slot = ring_slot(parsed, ago)
@@ -59,7 +76,7 @@ def source_restart(source, parsed, size: int, side: int) -> None:
 
 
 def blocks_reset(blocks) -> None:
-    """Empty the list."""
+    """Reset a BLOCKS record to an empty list."""
     blocks.head = 0
     blocks.held = 0
     blocks.floor = -math.inf
@@ -74,7 +91,21 @@ def blocks_reset(blocks) -> None:
 
 @outlined_kernel
 def blocks_add(blocks, top: float, bottom: float, open_ms: int, bias: int, limit: int) -> None:
-    """Put a range in front; beyond `limit` the oldest goes."""
+    """Append a range as the newest; beyond `limit` the oldest is dropped. Source: open indicators 1.7.
+
+    Parameters
+    ----------
+    blocks
+        BLOCKS record.
+    top, bottom
+        Edges, price units.
+    open_ms
+        Open time of the bar of origin, ms UTC.
+    bias
+        +1 bullish, -1 bearish.
+    limit
+        Maximum number of ranges, at most CAPACITY.
+    """
     if blocks.held >= limit:
         blocks.head = (blocks.head + 1) & MASK
         blocks.held -= 1
@@ -92,13 +123,16 @@ def blocks_add(blocks, top: float, bottom: float, open_ms: int, bias: int, limit
 
 @kernel
 def blocks_slot(blocks, age: int) -> int:
-    """Return the slot of the range with `age` newer ones before it (0 = newest)."""
+    """Return the slot of the range with `age` newer ones (0 = newest) in a BLOCKS record."""
     return (blocks.head + blocks.held - 1 - age) & MASK
 
 
 @outlined_kernel
 def blocks_walk(blocks, rising: float, falling: float) -> None:
-    """Remove what the prices went through, newest first, passing over the range behind a removed one."""
+    """Remove the ranges that the prices went through, newest first, skipping the one after each removal.
+
+    `blocks`: BLOCKS record; `rising`, `falling`: float64, price units. Source: open indicators 1.8.
+    """
     newest = blocks.head + blocks.held - 1
     write = newest
     passed_over = False
@@ -119,7 +153,7 @@ def blocks_walk(blocks, rising: float, falling: float) -> None:
                 passed_over = True
                 continue
         passed_over = False
-        if write != read:  # survivors close up towards the newest
+        if write != read:  # survivors move up towards the newest
             target = write & MASK
             blocks.top[target] = top
             blocks.bottom[target] = bottom
@@ -138,7 +172,10 @@ def blocks_walk(blocks, rising: float, falling: float) -> None:
 
 @kernel
 def blocks_mitigate(blocks, rising: float, falling: float) -> None:
-    """Remove bearish ranges whose top lies below `rising` and bullish ones whose bottom lies above `falling`."""
+    """Remove bearish ranges whose top lies below `rising` and bullish ones whose bottom lies above `falling`.
+
+    `blocks`: BLOCKS record; prices float64; NaN removes none. Source: open indicators 1.8.
+    """
     blocks.bull_removed = 0
     blocks.bear_removed = 0
     if rising > blocks.ceiling or falling < blocks.floor:

@@ -1,8 +1,9 @@
-"""Price Action Concepts: structure, volumetric order blocks, liquidity and gaps, stepped together once per closed bar.
+"""Price Action Concepts: structure, volumetric order blocks, liquidity and gaps, advanced together once per closed bar.
 
-One step serves 3m and 15m, live and batch. The ring of past bars is written first, then structure, liquidity and gaps
-see the bar, then the blocks, whose edges two bars after birth are refined by the gaps and pools of that moment. Last
-the columns are written: the displayed block nearest to the close on either side, and the block that counts as hit.
+One step serves 3m and 15m, live and batch. The ring buffer of past bars is written first; then structure, liquidity and
+gaps process the bar, then the blocks, whose edges are refined two bars after birth by the gaps and pools of that
+moment. Last the columns are written: the displayed block nearest to the close on either side, and the block that counts
+as hit.
 
 Sources: premium indicators 2, strategy 2.
 """
@@ -30,7 +31,7 @@ from bot.structure.volumetric_blocks import (
 )
 
 REFINE_AFTER = 2  # bars from birth to the refinement of a block's edges
-POOL_REACH = 0.25  # how far below a block a pool may lie to become its edge, ATR 14
+POOL_REACH = 0.25  # maximum distance of a pool below a block to become its edge, ATR 14
 
 STATE = np.dtype(
     [
@@ -106,7 +107,7 @@ _BLOCK_COLUMNS = len(_BLOCK)
 
 
 def params(pac: Pac, strategy: Strategy) -> Any:
-    """Return the settings as a record; words become the numbers that the kernels compare."""
+    """Return the settings as a PARAMS record; string settings become the integers that the kernels compare."""
     p = record(PARAMS)
     p.structure_length = pac.structure_length
     p.order_block_length = pac.order_block_length
@@ -136,7 +137,7 @@ def params(pac: Pac, strategy: Strategy) -> Any:
 
 
 def pac_reset(state, params) -> None:
-    """Bring any state back to that of a fresh start."""
+    """Reset a STATE record to its initial state."""
     bars = state.bars
     ring_reset(bars.pivots)
     bars.open[:] = 0.0
@@ -159,7 +160,7 @@ def pac_reset(state, params) -> None:
 
 @kernel
 def bars_push(bars, bar) -> None:
-    """Write the bar into the ring."""
+    """Append the bar (BAR record) to the ring buffer (BARS record)."""
     ring_push(bars.pivots, bar.open_ms, bar.high, bar.low)
     slot = ring_slot(bars.pivots, 0)
     bars.open[slot] = bar.open
@@ -171,7 +172,10 @@ def bars_push(bars, bar) -> None:
 
 @kernel
 def turn(before: int, after: int) -> int:
-    """Return +1 when a leg's turn announces a pivot high, -1 a pivot low, 0 when it did not turn."""
+    """Return +1 when a leg's turn announces a pivot high, -1 a pivot low, 0 when it did not turn.
+
+    `before`, `after`: legs, 0 or 1. Source: premium indicators 2.1.
+    """
     if before == after:
         return 0
     return 1 if after == 0 else -1
@@ -179,7 +183,10 @@ def turn(before: int, after: int) -> int:
 
 @kernel
 def level_at(bars, pivot: int, length: int) -> float:
-    """Return the price of the pivot `length` bars ago; NaN when there is none."""
+    """Return the price of the pivot `length` bars ago (float64); NaN when `pivot` is 0.
+
+    `bars`: BARS record; `pivot`: +1 high, -1 low, 0 none.
+    """
     if pivot == 0:
         return math.nan
     slot = ring_slot(bars.pivots, length)
@@ -188,7 +195,11 @@ def level_at(bars, pivot: int, length: int) -> float:
 
 @kernel
 def structure_and_pools(state, params, bar) -> int:
-    """Advance structure, grabs (both on its pivots) and equal levels (on shorter pivots); return structure's pivot."""
+    """Advance structure, grabs (both on its pivots) and equal levels (on shorter pivots); return structure's pivot.
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records; returns +1, -1 or 0. Source: premium indicators 2.1, 2.3
+    and 2.4.
+    """
     pivots = state.bars.pivots
     leg = leg_turn(pivots, state.structure_leg, params.structure_length)
     structure_pivot = turn(state.structure_leg, leg)
@@ -211,7 +222,11 @@ def structure_and_pools(state, params, bar) -> int:
 
 @kernel
 def gaps_both(state, params, bar) -> None:
-    """Advance the gaps of both sides; a gap is never born on a filler bar."""
+    """Advance the gaps of both sides; a gap is never born on a filled bar.
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records; with a NaN high, low or ATR no gap is born. Source: premium
+    indicators 2.5.
+    """
     high, low = math.nan, math.nan
     if state.bars.pivots.bars > 2:
         slot = ring_slot(state.bars.pivots, 2)
@@ -224,7 +239,7 @@ def gaps_both(state, params, bar) -> None:
             wide = abs(close - open_) > params.fvg_threshold * bar.atr14
         else:
             smallest = params.fvg_threshold * bar.atr200
-    # `&`, not `and`: each of these comparisons is a coin toss, all of them together are rare
+    # `&`, not `and`: each of these comparisons is unpredictable, all of them together are rare
     wide = wide & (bar.filled == 0)
     bull = wide & (close > high) & (close > open_)
     bear = wide & (close < low) & (close < open_)
@@ -234,9 +249,19 @@ def gaps_both(state, params, bar) -> None:
 
 @kernel
 def refine(side, gaps, pools, bar) -> None:
-    """Refine the edges of the side's block that is two bars old; from now on they stay.
+    """Refine the edges of the side's block that is two bars old; after that they are frozen.
 
-    The near edge moves to the newest open gap that begins in the near half, the far edge to a pool close below.
+    The near edge moves to the newest open gap that begins in the near half, the far edge to a pool just below. Own
+    frame; NaN from gaps or pools leaves the edge. Source: premium indicators 2.6.
+
+    Parameters
+    ----------
+    side
+        SIDE record.
+    gaps, pools
+        GAPS and POOLS records of the side.
+    bar
+        BAR record.
     """
     if bar.index - side.last_birth > REFINE_AFTER:
         return
@@ -257,7 +282,10 @@ def refine(side, gaps, pools, bar) -> None:
 
 @kernel
 def share_of(side, slot: int) -> float:
-    """Return the block's volume in per cent of all displayed blocks' volume; NaN when it is not displayed itself."""
+    """Return the block's volume in per cent of all displayed blocks' volume (float64); NaN when it is not displayed.
+
+    `side`: SIDE record; `slot`: the block's slot. Source: premium indicators 2.2.
+    """
     for i in range(side.shown):
         if side.shown_slot[i] == slot:
             return side.shown_share[i]
@@ -266,7 +294,19 @@ def share_of(side, slot: int) -> float:
 
 @kernel
 def write_nearest(params, side, out, at: int) -> None:
-    """Write the side's nearest displayed block, and what the bar did to the displayed ones."""
+    """Write the side's nearest displayed block (NaN if none) and this bar's counts of entered, within and exited.
+
+    Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    params, side
+        PARAMS and SIDE records.
+    out
+        Row, float64, shape (len(COLUMNS),).
+    at
+        First column of the group.
+    """
     place = side.nearest
     if place < 0:
         for i in range(_BLOCK_COLUMNS):
@@ -290,7 +330,19 @@ def write_nearest(params, side, out, at: int) -> None:
 
 @kernel
 def write_hit(params, side, bar, threshold: float, out, at: int) -> None:
-    """Write the block of the side that counts as hit, or NaN."""
+    """Write the side's block that counts as hit, or NaN. Source: premium indicators 2.2, strategy 2.
+
+    Parameters
+    ----------
+    params, side, bar
+        PARAMS, SIDE and BAR records.
+    threshold
+        Taker dominance threshold, per cent.
+    out
+        Row, float64, shape (len(COLUMNS),).
+    at
+        First column of the group.
+    """
     slot = hit(side, params, bar)
     if slot < 0:
         for i in range(_HIT_COLUMNS):
@@ -315,7 +367,11 @@ def write_hit(params, side, bar, threshold: float, out, at: int) -> None:
 
 @kernel
 def write_new(blocks, params, out) -> None:
-    """Write the block that was born on this bar, and how many were broken or died."""
+    """Write the block born on this bar (NaN if none) and the numbers of blocks hidden, broken and mitigated.
+
+    `blocks`, `params`: BLOCKS and PARAMS records; `out`: float64, shape (len(COLUMNS),). Source: premium indicators
+    2.2.
+    """
     at = _AT_NEW
     out[at] = blocks.fresh
     if blocks.fresh == 0:
@@ -340,7 +396,10 @@ def write_new(blocks, params, out) -> None:
 
 @kernel
 def write_rest(state, out) -> None:
-    """Write structure, liquidity, gaps and trend lines."""
+    """Write structure, liquidity, gaps and trend lines into `out` (float64, shape (len(COLUMNS),)); NaN for no level.
+
+    `state`: STATE record. Source: premium indicators 2.1 and 2.3 to 2.5.
+    """
     structure, lows, highs = state.structure, state.lows, state.highs
     out[0] = structure.trend
     out[1] = structure.event
@@ -368,7 +427,17 @@ def write_rest(state, out) -> None:
 
 @outlined_kernel
 def trend_lines(state, params, bar, price: float) -> None:
-    """Advance the trend lines on pivots of their own length."""
+    """Advance the trend lines on pivots of their own length.
+
+    Source: premium indicators 2.7.
+
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    price
+        Price that breaks structure, of this bar.
+    """
     length = params.trend_line_length
     leg = leg_turn(state.bars.pivots, state.line_leg, length)
     pivot = turn(state.line_leg, leg)
@@ -378,7 +447,9 @@ def trend_lines(state, params, bar, price: float) -> None:
 
 @outlined_kernel
 def pac_step(state, params, bar, out) -> None:
-    """Advance by one closed bar and write its columns.
+    """Advance by one closed bar and write its columns: prices, per cent, counts and flags; NaN where there is no value.
+
+    Source: premium indicators 2.
 
     Parameters
     ----------
@@ -386,15 +457,15 @@ def pac_step(state, params, bar, out) -> None:
         reset before the first bar
     params : record of PARAMS
     bar : record of BAR
-        already stepped to this bar
-    out : float64, 1-D
-        as long as COLUMNS and in their order
+        already advanced to this bar
+    out : float64, shape (len(COLUMNS),)
+        the row, in the order of COLUMNS
     """
     bars_push(state.bars, bar)
     pivot = structure_and_pools(state, params, bar)
     gaps_both(state, params, bar)
     blocks = state.blocks
-    if params.order_block_length != params.structure_length:  # else the blocks' pivots are structure's
+    if params.order_block_length != params.structure_length:  # else both use the same pivots
         leg = leg_turn(state.bars.pivots, state.block_leg, params.order_block_length)
         pivot = turn(state.block_leg, leg)
         state.block_leg = leg
@@ -414,14 +485,14 @@ def pac_step(state, params, bar, out) -> None:
 
 
 class BlockView(NamedTuple):
-    """A displayed order block (or breaker) as charts, dashboard and explanations show it; shares in per cent."""
+    """A displayed order block or breaker for charts, dashboard and explanations; shares in per cent."""
 
     id: int
-    side: int  # +1 demand, -1 supply; of a breaker the side on which it now stands
+    side: int  # +1 demand, -1 supply; of a breaker its present side
     bottom: float
     top: float
     mid: float
-    volume: float  # base units, over the block's interval; NaN for a breaker, like all that follows up to `touches`
+    volume: float  # base units, over the block's interval; NaN for a breaker, as all fields before `touches`
     dominance: float  # own side's share by the configured split
     dominance_candle: float
     dominance_clv: float
@@ -432,7 +503,7 @@ class BlockView(NamedTuple):
     touches: int  # entries since birth
     refined_bottom: float
     refined_top: float
-    origin_ms: int  # open of the candle that is the zone; of a breaker, of the bar that mitigated it
+    origin_ms: int  # open of the candle that forms the zone; of a breaker, of the bar that broke it
     born_ms: int
     breaker: bool
 
@@ -443,7 +514,7 @@ class BlockView(NamedTuple):
 
 
 def displayed_blocks(state: Any, params: Any) -> tuple[BlockView, ...]:
-    """List the displayed blocks of a state, newest first, demand before supply, and after them the breakers."""
+    """Return the displayed blocks of a state, newest first, demand before supply, then the breakers."""
     views, broken = [], []
     blocks = state.blocks
     for side in (blocks.demand, blocks.supply):
@@ -489,7 +560,19 @@ def displayed_blocks(state: Any, params: Any) -> tuple[BlockView, ...]:
 
 
 def breaker_view(number: int, side: int, bottom: float, top: float, since_ms: int) -> BlockView:
-    """Return a breaker as a view: its volume has been spent, its zone and side are all that counts."""
+    """Return a view of a breaker: only its zone and side matter, its volume fields are NaN.
+
+    Parameters
+    ----------
+    number
+        Id of the block.
+    side
+        +1 or -1: the side on which it now stands.
+    bottom, top
+        Edges, price units.
+    since_ms
+        Open time of the bar that broke it, ms UTC.
+    """
     nan = math.nan
     zone = (bottom, top, (bottom + top) / 2.0)
     return BlockView(

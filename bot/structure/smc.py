@@ -1,11 +1,12 @@
-"""Smart Money Concepts: which way the market is built, where it broke, and the ranges from which it broke.
+"""Smart Money Concepts: the direction of market structure, its breaks, and the ranges from which it broke.
 
-Two layers of structure, internal (pivots of 5 bars) and swing (50), each with its trend. A close through the last pivot is
-a break of structure (BOS) along the trend or a change of character (CHoCH) against it, and leaves an order block. Besides:
-equal highs and lows, the trading range with its premium and discount zones, and fair value gaps.
+There are two layers of structure, internal (pivots of 5 bars) and swing (50), each with its trend. A close through the
+last pivot is a break of structure (BOS) along the trend or a change of character (CHoCH) against it, and leaves an
+order block. In addition: equal highs and lows, the trading range with its premium and discount zones, and fair value
+gaps.
 
-`smc_step` does the work of one closed bar in the order of open indicators 1.2, which matters. On a filler bar the state
-moves on, but the event columns stay silent.
+`smc_step` processes one closed bar in the order of open indicators 1.2, which matters. On a filled bar the state
+advances, but the event columns stay silent.
 """
 
 import math
@@ -28,7 +29,7 @@ from bot.structure.zones import (
     zones_reset,
 )
 
-TOLERANCE = 1e-10  # TradingView's comparison of computed numbers; prices themselves lie on ticks
+TOLERANCE = 1e-10  # TradingView's tolerance between computed numbers; prices are on ticks and compare exactly
 
 PARAMS = np.dtype(
     [
@@ -73,7 +74,7 @@ COLUMNS: tuple[str, ...] = (
     *("smc_ih_level", "smc_il_level", "smc_sh_level", "smc_sl_level"),
     *("smc_atr200", "smc_strong_high", "smc_strong_low"),
 )
-# Where the groups begin, for the step.
+# First columns of the groups, for the step.
 _BREAKS = COLUMNS.index("smc_int_bull_bos")
 _EQUAL = COLUMNS.index("smc_eqh")
 _NEW = COLUMNS.index("smc_int_bull_ob_new_top")
@@ -88,7 +89,7 @@ _REST = COLUMNS.index("smc_atr200")
 
 
 def params(smc: Smc) -> np.record:
-    """Return the settings as a record for the kernels."""
+    """Return the settings as a PARAMS record for the kernels."""
     out: np.record = record(PARAMS)
     out.internal_length = smc.internal_length
     out.swing_length = smc.swing_length
@@ -102,7 +103,7 @@ def params(smc: Smc) -> np.record:
 
 
 def smc_reset(state, params) -> None:
-    """Bring any state back to that before the first bar."""
+    """Reset a STATE record to its state before the first bar."""
     ring_reset(state.bars)
     ring_reset(state.parsed)
     state.cumulated_range = 0.0
@@ -117,7 +118,11 @@ def smc_reset(state, params) -> None:
 
 @kernel
 def push_parsed(state, params, bar) -> None:
-    """Append the bar to both rings; on a bar of high volatility the parsed high and low are swapped."""
+    """Append the bar to both ring buffers; on a bar of high volatility the parsed high and low are swapped.
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records; while the volatility is NaN nothing is swapped. Source:
+    open indicators 1.3.
+    """
     index = state.bars.bars
     ring_push(state.bars, bar.open_ms, bar.high, bar.low)
     volatility = bar.atr200
@@ -133,9 +138,17 @@ def push_parsed(state, params, bar) -> None:
 
 @kernel
 def confluence(open_: float, high: float, low: float, close: float, side: int) -> bool:
-    """Whether the wick allows an internal break: the upper wick against min(C, O-L), a price and a distance.
+    """Return whether the wick allows an internal break: the upper wick against min(C, O-L), a price and a distance.
 
-    The quirk is the original's; in practice the minimum is the distance O-L.
+    The mixed units are a quirk of the original; in practice the minimum is the distance O-L. Source: open indicators
+    1.6.
+
+    Parameters
+    ----------
+    open_, high, low, close
+        Prices of the bar, float64, no NaN.
+    side
+        +1 a break up, -1 a break down.
 
     >>> confluence(100.0, 103.0, 99.5, 102.0, 1), confluence(100.0, 102.0, 98.0, 101.0, 1)
     (True, False)
@@ -147,10 +160,14 @@ def confluence(open_: float, high: float, low: float, close: float, side: int) -
 
 @kernel
 def structure(state, params, bar, out) -> None:
-    """Test internal structure, then swing structure."""
+    """Test internal structure, then swing structure.
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records; `out`: float64, shape (len(COLUMNS),). NaN levels do not
+    break. Source: open indicators 1.6.
+    """
     internal = state.internal
     swing = state.swing
-    # An internal level that is the swing level too belongs to the swing layer; without a swing level nothing may break.
+    # An internal level equal to the swing level belongs to the swing layer; without a swing level nothing may break.
     bull = internal.high.level < swing.high.level or internal.high.level > swing.high.level
     bear = internal.low.level < swing.low.level or internal.low.level > swing.low.level
     if params.confluence_filter:
@@ -162,7 +179,11 @@ def structure(state, params, bar, out) -> None:
 
 @kernel
 def equal_levels(state, params, atr200: float, out) -> None:
-    """Compare a new pivot of the equal detector with the one before it on its side."""
+    """Compare a new pivot of the equal detector with the previous one on its side.
+
+    `state`, `params`: STATE and PARAMS records; `atr200` in price units; `out`: float64, shape (len(COLUMNS),). With
+    NaN nothing is equal. Source: open indicators 1.5.
+    """
     size = params.equal_length
     leg = leg_turn(state.bars, state.equal_leg, size)
     if leg == state.equal_leg:
@@ -184,7 +205,7 @@ def equal_levels(state, params, atr200: float, out) -> None:
 
 @kernel
 def quiet(out) -> None:
-    """Write "nothing happened" into all event columns."""
+    """Write "no event" (0 or NaN) into all event columns of `out` (float64, shape (len(COLUMNS),))."""
     for i in range(_BREAKS, _NEW):
         out[i] = 0.0
     for i in range(_NEW, _MITIGATED):
@@ -199,7 +220,10 @@ def quiet(out) -> None:
 
 @kernel
 def write_drawn(state, out) -> None:
-    """Write what the original draws before the bar's pivots: zones, strong and weak ends."""
+    """Write what the original draws before the bar's pivots: zones (price units, NaN without a range), strong and weak ends.
+
+    `state`: STATE record; `out`: float64, shape (len(COLUMNS),). Source: open indicators 1.9.
+    """
     top = state.zones.top
     bottom = state.zones.bottom
     out[_ZONES + 2] = premium_bottom(top, bottom)
@@ -211,7 +235,11 @@ def write_drawn(state, out) -> None:
 
 @kernel
 def write_blocks(state, out) -> None:
-    """Write how many order blocks went and are left, and the displayed ones of the internal layer, newest first."""
+    """Write the numbers of removed and remaining order blocks, and the displayed ones of the internal layer, newest first.
+
+    `state`: STATE record; `out`: float64, shape (len(COLUMNS),), NaN where there is no block. Source: open indicators
+    1.7 and 1.8.
+    """
     blocks = state.swing.blocks
     out[_MITIGATED + 2] = blocks.bull_removed
     out[_MITIGATED + 3] = blocks.bear_removed
@@ -235,7 +263,10 @@ def write_blocks(state, out) -> None:
 
 @kernel
 def write_rest(state, bar, out) -> None:
-    """Write trends, levels and the trailing extremes after the bar's work."""
+    """Write trends, levels and the trailing extremes (price units, NaN before the first) after the bar is processed.
+
+    `state`, `bar`: STATE and BAR records; `out`: float64, shape (len(COLUMNS),). Source: open indicators 1.6 and 1.9.
+    """
     out[0] = state.internal.bias
     out[1] = state.swing.bias
     out[_ZONES] = state.zones.top
@@ -249,7 +280,11 @@ def write_rest(state, bar, out) -> None:
 
 @kernel
 def gaps_work(state, params, bar, out) -> None:
-    """Write the gaps removed on this bar, and look for a new one."""
+    """Write the number of gaps removed on this bar, and test for a new one.
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records; `out`: float64, shape (len(COLUMNS),). Source: open
+    indicators 1.10.
+    """
     gaps = state.gaps.gaps
     out[_GAP_REMOVED] = gaps.bull_removed
     out[_GAP_REMOVED + 1] = gaps.bear_removed
@@ -263,7 +298,11 @@ def gaps_work(state, params, bar, out) -> None:
 
 @outlined_kernel
 def smc_step(state, params, bar, out) -> None:
-    """Advance by one closed bar and write all columns."""
+    """Advance by one closed bar and write COLUMNS into `out` (float64, shape (len(COLUMNS),)).
+
+    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Prices, flags, counts and ms UTC; NaN where there is no
+    value. Source: open indicators 1.2.
+    """
     quiet(out)
     push_parsed(state, params, bar)
     zones_extend(state.zones, bar.open_ms, bar.high, bar.low)

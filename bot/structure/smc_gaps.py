@@ -1,11 +1,11 @@
-"""Fair value gaps of Smart Money Concepts: three bars that move so fast that the first and the third do not overlap.
+"""Fair value gaps of Smart Money Concepts: three bars of which the first and the third do not overlap.
 
-The empty range between them is the gap. A bullish gap is removed when price falls through all of it; a bearish one, as in
-the original, already when price touches its *lower* edge (the two rules are not mirrored, see open indicators 1.10).
+The empty range between them is the gap. A bullish gap is removed when price falls through all of it; a bearish one, as
+in the original, already when price touches its *lower* edge (the two rules are not mirrored, see open indicators 1.10).
 Of a bearish gap `top` is the lower edge and `bottom` the upper one: the original's field names.
 
-The original keeps every gap for ever; here the newest 256 live (`GAP_LIMIT`): an older one goes silently and is not
-counted as removed.
+The original keeps every gap forever; here the newest 256 are kept (`GAP_LIMIT`): an older one is dropped silently and
+not counted as removed.
 """
 
 import numpy as np
@@ -15,20 +15,22 @@ from bot.structure.order_blocks import BLOCKS, CAPACITY, blocks_add, blocks_rese
 from bot.structure.swings import ring_slot
 
 GAP_LIMIT = CAPACITY
-TOLERANCE = 1e-10  # TradingView's comparison of computed numbers
+TOLERANCE = 1e-10  # TradingView's tolerance between computed numbers
 
 GAPS = np.dtype([("cumulated", "f8"), ("gaps", BLOCKS)])
 
 
 def gaps_reset(gaps) -> None:
-    """Forget all gaps and the mean body."""
+    """Reset a GAPS record: no gaps, no mean body."""
     gaps.cumulated = 0.0
     blocks_reset(gaps.gaps)
 
 
 @kernel
 def body_percent(open_: float, close: float) -> float:
-    """Return the body of a bar as the original scales it: (C-O)/(O*100).
+    """Return the body of a bar as the original scales it: (C-O)/(O*100), float64, dimensionless; 0 unless O > 0.
+
+    Source: open indicators 1.10.
 
     >>> body_percent(100.0, 101.0)
     0.0001
@@ -40,7 +42,8 @@ def body_percent(open_: float, close: float) -> float:
 def gap_side(bars, previous_close: float) -> int:
     """Return +1 if the newest of `bars` leaves an empty range above the high two bars ago, -1 below its low, else 0.
 
-    The bar between has to close beyond that edge too.
+    The middle bar must close beyond that edge too. `bars`: RING record; `previous_close` float64, NaN gives 0. Source:
+    open indicators 1.10.
     """
     first = ring_slot(bars, 2)
     newest = ring_slot(bars, 0)
@@ -53,10 +56,19 @@ def gap_side(bars, previous_close: float) -> int:
 
 @kernel
 def gaps_create(gaps, bars, previous_open: float, previous_close: float, auto: bool) -> int:
-    """Look for a gap that ends with the newest bar, keep it and return its side.
+    """Test for a gap that ends with the newest bar, store it and return its side (+1, -1, 0 none).
 
-    The middle bar's body has to point the gap's way and, with `auto`, be more than twice the mean body of all bars
-    before the newest.
+    The middle bar's body must point in the gap's direction and, with `auto`, exceed twice the mean body of all bars
+    before the newest. Source: open indicators 1.10.
+
+    Parameters
+    ----------
+    gaps, bars
+        GAPS and RING records.
+    previous_open, previous_close
+        Of the middle bar, price units.
+    auto
+        Apply the automatic threshold.
     """
     index = bars.bars - 1
     if index == 0:

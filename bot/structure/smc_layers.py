@@ -2,7 +2,7 @@
 
 Smart Money Concepts runs this twice, internal and swing. A close through the last pivot is a break of structure (BOS)
 along the trend or a change of character (CHoCH) against it; a pivot breaks once, and a crossing that was not allowed is
-lost. The bar a block will come from is followed from pivot to break, so that a break costs nothing to look up.
+lost. The candidate bar of a block is tracked from pivot to break, so that a break needs no search.
 
 Source: open indicators 1.4 to 1.8.
 """
@@ -27,7 +27,7 @@ from bot.structure.swings import leg_turn, ring_slot
 PIVOT = np.dtype(
     [
         ("level", "f8"),  # NaN until the first
-        ("seen", "f8"),  # the level at the test of the bar before
+        ("seen", "f8"),  # the level at the previous bar's test
         ("crossed", "i8"),
         ("index", "i8"),
         ("source", SOURCE),
@@ -37,7 +37,7 @@ LAYER = np.dtype([("leg", "i8"), ("bias", "i8"), ("high", PIVOT), ("low", PIVOT)
 
 
 def pivot_reset(pivot) -> None:
-    """Forget the pivot."""
+    """Reset a PIVOT record to no pivot."""
     pivot.level = math.nan
     pivot.seen = math.nan
     pivot.crossed = 0
@@ -49,7 +49,7 @@ def pivot_reset(pivot) -> None:
 
 
 def layer_reset(layer) -> None:
-    """Bring one layer of structure back to its beginning."""
+    """Reset a LAYER record to its initial state."""
     layer.leg = 0
     layer.bias = 0
     pivot_reset(layer.high)
@@ -59,7 +59,19 @@ def layer_reset(layer) -> None:
 
 @kernel
 def pivot_set(pivot, bars, parsed, level: float, size: int, side: int) -> None:
-    """Replace the pivot by one `size` bars ago."""
+    """Replace the pivot by one `size` bars ago. Source: open indicators 1.4.
+
+    Parameters
+    ----------
+    pivot, bars, parsed
+        PIVOT record, RING records of raw and of parsed highs and lows.
+    level
+        Price of the pivot.
+    size
+        Its age, bars.
+    side
+        +1 a high, -1 a low.
+    """
     pivot.level = level
     pivot.crossed = 0
     pivot.index = bars.bars - 1 - size
@@ -68,7 +80,11 @@ def pivot_set(pivot, bars, parsed, level: float, size: int, side: int) -> None:
 
 @kernel
 def layer_pivots(layer, bars, parsed, size: int) -> int:
-    """Look for a pivot `size` bars ago: +1 a new high, -1 a new low, 0 none."""
+    """Test for a pivot `size` bars ago: return +1 for a new high, -1 for a new low, 0 for none.
+
+    `layer`, `bars`, `parsed`: LAYER record, RING records of raw and of parsed highs and lows. Source: open indicators
+    1.4.
+    """
     leg = leg_turn(bars, layer.leg, size)
     if leg == layer.leg:
         return 0
@@ -83,7 +99,19 @@ def layer_pivots(layer, bars, parsed, size: int) -> int:
 
 @outlined_kernel
 def layer_break(layer, pivot, side: int, out, breaks: int, new: int) -> None:
-    """Book a break of `pivot` in direction `side`: trend, order block and the event columns."""
+    """Record a break of `pivot`: trend, order block and the event columns. Source: open indicators 1.6 and 1.7.
+
+    Parameters
+    ----------
+    layer, pivot
+        LAYER and PIVOT records.
+    side
+        +1 up, -1 down.
+    out
+        Row, float64.
+    breaks, new
+        First columns of the side's events: BOS and CHoCH; top, bottom and time of the block.
+    """
     against = layer.bias == -side
     pivot.crossed = 1
     layer.bias = side
@@ -97,10 +125,22 @@ def layer_break(layer, pivot, side: int, out, breaks: int, new: int) -> None:
 
 @kernel
 def layer_test(layer, bar, bull: bool, bear: bool, out, breaks: int, new: int) -> None:
-    """Test one layer for breaks; `bull` and `bear` tell which side may break. A blocked crossing is lost.
+    """Test one layer for breaks; a crossing that is not allowed is lost; NaN levels do not break.
 
-    The event columns of the layer begin at `breaks` (bull BOS, bull CHoCH, bear BOS, bear CHoCH) and `new` (top, bottom and
-    time of a bullish, then of a bearish order block).
+    Source: open indicators 1.6.
+
+    Parameters
+    ----------
+    layer, bar
+        LAYER and BAR records.
+    bull, bear
+        Whether the side may break.
+    out
+        Row, float64.
+    breaks
+        First event column of the layer: bull BOS, bull CHoCH, bear BOS, bear CHoCH.
+    new
+        First block column of the layer: top, bottom and time of a bullish, then of a bearish order block.
     """
     high = layer.high
     low = layer.low
@@ -115,7 +155,10 @@ def layer_test(layer, bar, bull: bool, bear: bool, out, breaks: int, new: int) -
 
 @kernel
 def layer_mitigate(layer, bar, close_mitigation: bool) -> None:
-    """Remove the order blocks that price went through on this bar."""
+    """Remove the order blocks that price went through on this bar, by close or by wick.
+
+    `layer`, `bar`: LAYER and BAR records. Source: open indicators 1.8.
+    """
     if close_mitigation:
         blocks_mitigate(layer.blocks, bar.close, bar.close)
     else:
@@ -124,7 +167,10 @@ def layer_mitigate(layer, bar, close_mitigation: bool) -> None:
 
 @kernel
 def layer_extend(layer, open_ms: int, high: float, low: float) -> None:
-    """Take the parsed bar into what would be the order blocks of the next breaks."""
+    """Compare the parsed bar with the candidates for the order blocks of the next breaks.
+
+    `layer`: LAYER record; `open_ms` ms UTC; parsed `high` and `low` float64, price units. Source: open indicators 1.7.
+    """
     if layer.high.crossed == 0:
         source_extend(layer.high.source, open_ms, high, low, 1)
     if layer.low.crossed == 0:

@@ -2,26 +2,27 @@
 
 A demand block is born when a close goes above the last pivot high: it is the candle with the lowest low between that
 pivot and the break (both excluded), from its low to its high. Its interval runs from that candle to the break, and the
-volume of the interval is split into what bought and what sold. *Dominance* is the share on the block's own side (buying
-in a demand block, selling in a supply block) in per cent, under four readings of a bar: `candle` (a rising candle is all
-buying), `clv` (by where the close lies in the range), `flux3` (the first candle against the next two) and `taker` (true
+volume of the interval is split into buying and selling. *Dominance* is the share on the block's own side (buying in a
+demand block, selling in a supply block) in per cent, by four readings of a bar: `candle` (a rising candle is all
+buying), `clv` (by the close's location in the range), `flux3` (the first candle against the next two) and `taker` (true
 taker volume). The newest `show` of a side are displayed, and only those can be touched.
 
-A block's life is read in two ways. *Plain*: a block dies when price closes (wicks, goes half-way) through it, or when a
-younger one overlaps it. *Breaker*: going through it breaks the block, which keeps its name and its place as a breaker; it ends
-with a close beyond its other edge. A broken block is not touched any more, but like an active one it counts as `within` when
-the bar closes inside it. The alerts of the real indicator behave so: what they call the end of a bullish block lies above the
-price, and a rise ends it.
+A block's life has two models. *Plain*: a block ends when price closes (wicks, goes half-way) through it, or when a
+younger one overlaps it. *Breaker*: going through it breaks the block, which keeps its id and its place as a breaker; it
+ends with a close beyond its other edge. A broken block is no longer touched, but like an active one it counts as
+`within` when the bar closes inside it. The alerts of the real indicator behave in this way: what they report as the end
+of a bullish block lies above the price, and a rise ends it.
 
-Both sides are one formula in the side's own frame (prices times +1 for demand, -1 for supply): a block reaches from `far`,
-through which it dies, up to `near`, where price meets it first. Negation is exact: mirrored markets give mirrored blocks.
+Both sides use one formula in the side's own frame (prices times +1 for demand, -1 for supply): a block reaches from
+`far`, through which it ends, up to `near`, where price meets it first. Negation is exact: mirrored markets give
+mirrored blocks.
 
-Choices where the documents are silent: a block that is born with all `CAPACITY` places of its side taken pushes out
-the side's oldest; `inside` the bar before means that bar's range overlapped the block after its birth; a filler bar
-neither mitigates nor touches, for nobody traded in it.
+Choices where the documents are silent: a block born when all `CAPACITY` places of its side are taken drops the side's
+oldest; `inside` on the previous bar means that bar's range overlapped the block after its birth; a filled bar neither
+mitigates nor touches, since nobody traded in it.
 
-Source: the public documentation of the indicator; premium indicators 2.2, strategy 2 (what counts as hit); for the second
-life real alerts (`tests/test_pac_truth.py`).
+Source: the public documentation of the indicator; premium indicators 2.2, strategy 2 (what counts as hit); for the
+breaker model real alerts (`tests/test_pac_truth.py`).
 """
 
 import math
@@ -41,19 +42,19 @@ from bot.structure.block_window import (
 from bot.structure.swings import ring_slot
 
 CAPACITY = 60  # active blocks per side
-SHOWN = 10  # most displayed blocks per side
+SHOWN = 10  # maximum displayed blocks per side
 CLOSE, WICK, AVERAGE = 0, 1, 2
 OVERLAP_BOTH, OVERLAP_SAME, OVERLAP_OFF = 0, 1, 2
 CANDLE, CLV, FLUX3, TAKER = 0, 1, 2, 3
 PLAIN, BREAKER = 0, 1  # a block's life
 TOUCH, ENTERED, WITHIN = 0, 1, 2  # what counts as hit
-ACTIVE = -1  # instead of the time at which a block was broken
+ACTIVE = -1  # in place of the time at which a block was broken
 LONG_AGO = -1_000_000
 
 SIDE = np.dtype(
     [
         ("sign", "f8"),  # +1 demand, -1 supply
-        ("level", "f8"),  # pivot whose break gives birth to a block, own frame; NaN before the first
+        ("level", "f8"),  # pivot whose break creates a block, own frame; NaN before the first
         ("crossed", "i8"),
         ("window", WINDOW),
         ("active", "i8"),
@@ -77,20 +78,20 @@ SIDE = np.dtype(
         ("ceiling", "f8"),  # lowest near edge of the broken blocks: a close above it ends one; inf without
         ("last_birth", "i8"),  # bar of the last birth, far in the past before the first
         ("last_touch", "i8"),  # bar of the last touch of any block, likewise
-        ("shown", "i8"),  # displayed blocks, copied close together when the list changes: they are read on every bar
+        ("shown", "i8"),  # displayed blocks, copied contiguously when the list changes: they are read on every bar
         ("shown_slot", "i8", SHOWN),
         ("shown_far", "f8", SHOWN),
         ("shown_near", "f8", SHOWN),
         ("shown_share", "f8", SHOWN),  # of the volume of all displayed blocks, per cent
         ("shown_edge", "f8"),  # highest far edge of the displayed active blocks, -inf without
-        ("shown_edge_place", "i8"),  # and whose it is: the newest one's of equals
+        ("shown_edge_place", "i8"),  # place of that block; the newest of equals
         ("shown_floor", "f8"),  # lowest far edge of the displayed broken blocks, inf without: a close below is in none
         ("shown_reach", "f8"),  # highest near edge of the active ones: a bar that stays above it touches nothing
-        ("nearest", "i8"),  # place of the displayed active block beyond the close and nearest to it, -1 if none
+        ("nearest", "i8"),  # place of the displayed active block beyond the close and nearest to it, or -1
         ("entered", "i8"),  # displayed blocks entered, inside, left on this bar; only active ones are entered and left
         ("within", "i8"),
         ("exited", "i8"),
-        ("broken", "i8"),  # blocks that became breakers on this bar, and that died on it
+        ("broken", "i8"),  # blocks that became breakers on this bar, and that ended on it
         ("mitigated", "i8"),
         ("breakers", "i8"),  # mitigated blocks kept for the other side, oldest first
         ("breaker_id", "i8", CAPACITY),
@@ -106,7 +107,7 @@ BLOCKS = np.dtype(
         ("past", PAST),
         ("fresh", "i8"),  # +1 a demand block was born on this bar, -1 supply, 0 none
         ("fresh_slot", "i8"),
-        ("hidden", "i8"),  # blocks that younger ones replaced on this bar
+        ("hidden", "i8"),  # blocks replaced by younger ones on this bar
     ]
 )
 
@@ -115,7 +116,7 @@ BLOCKS = np.dtype(
 
 
 def side_reset(side, sign: float) -> None:
-    """Bring any state of a side back to that of a fresh start."""
+    """Reset a SIDE record to its initial state; `sign` is +1 for demand, -1 for supply."""
     side.sign = sign
     side.level = math.nan
     side.crossed = 0
@@ -164,7 +165,7 @@ def side_reset(side, sign: float) -> None:
 
 
 def blocks_reset(blocks) -> None:
-    """Bring any state back to that of a fresh start."""
+    """Reset a BLOCKS record to its initial state."""
     side_reset(blocks.demand, 1.0)
     side_reset(blocks.supply, -1.0)
     past_reset(blocks.past)
@@ -178,7 +179,10 @@ def blocks_reset(blocks) -> None:
 
 @kernel
 def block_limit(side, slot: int, mitigation: int) -> float:
-    """Return the level whose loss mitigates a block: its far edge, or its middle."""
+    """Return the level whose loss mitigates a block: its far edge, or its middle (float64, own frame).
+
+    `side`: SIDE record; `mitigation`: CLOSE, WICK or AVERAGE. Source: premium indicators 2.2.
+    """
     if mitigation == AVERAGE:
         return (side.near[slot] + side.far[slot]) / 2.0
     return side.far[slot]
@@ -186,7 +190,7 @@ def block_limit(side, slot: int, mitigation: int) -> float:
 
 @outlined_kernel
 def trigger_renew(side, mitigation: int) -> None:
-    """Find the nearest limits again after blocks have gone or changed."""
+    """Recompute the nearest limits after blocks were removed or changed (SIDE record; infinite without blocks)."""
     side.trigger = -math.inf
     side.ceiling = math.inf
     for i in range(side.active):
@@ -199,7 +203,11 @@ def trigger_renew(side, mitigation: int) -> None:
 
 @outlined_kernel
 def breaker_add(side, slot: int, born_ms: int) -> None:
-    """Keep a mitigated block as a breaker; with all places taken the oldest goes."""
+    """Keep a mitigated block as a breaker; when all places are taken the oldest is dropped.
+
+    `side`: SIDE record; `slot`: the block's slot; `born_ms`: open time of the bar that broke it, ms UTC. Source:
+    premium indicators 2.2.
+    """
     if side.breakers == CAPACITY:
         for i in range(CAPACITY - 1):
             breaker_move(side, i + 1, i)
@@ -214,7 +222,7 @@ def breaker_add(side, slot: int, born_ms: int) -> None:
 
 @kernel
 def breaker_move(side, source: int, target: int) -> None:
-    """Copy a breaker to another place."""
+    """Copy a breaker from place `source` to `target` of a SIDE record."""
     side.breaker_id[target] = side.breaker_id[source]
     side.breaker_far[target] = side.breaker_far[source]
     side.breaker_near[target] = side.breaker_near[source]
@@ -223,7 +231,7 @@ def breaker_move(side, source: int, target: int) -> None:
 
 @outlined_kernel
 def breakers_step(side, close: float) -> None:
-    """Remove breakers that a close went back through."""
+    """Remove the breakers that a close (float64, own frame) went back through. Source: premium indicators 2.2."""
     kept = 0
     for i in range(side.breakers):
         if not close > side.breaker_near[i]:
@@ -236,7 +244,16 @@ def breakers_step(side, close: float) -> None:
 def break_or_end(side, params, bar, probe: float, close: float) -> None:
     """Turn active blocks that this bar went through into breakers, and remove breakers that it closed back above.
 
-    A touch before the break is forgotten: nobody rests at a block that gave way.
+    A touch before the break is discarded: no order rests at a block that gave way. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    side, params, bar
+        SIDE, PARAMS and BAR records.
+    probe
+        Price that breaks a block (low or close), own frame.
+    close
+        Close of the bar, own frame.
     """
     kept = 0
     for i in range(side.active):
@@ -258,7 +275,17 @@ def break_or_end(side, params, bar, probe: float, close: float) -> None:
 
 @kernel
 def mitigate(side, params, bar, low: float, close: float) -> None:
-    """Remove the side's blocks that this bar went through, or break them, by the reading of their life."""
+    """Remove or break the side's blocks that this bar went through, by the model of their life.
+
+    Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    side, params, bar
+        SIDE, PARAMS and BAR records.
+    low, close
+        Of the bar, own frame.
+    """
     if side.breakers > 0:
         breakers_step(side, close)
     probe = low
@@ -287,7 +314,17 @@ def mitigate(side, params, bar, low: float, close: float) -> None:
 
 @outlined_kernel
 def hide(side, mitigation: int, far: float, near: float) -> int:
-    """Remove the side's blocks that overlap a new one (given in this side's frame); return how many."""
+    """Remove the side's blocks that overlap a new one; return how many. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    side
+        SIDE record.
+    mitigation
+        CLOSE, WICK or AVERAGE.
+    far, near
+        Edges of the new block, in this side's frame.
+    """
     kept = 0
     for i in range(side.active):
         slot = side.order[i]
@@ -304,7 +341,10 @@ def hide(side, mitigation: int, far: float, near: float) -> int:
 
 @outlined_kernel
 def place(side) -> int:
-    """Return the slot for a new block and count it as active; with all places taken the oldest block goes."""
+    """Return the slot for a new block and count it as active; when all places are taken the oldest block is dropped.
+
+    `side`: SIDE record.
+    """
     if side.active == CAPACITY:
         oldest = side.order[0]
         for i in range(CAPACITY - 1):
@@ -321,7 +361,21 @@ def place(side) -> int:
 
 @outlined_kernel
 def fill(side, slot: int, params, bar, near: float) -> None:
-    """Write a new block into its slot, from the side's window."""
+    """Write a new block from the side's window into its slot: prices in own frame, volume in base asset, shares in per cent.
+
+    Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    side
+        SIDE record.
+    slot
+        The block's slot.
+    params, bar
+        PARAMS and BAR records.
+    near
+        Its near edge, own frame, after the height cap.
+    """
     window = side.window
     side.far[slot] = window.far
     side.near[slot] = near
@@ -344,7 +398,17 @@ def fill(side, slot: int, params, bar, near: float) -> None:
 
 @outlined_kernel
 def create(blocks, side, other, params, bar) -> None:
-    """Turn the side's window into a block, unless it has no height, and hide what it overlaps."""
+    """Turn the side's window into a block, unless it has no height, and hide what it overlaps.
+
+    Without ATR 200 (NaN) the height is not capped. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    blocks, side, other
+        BLOCKS record, SIDE records of the block's side and of the opposite one.
+    params, bar
+        PARAMS and BAR records.
+    """
     window = side.window
     near = window.near
     if params.zone_cap_atr200 > 0.0 and not math.isnan(window.atr200):
@@ -368,9 +432,21 @@ def create(blocks, side, other, params, bar) -> None:
 
 @kernel
 def side_step(blocks, side, other, params, bar, bars, pivot_level: float, price: float) -> None:
-    """Take over a new pivot of the side, or give birth to a block, or go on looking for the extreme candle.
+    """Take a new pivot of the side, or create a block, or continue tracking the extreme candle.
 
-    On its own confirmation bar a pivot cannot break: no later bar has been beyond it yet.
+    On its own confirmation bar a pivot cannot break: no later bar has been beyond it yet. Source: premium indicators
+    2.2.
+
+    Parameters
+    ----------
+    blocks, side, other
+        BLOCKS record, SIDE records of this and of the opposite side.
+    params, bar, bars
+        PARAMS, BAR and BARS records.
+    pivot_level
+        New pivot of the side, own frame; NaN when none was confirmed.
+    price
+        Price that breaks pivots, own frame.
     """
     if not math.isnan(pivot_level):
         side.level = pivot_level
@@ -389,7 +465,10 @@ def side_step(blocks, side, other, params, bar, bars, pivot_level: float, price:
 
 @outlined_kernel
 def show_copy(side, show: int) -> float:
-    """Copy the newest `show` active blocks into the displayed ones; return their volume."""
+    """Copy the newest `show` active blocks to the displayed ones; return their volume (float64, base asset).
+
+    `side`: SIDE record. Source: premium indicators 2.2.
+    """
     first = max(side.active - show, 0)
     side.shown = side.active - first
     side.shown_edge = -math.inf
@@ -415,14 +494,31 @@ def show_copy(side, show: int) -> float:
 
 @outlined_kernel
 def show_shares(side, total: float) -> None:
-    """Set the displayed blocks' shares of the volume of all displayed ones; 0 where nothing was traded."""
+    """Set the displayed blocks' shares of the volume `total` of all displayed ones, per cent; 0 when nothing was traded.
+
+    `side`: SIDE record; `total` in base asset. Source: premium indicators 2.2.
+    """
     for i in range(side.shown):
         side.shown_share[i] = 100.0 * side.volume[side.shown_slot[i]] / total if total > 0.0 else 0.0
 
 
 @kernel
 def touch(side, params, i: int, bar, now: bool, before: bool, closed: bool) -> None:
-    """Note that the bar (now) and the bar before it met the i-th displayed block, and whether the bar closed in it."""
+    """Record how this bar and the previous one met the i-th displayed block. Source: premium indicators 2.2, strategy 2.
+
+    Parameters
+    ----------
+    side, params
+        SIDE and PARAMS records.
+    i
+        Place among the displayed blocks.
+    bar
+        BAR record.
+    now, before
+        Whether the range of this bar, and of the previous one, overlaps the block.
+    closed
+        Whether the bar closed inside it.
+    """
     slot = side.shown_slot[i]
     age = bar.index - side.born[slot]
     if age < 1 or bar.filled != 0:
@@ -448,10 +544,17 @@ def touch(side, params, i: int, bar, now: bool, before: bool, closed: bool) -> N
 
 @kernel
 def look(side, params, bar, low: float, high: float, previous_low: float, previous_high: float, close: float) -> None:
-    """Look at the displayed blocks: which one is nearest, which were entered, stayed in or left.
+    """Update the displayed blocks: which one is nearest, which were entered, stayed in or left.
 
     Most bars close above all of the side's far edges, touch no block and close in no broken one: then a few comparisons
-    say all.
+    suffice. NaN (no previous bar) compares false. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    side, params, bar
+        SIDE, PARAMS and BAR records.
+    low, high, previous_low, previous_high, close
+        Of this bar and the previous one, own frame.
     """
     side.entered = 0
     side.within = 0
@@ -478,9 +581,10 @@ def look(side, params, bar, low: float, high: float, previous_low: float, previo
 def hit(side, params, bar) -> int:
     """Return the slot of the newest eligible block that was hit within the tap window, -1 if none.
 
-    What counts as hit (`touched`) is the strategy's choice. A block that was mitigated, broken or hidden since is no hit
-    any more; a broken one is hit only by closes inside it. A block was displayed when it was hit, and at most one is born
-    per bar and side: it cannot lie deeper than `show` plus the window.
+    What counts as hit (`touched`) is a setting of the strategy. A block mitigated, broken or hidden since is no longer
+    a hit; a broken one is hit only by closes inside it. A block was displayed when it was hit, and at most one is born
+    per bar and side: so it cannot lie deeper than `show` plus the window. `side`, `params`, `bar`: SIDE, PARAMS and BAR
+    records. Source: premium indicators 2.2, strategy 2.
     """
     if bar.filled != 0 or bar.index - side.last_touch >= params.tap_window:
         return -1
@@ -488,7 +592,7 @@ def hit(side, params, bar) -> int:
         slot = side.order[side.active - 1 - back]
         if side.touched[slot] < 0 or bar.index - side.touched[slot] >= params.tap_window:
             continue
-        # NaN (no rank yet, no taker volume) is not at least anything.
+        # NaN (no rank yet, no taker volume) compares false.
         if side.dominance[params.split, slot] >= params.min_dominance and side.rank[slot] >= params.min_rank:
             return slot
     return -1
@@ -496,9 +600,10 @@ def hit(side, params, bar) -> int:
 
 @kernel
 def blocks_step(blocks, params, bar, bars, price: float, pivot: int, pivot_level: float) -> None:
-    """Advance by one closed bar, already written into the ring.
+    """Advance by one closed bar, already written into the ring buffer.
 
-    The order of work is fixed, for the results depend on it: sums, mitigation, pivots, birth, overlap, touches.
+    The order of work is fixed, because the results depend on it: sums, mitigation, pivots, birth, overlap, touches.
+    Source: premium indicators 2.2.
 
     Parameters
     ----------
@@ -508,7 +613,7 @@ def blocks_step(blocks, params, bar, bars, price: float, pivot: int, pivot_level
     bars : record of BARS
         its newest bar is this one
     price : float
-        what has to be beyond a pivot for the birth of a block; the last traded bar's on a filler
+        what must be beyond a pivot for the birth of a block; the last traded bar's on a filled bar
     pivot : int
         +1 a pivot high was confirmed on this bar, -1 a pivot low, 0 none
     pivot_level : float

@@ -1,7 +1,7 @@
-"""The trading range and its parts: premium where price is dear, discount where it is cheap, the equilibrium between.
+"""The trading range and its zones: premium at its top, discount at its bottom, the equilibrium in between.
 
-The range runs between the trailing extremes: the last swing high and low, widened by every bar that goes beyond. The high
-is *strong* while the swing trend is down (price failed there and fell), else weak; the low mirrored.
+The range is between the trailing extremes: the last swing high and low, extended by every bar that goes beyond. The
+high is *strong* while the swing trend is down (price failed there and fell), else weak; the low is the mirror image.
 
 Source: open indicators 1.9.
 """
@@ -24,7 +24,7 @@ ZONES = np.dtype(
 
 
 def zones_reset(zones) -> None:
-    """Forget the range."""
+    """Reset a ZONES record to no range."""
     zones.top = math.nan
     zones.bottom = math.nan
     zones.top_ms = 0
@@ -34,7 +34,10 @@ def zones_reset(zones) -> None:
 
 @kernel
 def zones_extend(zones, open_ms: int, high: float, low: float) -> None:
-    """Widen the range by a bar; an equal extreme moves its time."""
+    """Extend the range by a bar; an equal extreme updates its time; NaN extremes stay until the first pivot.
+
+    `zones`: ZONES record; `open_ms` ms UTC; prices float64. Source: open indicators 1.9.
+    """
     if high >= zones.top:
         zones.top = high
         zones.top_ms = open_ms
@@ -45,7 +48,11 @@ def zones_extend(zones, open_ms: int, high: float, low: float) -> None:
 
 @kernel
 def zones_pivot(zones, side: int, open_ms: int, level: float) -> None:
-    """Take a new swing pivot as the end of the range: `side` +1 a high, -1 a low."""
+    """Set a new swing pivot as the end of the range: `side` +1 a high, -1 a low.
+
+    `zones`: ZONES record; `open_ms`: open time of the pivot, ms UTC; `level` float64, price units. Source: open
+    indicators 1.9.
+    """
     if side > 0:
         zones.top = level
         zones.top_ms = open_ms
@@ -57,7 +64,9 @@ def zones_pivot(zones, side: int, open_ms: int, level: float) -> None:
 
 @kernel
 def premium_bottom(top: float, bottom: float) -> float:
-    """Return where the premium zone begins; it ends at the top.
+    """Return where the premium zone begins (float64, price units; NaN propagates); it ends at the top.
+
+    Source: open indicators 1.9.
 
     >>> premium_bottom(200.0, 100.0)
     195.0
@@ -67,13 +76,15 @@ def premium_bottom(top: float, bottom: float) -> float:
 
 @kernel
 def equilibrium(top: float, bottom: float) -> float:
-    """Return the middle of the range."""
+    """Return the middle of the range (float64, price units; NaN propagates). Source: open indicators 1.9."""
     return (top + bottom) / 2.0
 
 
 @kernel
 def discount_top(top: float, bottom: float) -> float:
-    """Return where the discount zone ends; it begins at the bottom.
+    """Return where the discount zone ends (float64, price units; NaN propagates); it begins at the bottom.
+
+    Source: open indicators 1.9.
 
     >>> discount_top(200.0, 100.0)
     105.0
