@@ -1,1 +1,1 @@
-"""Exports and alert streams of TradingView: read, aligned with klines, scored against our values, fitted."""
+"""TradingView exports and alert streams: read, align with klines, score against our values, fit settings."""

@@ -1,9 +1,9 @@
-"""What the any-alert conditions of the three toolkits are called, and what of ours each of them stands for.
+"""Names of the any-alert conditions of the three toolkits, and the columns of ours that correspond to each.
 
-`ALERTS` is the one place where a name meets our columns: a new column is entered in the row of its alert. `FEATURES` puts
-alerts together that are judged as one thing, such as the crosses of HyperWave, whose alert is replaced by the one of the
-oversold or overbought zone when there is one (the sums of both sides are equal only with them). A row without a reading is
-named and not compared. The same table stands in `docs/alerts.md`, held equal by a test.
+`ALERTS` is the only mapping from names to our columns: a new column is entered in the row of its alert. `FEATURES`
+groups alerts that are judged together, such as the crosses of HyperWave, whose alert is replaced by that of the
+oversold or overbought zone when there is one (the totals of both sides are equal only with them). A row without a
+reading is named but not compared. `docs/alerts.md` holds the same table; a test keeps both equal.
 """
 
 import difflib
@@ -23,7 +23,7 @@ Leaves = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class NameReading:
-    """How an alert's bars are found in our columns: in words, the columns it needs, and their flags (bool a bar)."""
+    """How an alert's bars are found in our columns: a description, the required columns, and a function for the flags."""
 
     words: str
     columns: tuple[str, ...]
@@ -37,7 +37,7 @@ class NameReading:
 
 @dataclass(frozen=True, slots=True)
 class NamedAlert:
-    """One any-alert condition: its toolkit, its name, its reading (None: not computed) and other wordings of it."""
+    """One any-alert condition: its toolkit, its name, its reading (None: not computed) and its alternative names."""
 
     toolkit: str
     name: str
@@ -46,13 +46,13 @@ class NamedAlert:
 
     @property
     def read(self) -> NameReading | None:
-        """The reading, None where nothing of ours stands for it."""
+        """The reading, None where no column of ours corresponds."""
         return self.reading if self.reading is not None and self.reading.known else None
 
 
 @dataclass(frozen=True, slots=True)
 class AlertFeature:
-    """Alerts that are judged as one thing: key, what it is called, and for each side the alerts that fire it."""
+    """Alerts that are judged together: key, label, and for each side the alerts that fire it."""
 
     key: str
     label: str
@@ -70,12 +70,12 @@ class AlertFeature:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Our columns that it reads."""
+        """The columns of ours that it reads."""
         readings = (BY_NAME[name].read for name in self.leaves)
         return frozenset(column for reading in readings if reading is not None for column in reading.columns)
 
     def marks(self, table: Table) -> list[np.ndarray]:
-        """Return for each side the bars on which ours fires, bool; only for a feature that is computed."""
+        """Return for each side a bool array of the bars on which ours fires; only for a computed feature."""
         found = []
         for side in self.sides:
             readings = {reading.words: reading for name in side if (reading := BY_NAME[name].read) is not None}
@@ -83,7 +83,7 @@ class AlertFeature:
         return found
 
     def side_of(self, leaves: Leaves) -> int | None:
-        """Return the side that an alert (or one that stands for several) belongs to, None if to no one side."""
+        """Return the index of the side that contains all of `leaves`, None if no side does."""
         return next((i for i, side in enumerate(self.sides) if leaves and leaves <= side), None)
 
 
@@ -91,7 +91,7 @@ class AlertFeature:
 
 
 def _on(column: str, unless: str | None = None) -> NameReading:
-    """Read a column that counts: above 0, and not where another is."""
+    """Return a reading of a column above 0, except where another column is."""
     words = f"`{column}` > 0" + (f", unless `{unless}`" if unless else "")
     columns = (column,) if unless is None else (column, unless)
 
@@ -114,7 +114,7 @@ def _break(event: int, side: int) -> NameReading:
 
 
 def _begins(state: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return where a state begins after a bar on which it was known and did not hold."""
+    """Return where a state begins after a bar on which it was known and false."""
     found = np.zeros(len(state), bool)
     found[1:] = state[1:] & known[1:] & known[:-1] & ~state[:-1]
     return found
@@ -206,7 +206,7 @@ ALERTS: Final = (
     NamedAlert(_PAC, "Within Bearish OB", _on("pac_supply_within"), ("Price Within Bearish OB", "Inside Bearish OB")),
     NamedAlert(_PAC, "Bullish OB Mitigated", _on("pac_demand_mitigated"), ("Mitigated Bullish OB",)),
     NamedAlert(_PAC, "Bearish OB Mitigated", _on("pac_supply_mitigated"), ("Mitigated Bearish OB",)),
-    # The block keeps its name when it is broken; which side the maker means is not known, both counts are nearly equal.
+    # The block keeps its name when it is broken; which side the vendor means is unknown, both counts are nearly equal.
     NamedAlert(_PAC, "Bullish Breaker", _on("pac_demand_broken"), ("Bullish Breaker Block", "Bullish OB Breaker")),
     NamedAlert(_PAC, "Bearish Breaker", _on("pac_supply_broken"), ("Bearish Breaker Block", "Bearish OB Breaker")),
     NamedAlert(_PAC, "Bullish Liquidity Grab", _on("pac_grab_bull"), ("Bullish Grab",)),
@@ -249,7 +249,7 @@ BY_NAME: Final = {alert.name: alert for alert in ALERTS}
 
 
 def _pair(key: str, label: str, *names: str) -> AlertFeature:
-    """Return a feature of two sides from names with {}: Bullish and Bearish, or Up and Down."""
+    """Return a feature of two sides from name templates with {}: Bullish and Bearish, or Up and Down."""
     words = ("Bullish", "Bearish") if any(name.format("Bullish") in BY_NAME for name in names) else ("Up", "Down")
     return AlertFeature(key, label, tuple(frozenset(name.format(word) for name in names) for word in words))
 
@@ -295,7 +295,7 @@ FEATURES: Final = (
 )
 BY_KEY: Final = {feature.key: feature for feature in FEATURES}
 
-# Ratios that need no span: numerator, denominator, what it is called.
+# Ratios that need no span: numerator, denominator, label.
 RATIOS: Final = (
     ("hyperwave_big", "hyperwave_cross", "big dots per cross"),
     ("reversal_major", "reversal_minor", "major per minor reversal"),
@@ -335,7 +335,7 @@ _SIDE_WORDS: Final = frozenset({"bullish", "bearish", "up", "down"})
 
 
 def _tokens(name: str) -> tuple[str, ...]:
-    """Return the words of a name in one spelling, in order of the alphabet.
+    """Return the words of a name in normalised spelling, sorted.
 
     >>> _tokens("LuxAlgo: Internal Bullish Change of Character +"), _tokens("HyperWave OB Signal Down")
     (('bullish', 'i-choch+'), ('down', 'hyperwave', 'ob', 'signal'))
@@ -359,7 +359,7 @@ def _spellings() -> dict[tuple[str, ...], Leaves]:
 
 @cache
 def _both_sides() -> dict[tuple[str, ...], Leaves]:
-    """Names of counts that sum both sides."""
+    """Return the names of counts that sum both sides, with their alerts."""
     found: dict[tuple[str, ...], Leaves] = {}
     for alert in ALERTS:
         bare = tuple(word for word in _tokens(alert.name) if word not in _SIDE_WORDS)
@@ -372,9 +372,9 @@ def _both_sides() -> dict[tuple[str, ...], Leaves]:
 
 
 def resolve(name: str) -> Leaves | None:
-    """Return the alerts of the table that a fired alert's name stands for, None if it is not known.
+    """Return the alerts of the table that a fired alert's name stands for, None if unknown.
 
-    One, or the two that "Any ... Confirmation" stands for.
+    It is one alert, or the two of "Any ... Confirmation".
 
     >>> sorted(resolve("Oversold HWO Up")), resolve("Moon phase")
     (['HyperWave OS Signal Up'], None)
@@ -385,7 +385,7 @@ def resolve(name: str) -> Leaves | None:
 
 
 def resolve_count(name: str) -> Leaves | None:
-    """Return the alerts that a counted name sums: as `resolve`, or of both sides ("OB Created (both)").
+    """Return the alerts that a counted name sums: as `resolve`, or those of both sides ("OB Created (both)").
 
     >>> sorted(resolve_count("OB Created (both)")), sorted(resolve_count("Reversal (minor, both)"))
     (['Bearish OB Created', 'Bullish OB Created'], ['Reversal Down', 'Reversal Up'])
@@ -398,7 +398,7 @@ def resolve_count(name: str) -> Leaves | None:
 
 
 def nearest(name: str) -> str | None:
-    """Return the name of the table that an unknown one resembles, None if none does.
+    """Return the name in the table most similar to an unknown one, None if none is similar.
 
     >>> nearest("HyperWave Signl Up")
     'HyperWave Signal Up'

@@ -1,7 +1,7 @@
-"""Alerts of a chart against our signals on klines: matched, late, missing, repainted.
+"""Compare a chart's alerts with our signals on klines: matched, late, missing, repainted.
 
-An alert set to "once per bar close" comes a second or two after the close. One that comes inside a bar was decided on a
-bar that was not finished: if the closed bar confirms it, it was early; if not, it repainted.
+An alert set to "once per bar close" arrives a second or two after the close. One that arrives inside a bar was decided
+on an unfinished bar: if the closed bar confirms it, it was early; if not, it repainted.
 """
 
 import re
@@ -25,10 +25,10 @@ from bot.parity.ours import BASE, Ours
 from bot.parity.score import flags_of
 from bot.parity.verdict import bars_list
 
-AT_CLOSE_MS: Final = 20_000  # an alert this soon after a close belongs to the bar that closed
+AT_CLOSE_MS: Final = 20_000  # an alert within this time after a close belongs to the closed bar
 EXAMPLES: Final = 10
 
-# What the words of an alert mean, first match first; {side} is filled with bull or bear and up or down.
+# Patterns in an alert's text and their features, first match wins; placeholders are replaced by the side's word.
 _MEANINGS: Final = (
     (r"swing.*bos|bos.*swing", "smc_sw_{bull}_bos"),
     (r"swing.*choch|choch.*swing", "smc_sw_{bull}_choch"),
@@ -43,7 +43,7 @@ _MEANINGS: Final = (
 
 
 def meaning(alert: FiredAlert, binds: Mapping[str, str]) -> str | None:
-    """Return the feature that an alert stands for: bound by hand, by its words, else the signal of its side; or None."""
+    """Return the feature that an alert stands for: as bound by hand, by its words, else the signal of its side; or None."""
     for name in (alert.name, alert.message):
         if name in binds:
             return None if binds[name] == "ignore" else binds[name]
@@ -70,16 +70,16 @@ def _events(ours: Ours, name: str) -> np.ndarray:
         )
     values = found.read(ours.table)
     marks = flags_of(values, found.kind)
-    if found.kind == "state":  # an alert comes when a state begins
+    if found.kind == "state":  # an alert fires when a state begins
         marks &= np.concatenate(([True], values[1:] != values[:-1]))
     return marks
 
 
 def place_alert(at_ms: int, events: Mapping[int, bool], step_ms: int) -> tuple[str, int, int]:
-    """Return how an alert meets our events (by bar open): `kind`, open of the bar it belongs to, and how late it is, ms.
+    """Match an alert with our events (by bar open): return `kind`, the open of its bar, and its delay after the close, ms.
 
-    Kinds: `matched` (at or after the close), `early` (inside the bar, which then confirmed), `repainted` (inside a bar that
-    did not confirm), `extra` (at a close where we have nothing). Negative lateness is before the close.
+    Kinds: `matched` (at or after the close), `early` (inside the bar, which then confirmed), `repainted` (inside a bar
+    that did not confirm), `extra` (at a close without an event of ours). A negative delay is before the close.
 
     >>> place_alert(361_500, {180_000: True}, 180_000), place_alert(300_000, {180_000: True}, 180_000)
     (('matched', 180000, 1500), ('early', 180000, -60000))
@@ -104,10 +104,23 @@ def place_alert(at_ms: int, events: Mapping[int, bool], step_ms: int) -> tuple[s
 def compare_alerts(config: Config, log: AlertsLog, source: Path, binds: Mapping[str, str]) -> dict[str, Any]:
     """Return the report of an alerts log against our events on klines of its ticker.
 
+    Parameters
+    ----------
+    config
+        Configuration of our side.
+    log
+        The alerts log.
+    source
+        Folder or file with klines.
+    binds
+        Features bound by hand, by alert name or message.
+
     Raises
     ------
     DataMissing
         The klines lack the symbol, the interval or the time.
+    ConfigError
+        An alert is bound to something that is not an event or a state.
     """
     step = interval_ms(log.interval or BASE)
     bars = store.load(source, log.symbol, step)

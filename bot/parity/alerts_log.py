@@ -1,7 +1,7 @@
 """The alerts log: what TradingView sent and when, newest first.
 
-Each row says which alert fired (name, message), on which ticker and interval, and when. Times are those of the server and
-carry a zone. What an alert means for us is read from its words: a side, and a feature such as BOS or a HyperWave dot.
+Each row says which alert fired (name, message), on which ticker and interval, and when. Times are server times with a
+zone. The meaning of an alert is read from its words: a side, and a feature such as BOS or a HyperWave dot.
 """
 
 import json
@@ -24,7 +24,7 @@ _SHORT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FiredAlert:
-    """One row: when it was sent (UTC epoch ms), its words, and the side they name (None if none or both)."""
+    """One row: when it was sent (UTC epoch ms), its text, and the side it names (None if none or both)."""
 
     at_ms: int
     alert_id: str
@@ -48,14 +48,14 @@ class AlertsLog:
 
 
 def is_alerts(header: list[str], body: list[list[str]]) -> bool:
-    """Tell whether rows are an alerts log, by the header in English or by tickers in the second column."""
+    """Return whether rows are an alerts log, by the English header or by tickers in the second column."""
     named = {"alertid", "ticker", "time"} <= {key(name) for name in header}
     sample = [row for row in body[:20] if len(row) >= 5]
     return named or (bool(sample) and len(header) in (5, 6) and all(_TICKER.fullmatch(row[1]) for row in sample))
 
 
 def interval_of(word: str | None) -> str | None:
-    """Return a chart's interval in the exchange's words, or None.
+    """Return a chart's interval in the exchange's notation, or None.
 
     >>> interval_of("3"), interval_of("15m"), interval_of("1D"), interval_of("2 h"), interval_of("tick")
     ('3m', '15m', '1d', '2h', None)
@@ -68,7 +68,7 @@ def interval_of(word: str | None) -> str | None:
 
 
 def side_of(words: str) -> Side | None:
-    """Return the side that the words of an alert name, None if none or both.
+    """Return the side named by the words of an alert, None if none or both.
 
     >>> side_of('{"action": "BUY"}'), side_of("Bearish+ confirmation"), side_of("crossing 21500")
     (<Side.LONG: 1>, <Side.SHORT: -1>, None)
@@ -79,7 +79,7 @@ def side_of(words: str) -> Side | None:
 
 
 def _side(name: str, message: str) -> Side | None:
-    """Return the side from a JSON message's own fields where it has them, else from all words."""
+    """Return the side from the fields of a JSON message if it has them, else from all words."""
     try:
         told: Any = json.loads(message)
     except ValueError:
@@ -99,7 +99,7 @@ def read_alerts(path: Path, rows: list[list[str]]) -> AlertsLog:
     DataMissing
         It has no row.
     DataError
-        A row cannot be read, or it mixes tickers; one sentence.
+        A row cannot be read (one sentence).
     """
     header, body = rows[0], rows[1:]
     notes: list[str] = []

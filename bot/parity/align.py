@@ -1,8 +1,8 @@
-"""Which market, which symbol, which clock: found by laying the export's bars over klines.
+"""Find the market, symbol and time zone of an export by aligning its bars with klines.
 
-A chart of spot BTCUSDT looks like one of the perpetual; a list of trades knows no symbol; times may be in the zone of the
-person's chart. Prices tell: the right symbol at the right shift lies closest, the same market lies on it exactly, and
-another market of the same symbol a few hundredths of a per cent beside it.
+A chart of spot BTCUSDT looks like one of the perpetual; a list of trades has no symbol; times may be in the zone of the
+user's chart. Prices decide: the right symbol at the right shift is closest, the same market matches exactly, and
+another market of the same symbol differs by a few hundredths of a per cent.
 """
 
 from dataclasses import dataclass, field
@@ -19,31 +19,31 @@ from bot.market.store import format_time
 from bot.parity.zones import SWITCHES, Zone, accepted, cheapest, zone_figures, zone_sentence, zones_of
 
 QUARTER_MS: Final = 900_000
-SAME: Final = 0.98  # share of bars that are equal when it is the same market
-NEAR: Final = 0.003  # median distance of closes within which it is the same symbol
-FAR: Final = 0.01  # distance of closes beyond which it does not matter how far
-SWITCH_BARS: Final = 20  # a change of the clock has to save the misfit of so many bars
+SAME: Final = 0.98  # share of equal bars from which it is the same market
+NEAR: Final = 0.003  # median distance of closes up to which it is the same symbol
+FAR: Final = 0.01  # distances of closes are capped at this value
+SWITCH_BARS: Final = 20  # a clock change must save the misfit of this many bars
 SPOT_DIRS: Final = frozenset({"spot"})
 PERPETUAL_DIRS: Final = frozenset({"um", "perp", "perpetual", "perpetuals", "futures", "usdm", "fapi"})
-TICKS: Final = {"BTCUSDT": 0.1}  # perpetuals whose tick is coarser than spot's
+TICKS: Final = {"BTCUSDT": 0.1}  # perpetuals with a coarser tick than spot
 
 
 @dataclass(slots=True)
 class Alignment:
-    """How an export lies over klines.
+    """The alignment of an export with klines.
 
     Attributes
     ----------
     shift_ms : int
-        What was subtracted from the export's first time to reach its UTC bar open.
+        Amount subtracted from the export's first time to get its UTC bar open.
     open_ms : ndarray(int64)
         UTC bar opens of all bars of the export.
     zones : tuple of Zone
-        Offsets in turn: more than one where the clocks of the export's zone were changed.
+        Successive offsets: more than one where the clocks of the export's zone changed.
     common : int
         Bars of the export that the klines have.
     equal : ndarray(bool)
-        Per bar of the export: open, high, low and close are those of the klines.
+        Per bar of the export: open, high, low and close equal those of the klines.
     distance : float
         Median relative distance of the closes.
     market, klines_market : str
@@ -67,7 +67,7 @@ class Alignment:
 
     @property
     def same_market(self) -> bool:
-        """Whether the klines are those of the export's market."""
+        """Whether the klines are of the export's market."""
         there = self.rows >= 0
         return bool(there.any()) and float(self.equal[there].mean()) >= SAME
 
@@ -89,7 +89,13 @@ class Alignment:
 
 
 def series_in(source: Path, length_ms: int) -> list[Klines]:
-    """Return every symbol of a folder (or of one file) at an interval; `DataMissing` if none has it."""
+    """Return the klines of every symbol in a folder (or file) at an interval.
+
+    Raises
+    ------
+    DataMissing
+        There is no such folder or file, or no symbol has the interval.
+    """
     if source.is_dir():
         symbols = store.scan(source).symbols()
     elif source.exists():
@@ -110,7 +116,7 @@ def series_in(source: Path, length_ms: int) -> list[Klines]:
 
 
 def shifts(step_ms: int) -> list[int]:
-    """Return the shifts that are tried: none first, one bar either way, then every quarter of an hour to 14 hours."""
+    """Return the shifts to try: none first, one bar either way, then every quarter of an hour up to 14 hours."""
     zones = range(-14 * HOUR_MS, 14 * HOUR_MS + 1, QUARTER_MS)
     return sorted({0, step_ms, -step_ms, *zones}, key=abs)
 
@@ -124,7 +130,7 @@ def positions(bars: Klines, at_ms: np.ndarray) -> np.ndarray:
 
 
 def spans(found: list[Klines]) -> str:
-    """Return what klines cover, in words."""
+    """Return a description of the time ranges that klines cover."""
     return ", ".join(
         f"{bars.symbol} {format_time(int(bars.open_ms[0]))[:16]} to {format_time(bars.end_ms)[:16]}"
         for bars in found
@@ -133,7 +139,22 @@ def spans(found: list[Klines]) -> str:
 
 
 def refuse_apart(first_ms: int, last_ms: int, found: list[Klines], source: Path, what: str) -> None:
-    """Raise `DataMissing` when no series reaches within 14 hours of the export's times."""
+    """Reject an export when no series comes within 14 hours of its times.
+
+    Parameters
+    ----------
+    first_ms, last_ms
+        First and last time of the export, epoch ms.
+    found
+        Klines that were found.
+    source, what
+        Their folder or file and the kind of export, for the message.
+
+    Raises
+    ------
+    DataMissing
+        No series overlaps.
+    """
     if any(len(b) and b.open_ms[0] <= last_ms + 14 * HOUR_MS and b.end_ms >= first_ms - 14 * HOUR_MS for b in found):
         return
     raise DataMissing(
@@ -143,7 +164,7 @@ def refuse_apart(first_ms: int, last_ms: int, found: list[Klines], source: Path,
 
 
 def market_by_place(source: Path) -> str:
-    """Return the market that a folder's name tells."""
+    """Return the market indicated by a folder's name."""
     parts = {part.lower() for part in source.resolve().parts[-3:]}
     if parts & SPOT_DIRS:
         return "spot"
@@ -151,7 +172,7 @@ def market_by_place(source: Path) -> str:
 
 
 def market_by_tick(symbol: str, prices: np.ndarray) -> str:
-    """Return the market that the grid of prices tells: the BTC perpetual's tick is 0.1, spot's is 0.01."""
+    """Return the market indicated by the price grid: the BTC perpetual's tick is 0.1, spot's is 0.01."""
     tick = TICKS.get(symbol)
     if tick is None or len(prices) < 100:
         return "unknown"
@@ -176,23 +197,33 @@ def align(
     added_ms: np.ndarray | None = None,
     what: str = "export",
 ) -> Alignment:
-    """Lay bars over the klines of a folder or file and say what they are.
+    """Align bars with the klines of a folder or file and identify their symbol, market and zone.
 
     Parameters
     ----------
+    open_ms
+        Bar opens of the export, ms, shape (n,).
     prices
-        Open, high, low, close of the export.
+        Open, high, low, close of the export, each shape (n,).
+    volume
+        Volume of the export, None where it has none.
+    step_ms
+        Interval, ms.
+    source
+        Folder or file with klines.
     ticker
         Hint such as `BTCUSDT.P`.
     zoned
-        Whether the export's times said their zone: then a shift is a finding, else only the zone.
+        Whether the export's times have a zone: then a shift is reported as an anomaly, else as the zone.
     added_ms
-        What was added to the export's times where its clocks went back (`exports`).
+        Amount added to the export's times where its clocks went back (`exports`).
+    what
+        Kind of export, for messages.
 
     Raises
     ------
     DataMissing
-        The klines lack the interval or the time (exit code 3).
+        The klines lack the interval or the time, or no symbol has such prices (exit code 3).
     """
     found = series_in(source, step_ms)
     refuse_apart(int(open_ms[0]), int(open_ms[-1]), found, source, what)
@@ -234,7 +265,7 @@ def align(
 
 
 def _stretches(open_ms: np.ndarray, close: np.ndarray, bars: Klines, shift: int) -> np.ndarray | None:
-    """Return each bar's shift where the clocks of the export's zone were changed in its time; None where they were not."""
+    """Return each bar's shift where the clocks of the export's zone changed within its time; None where they did not."""
 
     def cost(shifts: list[int]) -> np.ndarray:
         found = np.full((len(shifts), len(open_ms)), FAR)

@@ -1,8 +1,8 @@
-"""Which column of an export is which of our features: by name, by place, by its numbers, or by hand.
+"""Bind each column of an export to one of our features: by name, by position, by its numbers, or by hand.
 
-Names of the toolkits are known. Where a name stands several times, the place decides. A column without a known name is
-tried against public formulas, and bound when all its numbers fit. The rest is listed as unbound and can be bound by hand
-in a small TOML file, which is remembered for every export with the same header:
+Names of the toolkits are known. Where a name occurs several times, the position decides. A column without a known name
+is tested against public formulas, and bound when all its numbers match. The others are listed as unbound and can be
+bound by hand in a small TOML file, which is remembered for every export with the same header:
 
     [bind]
     "Plot#2" = "om_signal"          # second column called Plot
@@ -32,13 +32,13 @@ from bot.parity.csv_values import key
 from bot.parity.exports import ChartData, Column
 from bot.parity.ours import Ours
 
-FITS: Final = 1e-6  # relative distance within which numbers are those of a formula
+FITS: Final = 1e-6  # relative distance up to which numbers match a formula
 IGNORE: Final = "ignore"
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A column and what it is compared with; `how` says why."""
+    """A column and the feature or formula it is compared with; `how` states why."""
 
     column: Column
     feature: str
@@ -59,7 +59,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class BindFile:
-    """What a person wrote: columns by label and alerts by name."""
+    """The content of a bind file: columns by label and alerts by name."""
 
     columns: dict[str, str]
     alerts: dict[str, str]
@@ -79,7 +79,13 @@ def _table(path: Path, values: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def read_bind(path: Path, origin: str) -> BindFile:
-    """Read a bind file; `ConfigError` in one sentence if it is none."""
+    """Read a bind file.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, is not valid TOML, or has unknown or malformed tables (one sentence).
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -92,12 +98,12 @@ def read_bind(path: Path, origin: str) -> BindFile:
 
 
 def remembered_path(fingerprint: str) -> Path:
-    """Return where the bind file of a header is kept."""
+    """Return the path at which the bind file of a header is stored."""
     return data_folder() / "binds" / f"{fingerprint}.toml"
 
 
 def remember(fingerprint: str, bind: BindFile, header: list[str]) -> Path:
-    """Keep a bind file for the next export with the same header, whole or not at all; return where."""
+    """Store a bind file atomically for the next export with the same header; return its path."""
     path = remembered_path(fingerprint)
     private_folder(path.parent)
     quote = json.dumps  # a JSON string is a TOML string
@@ -109,7 +115,7 @@ def remember(fingerprint: str, bind: BindFile, header: list[str]) -> Path:
 
 
 def load_bind(given: Path | None, fingerprint: str, header: list[str]) -> BindFile:
-    """Return the bind file that is given (and remember it), else the remembered one, else an empty one."""
+    """Return the given bind file, else the remembered one, else an empty one."""
     if given is not None:
         return read_bind(given, "bind file")
     path = remembered_path(fingerprint)
@@ -117,7 +123,13 @@ def load_bind(given: Path | None, fingerprint: str, header: list[str]) -> BindFi
 
 
 def resolve(name: str, column: Column, how: str) -> Binding:
-    """Return the binding of a column to a feature or formula; `ConfigError` names what is not known."""
+    """Return the binding of a column to a feature or formula.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown; the message suggests a similar one.
+    """
     found = feature(name)
     if found is not None:
         return Binding(column, found.name, found.kind, found.family, how, found.needs_volume)
@@ -136,14 +148,14 @@ def _tiny() -> Klines:
 
 
 def constant(values: np.ndarray) -> float | None:
-    """Return the only value of a column that has one on every bar, else None."""
+    """Return the value of a column that has the same one on every bar, else None."""
     if np.isnan(values).any() or not len(values):
         return None
     return float(values[0]) if (values == values[0]).all() else None
 
 
 class Recogniser:
-    """Tries columns against public formulas; each formula is computed once."""
+    """Test columns against public formulas; each formula is computed once."""
 
     def __init__(self, bars: Klines, rows: np.ndarray, *, has_volume: bool) -> None:
         self._bars, self._rows = bars, rows
@@ -151,7 +163,7 @@ class Recogniser:
         self._known: dict[str, np.ndarray] = {}
 
     def find(self, values: np.ndarray) -> str | None:
-        """Return the formula that gives a column's numbers over its last third, or None."""
+        """Return the formula that reproduces a column's numbers over its last third, or None."""
         tail = slice(len(values) - max(50, len(values) // 3), None)
         wanted = values[tail]
         if len(values) < 150 or np.isnan(wanted).mean() > 0.02 or np.nanstd(wanted) == 0.0:
@@ -172,12 +184,12 @@ class Recogniser:
 
 
 def bind(data: ChartData, ours: Ours, by_hand: BindFile) -> Bound:
-    """Bind the columns of chart data; see the module.
+    """Bind the columns of chart data (see the module docstring).
 
     Raises
     ------
     ConfigError
-        The bind file names a column that is not there, or a feature that is not known.
+        The bind file names a column that does not exist, or an unknown feature.
     """
     labels = {c.label for c in data.columns} | {c.name for c in data.columns}
     for name in by_hand.columns:
@@ -221,7 +233,7 @@ def _bind_one(column: Column, bound: Bound, by_hand: BindFile, recogniser: Recog
 
 
 class _Asked(Mapping[str, np.ndarray]):
-    """A table that remembers which columns it was asked for."""
+    """A table that records which columns were requested."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -238,7 +250,7 @@ class _Asked(Mapping[str, np.ndarray]):
 
 
 def columns_of(bindings: Iterable[Binding]) -> frozenset[str]:
-    """Return the columns of `signals` that bindings read."""
+    """Return the columns of `signals` that the bindings read."""
     asked = _Asked()
     for binding in bindings:
         if (found := feature(binding.feature)) is not None:
@@ -247,7 +259,13 @@ def columns_of(bindings: Iterable[Binding]) -> frozenset[str]:
 
 
 def values_of(binding: Binding, ours: Ours, table: Any = None) -> np.ndarray:
-    """Return our values for a binding at the export's bars, from `table` where it is given."""
+    """Return our values for a binding at the export's bars, from `table` if given.
+
+    Raises
+    ------
+    ConfigError
+        The binding names neither a feature nor a formula.
+    """
     found: Feature | None = feature(binding.feature)
     if found is not None:
         return found.read(ours.table if table is None else table)

@@ -1,8 +1,8 @@
-"""`calibrate`: fits the open settings of the re-created indicators to what a chart shows, and keeps what holds.
+"""`calibrate`: fit the open settings of the re-created indicators to a chart, and keep those that hold out of sample.
 
-The first 70 % of the export, after the warm-up, choose; the last 30 % judge: a setting is changed only when it lowers the
-distance there too, clearly, and on a second symbol if one is given. Settings are fitted one family after the other, in the
-order in which they build on each other (premium indicators 7.3), each setting in turn until none moves any more. The
+The first 70 % of the export, after the warm-up, are the training part; the last 30 % are the holdout: a setting is
+changed only when it clearly lowers the distance there too, and on a second symbol if one is given. Families are fitted
+in the order in which they build on each other (premium indicators 7.3), each setting in turn until none changes. The
 result is a profile for `config.toml`, and a list of what could not be fitted and why.
 """
 
@@ -27,15 +27,15 @@ from bot.parity.verdict import loss
 
 TRAIN: Final = 0.7
 FEWEST: Final = 200  # bars after the warm-up
-ROUNDS: Final = 3  # times each family's settings are gone through
-CLEAR: Final = 0.02  # a change has to lower the holdout's loss by this part, or to zero
-ALONG: Final = 0.5  # least correlation of lines on the holdout: flatter lines come closer to noise, but say nothing
-FEW_MARKS: Final = 5  # an event with fewer marks in a part judges nothing there
+ROUNDS: Final = 3  # maximum passes over each family's settings
+CLEAR: Final = 0.02  # a change must lower the holdout loss by this fraction, or to zero
+ALONG: Final = 0.5  # minimum correlation of lines on the holdout: a flat line is close to noise, but says nothing
+FEW_MARKS: Final = 5  # an event with fewer marks in a part is not used
 
 
 @dataclass(slots=True)
 class Sample:
-    """One export ready to be judged: its bindings by feature, our side, and the two parts of its time."""
+    """One export ready for fitting: its bindings, our side, and the training and holdout masks."""
 
     data: ChartData
     bound: Bound
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass(slots=True)
 class FitStep:
-    """One setting that was tried: what it was, what fits best, and the losses before and after."""
+    """One setting that was tried: its old value, the best value, and the losses before and after."""
 
     family: str
     setting: str
@@ -69,12 +69,27 @@ class FitStep:
 def load_sample(
     config: Config, path: Path, klines: Path | None, bind_file: Path | None, warm_up: int | None, *, required: bool
 ) -> Sample:
-    """Read an export, bind its columns and split its time.
+    """Read an export, bind its columns and split it into training part and holdout.
+
+    Parameters
+    ----------
+    config
+        Configuration of our side.
+    path
+        The export.
+    klines
+        Folder or file with klines; None for the bot's own.
+    bind_file
+        Columns bound by hand; None for the remembered ones.
+    warm_up
+        Bars left out at the start; None for the default.
+    required
+        Whether missing klines are an error.
 
     Raises
     ------
     DataError
-        It is no chart data, or too short to be split.
+        It is not chart data, or too short to be split.
     """
     data = read_export(path)
     if not isinstance(data, ChartData):
@@ -98,7 +113,7 @@ def load_sample(
 
 
 class Judge:
-    """Measures how far a family is from the chart under given settings."""
+    """Measures the distance of a family from the chart under given settings."""
 
     def __init__(self, config: Config, sample: Sample, space: Space) -> None:
         self.config, self.sample = config, sample
@@ -116,9 +131,10 @@ class Judge:
         return bool(min((marks & part).sum() for part in (self.sample.train, self.sample.holdout)) >= FEW_MARKS)
 
     def measure(self, changes: Mapping[str, Any]) -> tuple[float, float, float]:
-        """Return the mean distance of the family's columns on both parts, and how well its lines go along on the holdout.
+        """Return the mean distance of the family's columns on training part and holdout, and their holdout correlation.
 
-        Distances are infinite for settings that exclude each other. Each set of settings is computed once.
+        Distances are infinite for settings that exclude each other. The correlation is the mean over lines, 1 without
+        lines. Each combination is computed once.
         """
         key = tuple(sorted(changes.items()))
         if key not in self._known:
@@ -148,7 +164,7 @@ def _clearly_lower(after: float, before: float) -> bool:
 
 
 def _best(judge: Judge, setting: Setting, changes: dict[str, Any], present: Any) -> tuple[Any, float]:
-    """Return the value of a setting with the least training loss; the present one wins ties."""
+    """Return the value of a setting with the lowest training loss, and that loss; the present value wins ties."""
     best, least = present, judge.measure(changes)[0]
     for value in setting.values:
         if value != present:
@@ -166,7 +182,21 @@ def _present(config: Config, changes: Mapping[str, Any], name: str) -> Any:
 def fit_family(
     config: Config, judge: Judge, second: Judge | None, space: Space, changes: dict[str, Any], tick: Callable[[], None]
 ) -> list[FitStep]:
-    """Fit one family's settings in turn; `changes` gets what is accepted."""
+    """Fit one family's settings in turn; accepted values are written to `changes`.
+
+    Parameters
+    ----------
+    config
+        Configuration before the fit.
+    judge, second
+        Judges of the export and of the second symbol (None without one).
+    space
+        The family's settings and their values.
+    changes
+        Accepted settings so far, by `section.key`; updated in place.
+    tick
+        Called once per setting tried.
+    """
     steps: list[FitStep] = []
     for _ in range(ROUNDS):
         moved = False
@@ -233,10 +263,27 @@ def calibrate(
 
     Parameters
     ----------
+    config
+        Configuration before the fit.
+    path
+        The export: chart data.
+    klines
+        Folder or file with klines; None for the bot's own.
     second
-        Chart data of another symbol with the same indicators; a change has to help there too.
+        Chart data of another symbol with the same indicators; a change must help there too.
+    bind_file
+        Columns bound by hand; None for the remembered ones.
+    warm_up
+        Bars left out at the start; None for the default.
+    name
+        Name of the profile.
     advance
-        Called with the share that is done, 0 to 100.
+        Called with the progress, 0 to 100.
+
+    Raises
+    ------
+    DataError
+        An export is not chart data, or too short to be split.
     """
     sample = load_sample(config, path, klines, bind_file, warm_up, required=klines is not None)
     other = None if second is None else load_sample(config, second, klines, None, warm_up, required=False)

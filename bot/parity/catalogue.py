@@ -1,8 +1,8 @@
-"""What a plot column of a known toolkit is in our words, and of which kind.
+"""The feature and the kind of each plot column of a known toolkit.
 
-A *plot* is a line and is compared by its distance; an *event* is a mark on a bar and is found or not; a *wave* is an event
-with a height, idle at 50; a *state* takes few values (a direction, a zone, a condition) and agrees or not. Every column
-of `signals` can be bound by its own name.
+A *plot* is a line, compared by distance; an *event* is a mark on a bar, found or not; a *wave* is an event with a
+height, idle at 50; a *state* takes few values (a direction, a zone, a condition), equal or not. Every column of
+`signals` can be bound by its own name.
 """
 
 import re
@@ -17,7 +17,7 @@ from bot.strategy import kernel as k
 
 Kind = Literal["plot", "event", "wave", "state"]
 Table = Mapping[str, np.ndarray]
-IDLE: Final = 50.0  # what an overflow column shows while there is none
+IDLE: Final = 50.0  # value of an overflow column while there is none
 
 _EVENTS: Final = re.compile(
     r"smc_(int|sw)_(bull|bear)_(bos|choch)|smc_eq[hl]|om_(cross|big)_(up|down)|om_divergence_\w+|om_reversal_\w+|"
@@ -32,7 +32,7 @@ _STATES: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One thing that both sides compute: its name, its kind, the family it belongs to and how to read ours."""
+    """A quantity that both sides compute: its name, kind, family and a function that reads ours."""
 
     name: str
     kind: Kind
@@ -92,7 +92,7 @@ def family_of(name: str) -> str:
 
 
 def feature(name: str) -> Feature | None:
-    """Return the feature of that name: a derived one, or any column of `signals`; None if there is none."""
+    """Return the feature of a name: a derived one, or any column of `signals`; None if there is none."""
     if name in _DERIVED:
         return _DERIVED[name]
     if name not in k.COLUMNS:
@@ -102,11 +102,11 @@ def feature(name: str) -> Feature | None:
 
 
 def names() -> tuple[str, ...]:
-    """Return all names that a bind file may use, formulas apart."""
+    """Return all names that a bind file may use, except formulas."""
     return (*_DERIVED, *k.COLUMNS)
 
 
-# Names as exported, and the features of the first, second, ... column of that name.
+# Exported names, and the features of the first, second, ... column of that name.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "Money Flow": ("om_money_flow",),
     "Upper Money Flow Threshold": ("om_upper",),
@@ -165,7 +165,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 KNOWN: Final = {key(name): features for name, features in _NAMES.items()}
 
-# Columns of the toolkits that this bot does not compute: named, so that nobody waits for them.
+# Columns of the toolkits that this bot does not compute, listed so that they can be reported as such.
 NOT_OURS: Final = frozenset(
     map(
         key,

@@ -1,7 +1,8 @@
-"""`compare`: a TradingView export against our values, with a verdict in words.
+"""`compare`: compare a TradingView export with our values and give a verdict in words.
 
-Chart data is compared twice: our indicators recomputed on the export's own bars, so that the feed does not blur it, and on
-our klines. A list of trades, an alerts log and a stream of alerts have no bars and are laid over klines.
+Chart data is compared twice: with our indicators recomputed on the export's own bars, so that feed differences do not
+matter, and with those on our klines. A list of trades, an alerts log and a stream of alerts have no bars and are
+aligned with klines.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from bot.parity.trades_compare import compare_trades
 from bot.parity.trades_list import TradesList
 from bot.parity.verdict import PERFECT, Diagnosis, borrowed_sentence, feed_sentence, sentence, signals_sentence
 
-WARM_UP: Final = 600  # bars that are left out at the start (premium indicators 7.2), at most a third
+WARM_UP: Final = 600  # bars left out at the start (premium indicators 7.2), at most a third
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Comparison:
 
 
 def klines_source(given: Path | None) -> Path | None:
-    """Return the klines to lay an export over: those named, else the bot's own if there are any."""
+    """Return the klines to align an export with: those given, else the bot's own if there are any."""
     if given is not None:
         return given
     own = data_folder() / "klines"
@@ -63,16 +64,20 @@ def compare(
 
     Parameters
     ----------
+    config
+        Configuration of our side.
+    path
+        The export.
     klines
-        Folder or file; chart data can do without, the other two exports cannot.
+        Folder or file; optional for chart data, required for a list of trades or an alerts log.
     bind_file
         Columns and alerts bound by hand; remembered for the header.
     warm_up
         Bars left out at the start; None for 600, at most a third.
     complete
-        For a stream of alerts: "all", or the span of times in which absence counts.
+        For a stream of alerts: "all", or the time span in which absence counts.
     interval
-        The chart's interval, for a stream that does not have it.
+        The chart's interval, for a stream without one.
 
     Raises
     ------
@@ -105,7 +110,7 @@ def compare(
 
 
 def stream_places(stream: AlertStream, klines: Path | None) -> list[Path]:
-    """Return where the klines of a stream may be: those named, those next to it, and the bot's own."""
+    """Return where klines of a stream may be: those given, those next to it, and the bot's own."""
     own = klines_source(None)
     return [place for place in (klines, stream.folder, own) if place is not None]
 
@@ -134,7 +139,7 @@ def _describe(data: ChartData) -> dict[str, Any]:
 
 
 def _aligned(data: ChartData, source: Path | None, required: bool) -> tuple[Alignment | None, str | None]:
-    """Lay the bars over klines; a source that was not named may be of another time, which is only told."""
+    """Align the bars with klines; if the source was not named and has another time, the reason is only reported."""
     if source is None:
         return None, "no klines to compare the bars with: name some with --klines"
     prices = (data.open, data.high, data.low, data.close)
@@ -154,14 +159,20 @@ def _aligned(data: ChartData, source: Path | None, required: bool) -> tuple[Alig
             raise
         return None, str(error)
     data.open_ms = found.open_ms
-    if not data.zoned:  # a clock that went forward had looked like bars that are missing
+    if not data.zoned:  # a clock that went forward looked like missing bars
         data.notes = [note for note in data.notes if not note.startswith(MISSING)]
         data.notes += gap_note(data.open_ms, data.step_ms)
     return found, None
 
 
 def kept_bars(data: ChartData, aligned: Alignment | None, warm_up: int | None) -> tuple[np.ndarray, list[str]]:
-    """Return the bars that count: after the warm-up, and the last one only when the klines show that it was finished."""
+    """Return a mask of the bars that count: after the warm-up, and the last one only when the klines confirm it as finished.
+
+    Raises
+    ------
+    ConfigError
+        The warm-up leaves no bar.
+    """
     count, notes = len(data.open_ms), []
     wanted = WARM_UP if warm_up is None else warm_up
     skipped = wanted if warm_up is not None else min(wanted, count // 3)
@@ -207,7 +218,7 @@ def _scores(bound: Bound, own: Ours, other: Ours | None, keep: np.ndarray, has_v
 def _own_side(
     config: Config, data: ChartData, source: Path | None, required: bool
 ) -> tuple[Ours, Alignment | None, str | None, bool]:
-    """Return our side on the export's own bars, how they lie over klines or why they do not, and whether volume is known."""
+    """Return our side on the export's bars, their alignment with klines or why there is none, and whether volume is known."""
     aligned, unaligned = _aligned(data, source, required)
     volume = None
     if data.volume is None and aligned is not None and (aligned.rows >= 0).all():
@@ -223,7 +234,24 @@ def _own_side(
 def aligned_export(
     config: Config, data: ChartData, source: Path | None, *, required: bool
 ) -> tuple[Ours, Alignment | None]:
-    """Return our side on the export's own bars, and how they lie over klines if there are any of their time."""
+    """Return our side on the export's own bars, and their alignment with klines if any cover their time.
+
+    Parameters
+    ----------
+    config
+        Configuration of our side.
+    data
+        Chart data.
+    source
+        Folder or file with klines, None without.
+    required
+        Whether missing klines are an error.
+
+    Raises
+    ------
+    DataMissing
+        The klines lack the time and are required.
+    """
     own, aligned, _, _ = _own_side(config, data, source, required)
     return own, aligned
 
@@ -260,7 +288,7 @@ def _chart(
 
 
 def _known(aligned: Alignment, data: ChartData) -> Klines:
-    """Return the klines up to the export's last bar: what came before warms up, what came after nobody knew."""
+    """Return the klines up to the export's last bar: earlier ones warm up, later ones were not known then."""
     return aligned.bars.between(None, int(data.open_ms[-1]) + 1)
 
 
@@ -340,14 +368,14 @@ def _verdict(
 
 
 def _one_sided(result: ParityScore) -> bool:
-    """Tell whether a line has bars after the warm-up where only one side has a value."""
+    """Return whether a line has bars after the warm-up where only one side has a value."""
     return result.kind == "plot" and bool(result.figures["only_ours"] or result.figures["only_theirs"])
 
 
 def _page(
     data: ChartData, own: Ours, other: Ours | None, aligned: Alignment | None, scored: list[_Scored]
 ) -> dict[str, Any]:
-    """Return the two charts' bars and series for the page; ours are drawn on our klines where they cover the export."""
+    """Return the bars and series of both charts for the page; ours are on our klines where they cover the export."""
     covered = other is not None and aligned is not None and bool((other.rows >= 0).mean() > 0.95)
     ours_bars = {name: getattr(data, name) for name in ("open", "high", "low", "close")}
     if covered and aligned is not None:

@@ -1,8 +1,8 @@
-"""The six conditions as the chart shows them, beside ours, and what they make of the whole signal.
+"""Compare the six conditions as the chart shows them with ours, and the resulting signal.
 
-The toolkits export four of the six: the HyperWave cross, the overflow, the confirmation and Smart Trail's line. Structure
-and order blocks are drawings and do not export, nor do the rating of a confirmation and the direction of the trail: those
-are ours on both sides of the whole signal, and the report says so.
+The toolkits export four of the six: the HyperWave cross, the overflow, the confirmation and Smart Trail's line.
+Structure and order blocks are drawings and do not export, nor do the rating of a confirmation and the direction of the
+trail: for those our values are used on both sides of the signal, and the report says so.
 """
 
 from typing import Any, Final
@@ -31,7 +31,7 @@ def _state_of(up: np.ndarray, down: np.ndarray) -> np.ndarray:
 
 
 class Theirs:
-    """The bound columns by feature, and the conditions that they make with what only we have."""
+    """The bound columns by feature, and the conditions computed from them, completed with our columns."""
 
     def __init__(self, bound: Bound, table: Table, close: np.ndarray, config: Config) -> None:
         self.columns = {binding.feature: binding.column.values for binding in bound.bindings}
@@ -40,12 +40,12 @@ class Theirs:
         self.restated = self._restated() if self.replaced else {}
 
     def flags(self, name: str) -> np.ndarray | None:
-        """Return a bound event's marks, None if it is not bound."""
+        """Return a bound event's marks (bool), None if it is not bound."""
         values = self.columns.get(name)
         return None if values is None else flags_of(values, "wave" if name.endswith("_value") else "event")
 
     def _replaced(self) -> dict[str, np.ndarray]:
-        """Return the chart's values by our columns that the conditions read, as far as all that one condition needs is bound."""
+        """Return the chart's values for our columns, for each condition whose required columns are all bound."""
         found: dict[str, np.ndarray] = {}
         wave = self.columns.get("om_hyperwave")
         for name in ("om_cross_up", "om_cross_down"):
@@ -68,7 +68,7 @@ class Theirs:
         return found
 
     def _restated(self) -> dict[str, np.ndarray]:
-        """Return the conditions of both sides by the kernel of the strategy, over our columns with those of the chart put in."""
+        """Return the conditions of both sides from the strategy's kernel, over our columns with the chart's substituted."""
         rows = np.stack([self.replaced.get(name, self.table[name]) for name in k.COLUMNS], axis=1).astype(np.float64)
         settings = records(rules.RULES, 1)
         rules.set_rules(settings[0], self.config, base_ms=1, htf_ms=1)  # no flag reads an interval
@@ -76,7 +76,7 @@ class Theirs:
         return {name: rows[:, INDEX[name]] == 1.0 for pair in FLAGS.values() for name in pair}
 
     def condition(self, side: Side, name: str) -> np.ndarray | None:
-        """Return one condition as the chart has it, None if its columns are not bound."""
+        """Return one condition as the chart has it (bool), None if its columns are not bound."""
         flag = FLAGS[name][0 if side is Side.LONG else 1]
         own = self.columns.get(flag)
         if own is not None:
@@ -99,9 +99,22 @@ class Theirs:
 def compare_conditions(
     bound: Bound, table: Table, close: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, config: Config
 ) -> dict[str, Any]:
-    """Return per side and condition how often both agree, and the same for the whole signal.
+    """Return per side and condition how often both agree, and the same for the complete signal.
 
-    Empty when the bars are not 3m (no conditions there) or nothing of a side is bound.
+    Empty when no column of either side is bound; conditions exist on 3m bars only.
+
+    Parameters
+    ----------
+    bound
+        The bound columns of the export.
+    table
+        Our columns at the export's bars.
+    close, at_ms
+        Closes and opens (ms UTC) of the export's bars.
+    keep
+        Mask of the bars that count.
+    config
+        Configuration of our side.
     """
     theirs = Theirs(bound, table, close, config)
     report: dict[str, Any] = {}

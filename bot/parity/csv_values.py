@@ -1,8 +1,8 @@
 """Cells of an exported file: text, numbers and times as TradingView writes them in any language.
 
-The exports are CSV, but a spreadsheet may have been in between: a byte order mark, semicolons with decimal commas, true
-minus signs, thousands separated by spaces, losses in brackets. Everything is read from the content; nothing is guessed
-silently: what cannot be read names its row and column.
+The exports are CSV, but a spreadsheet may have rewritten them: a byte order mark, semicolons with decimal commas, true
+minus signs, thousands separated by spaces, losses in brackets. Everything is read from the content and nothing is
+guessed silently: an error names its row and column.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Final
 from bot.core.errors import DataError, DataMissing
 from bot.parity.i18n_terms import EMPTY, MINUS, SPACES
 
-LARGEST: Final = 200_000_000  # bytes; an export of 40,000 bars with 60 columns has 30 MB
+LARGEST: Final = 200_000_000  # bytes; an export of 40,000 bars with 60 columns is 30 MB
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 _DAYS_FIRST: Final = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(?:[,T ]+(\d{1,2}:\d{2}(?::\d{2})?))?")
 _YEAR_FIRST: Final = re.compile(
@@ -27,7 +27,15 @@ _YEAR_FIRST: Final = re.compile(
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text; UTF-8 with or without mark, UTF-16 with mark, else the western code page."""
+    """Return a file's text: UTF-8 with or without BOM, UTF-16 with BOM, else Windows-1252.
+
+    Raises
+    ------
+    DataMissing
+        There is no such file.
+    DataError
+        It is a folder, too large, unreadable or binary.
+    """
     try:
         if path.is_dir():
             raise DataError(f"{path} is a folder: name one exported file")
@@ -53,7 +61,15 @@ def read_text(path: Path) -> str:
 
 
 def rows_of(text: str, path: Path) -> list[list[str]]:
-    """Return the rows of a CSV text, cells stripped, wholly empty rows left out; the delimiter is found in the header."""
+    """Return the rows of a CSV text, cells stripped, empty rows dropped; the delimiter is detected in the header.
+
+    Raises
+    ------
+    DataMissing
+        The text is empty.
+    DataError
+        It is not valid CSV.
+    """
     first = next((line for line in text.splitlines() if line.strip()), "")
     if not first:
         raise DataMissing(f"{path} is empty: export it again")
@@ -69,7 +85,7 @@ def rows_of(text: str, path: Path) -> list[list[str]]:
 def number(cell: str, *, comma: bool = False) -> float:
     """Return a cell as a number, NaN where it is empty; `ValueError` if it is neither.
 
-    `comma` says that the file's decimal sign is a comma.
+    `comma` states that the file's decimal sign is a comma.
 
     >>> number("(124.75)"), number("−3,5", comma=True), number("1 234,5 USDT", comma=True), number("—")
     (-124.75, -3.5, 1234.5, nan)
@@ -87,7 +103,7 @@ def number(cell: str, *, comma: bool = False) -> float:
 
 
 def decimal_comma(cells: list[str]) -> bool:
-    """Tell whether numbers of a file are written with a decimal comma: seen where a comma has no three digits behind it.
+    """Return whether numbers use a decimal comma: detected where a comma is not followed by three digits.
 
     >>> decimal_comma(["16925,1", "2"]), decimal_comma(["1,234.5"]), decimal_comma(["1,234"])
     (True, False, False)
@@ -101,7 +117,7 @@ def decimal_comma(cells: list[str]) -> bool:
 
 
 def time_ms(cell: str, *, month_first: bool = False) -> tuple[int, bool]:
-    """Return a cell as UTC epoch ms and whether it said its zone; without a zone it is read as UTC. `ValueError` if no time.
+    """Return a cell as UTC epoch ms, and whether it has a zone; without one it is read as UTC. `ValueError` if it is no time.
 
     >>> time_ms("1673074800"), time_ms("2023-01-07T09:00:00+02:00"), time_ms("07.01.2023 07:00")
     ((1673074800000, True), (1673074800000, True), (1673074800000, False))
@@ -132,7 +148,13 @@ def time_ms(cell: str, *, month_first: bool = False) -> tuple[int, bool]:
 
 
 def times_ms(cells: list[str], *, path: Path, column: str) -> tuple[list[int], bool]:
-    """Return a column of times and whether all of them said their zone; rows are counted with the header as row 1."""
+    """Return a column of times (epoch ms), and whether all have a zone; the header is row 1.
+
+    Raises
+    ------
+    DataError
+        A cell is not a time.
+    """
     month_first = any((m := _DAYS_FIRST.fullmatch(cell.strip())) is not None and int(m[2]) > 12 for cell in cells)
     found: list[int] = []
     zoned = True
@@ -147,7 +169,7 @@ def times_ms(cells: list[str], *, path: Path, column: str) -> tuple[list[int], b
 
 
 def key(name: str) -> str:
-    """Return a column or alert name in the form in which names are compared: letters, digits, + and -, lower case.
+    """Return a column or alert name in normal form for comparison: letters, digits, + and -, lower case.
 
     >>> key("Upper Money Flow Threshold "), key("HWO_Up"), key("Reversal Up (+)")
     ('uppermoneyflowthreshold', 'hwoup', 'reversalup+')
