@@ -1,8 +1,8 @@
-"""The three files that TradingView lets a person export, told apart by what stands in them.
+"""The three files that TradingView can export, identified by their content.
 
-*Chart data* has a time and open, high, low, close columns, then one column a plot. A *list of trades* comes from a strategy's
-report, two rows a trade. An *alerts log* is what the alerts panel wrote. File names say nothing here, except that a
-`.P` in one is a hint that the chart showed a perpetual.
+*Chart data* has time, open, high, low and close columns, then one column per plot. A *list of trades* comes from a
+strategy's report, two rows per trade. An *alerts log* is written by the alerts panel. File names are ignored, except
+that a `.P` in one is a hint that the chart showed a perpetual.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _PRICES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One plot column of a chart: `name` as exported, `number` its place among columns of the same name (from 1)."""
+    """One plot column of a chart: `name` as exported, `number` its position among columns of the same name (from 1)."""
 
     name: str
     number: int
@@ -45,7 +45,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """The name that a bind file uses: with `#2` where a name stands more than once."""
+        """The name used in a bind file: with `#2` where a name occurs more than once."""
         return f"{self.name}#{self.number}" if self.repeated else self.name
 
 
@@ -60,12 +60,12 @@ class ChartData:
     step_ms : int
         Interval, the usual step between bars.
     zoned : bool
-        Whether the times said their zone.
+        Whether the times have a zone.
     volume : ndarray(float64) or None
         None where the export has no volume column.
     columns : list of Column
     notes : list of str
-        What was odd and how it was read.
+        Anomalies and how they were handled.
     """
 
     path: Path
@@ -80,8 +80,8 @@ class ChartData:
     zoned: bool
     header: list[str]
     notes: list[str] = field(default_factory=list)
-    ticker: str | None = None  # a hint from the file's name, never believed alone
-    added_ms: np.ndarray | None = None  # what stands in open_ms more than in the file, since clocks went back
+    ticker: str | None = None  # a hint from the file's name, never used alone
+    added_ms: np.ndarray | None = None  # amount added to the file's times because clocks went back
 
     @property
     def interval(self) -> str:
@@ -90,7 +90,7 @@ class ChartData:
 
     @property
     def fingerprint(self) -> str:
-        """What a bind file is remembered by: the header alone."""
+        """The key under which a bind file is remembered: a hash of the header alone."""
         return hashlib.sha256("\x1f".join(self.header).encode()).hexdigest()[:16]
 
 
@@ -115,7 +115,7 @@ def _prices(header: list[str]) -> dict[str, int]:
 
 
 def is_chart(header: list[str]) -> bool:
-    """Tell whether a header is that of chart data."""
+    """Return whether a header is that of chart data."""
     places = _prices(header)
     return len(places) == 4 and any(key(name) in i18n_terms.TIME for name in header)
 
@@ -131,7 +131,7 @@ def _numbers(path: Path, name: str, cells: list[str], *, comma: bool) -> np.ndar
 
 
 def _whole_rows(path: Path, header: list[str], body: list[list[str]], notes: list[str]) -> list[list[str]]:
-    """Return the rows with a cell for each column; a last row that was cut off is left out and told."""
+    """Return the rows with a cell for each column; a truncated last row is dropped and noted."""
     width = len(header)
     good: list[list[str]] = []
     for place, row in enumerate(body):
@@ -149,10 +149,10 @@ def _whole_rows(path: Path, header: list[str], body: list[list[str]], notes: lis
 def _sorted(
     path: Path, times: list[int], body: list[list[str]], notes: list[str], *, zoned: bool
 ) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
-    """Return bars oldest first, and what was added to their times for clocks that went back.
+    """Return bars oldest first, and the amount added to their times for clocks that went back.
 
-    Newest first is turned round, a repeated equal row dropped. Where a chart's clocks go back, an hour stands twice; from
-    there on an hour is added, so that the times go on. Other disorder is refused.
+    Newest-first order is reversed, a repeated equal row dropped. Where a chart's clocks go back, an hour occurs twice;
+    from there on an hour is added, so that the times keep rising. Any other disorder is rejected.
     """
     stamps = np.array(times, np.int64)
     steps = np.diff(stamps)
@@ -183,7 +183,7 @@ def _sorted(
 
 
 def gap_note(open_ms: np.ndarray, step_ms: int) -> list[str]:
-    """Return the note on bars that are missing between those of an export, if any are."""
+    """Return the note on missing bars in an export, empty if none are missing."""
     gaps = np.flatnonzero(np.diff(open_ms) > step_ms)
     if not len(gaps):
         return []
@@ -197,9 +197,9 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
     Raises
     ------
     DataMissing
-        There is no bar.
+        There are fewer than two bars.
     DataError
-        A row or a number cannot be read, or the bars cannot be; one sentence with the row.
+        A row or number cannot be read, or a bar is impossible (one sentence with the row).
     """
     header, body = rows[0], rows[1:]
     notes: list[str] = []
@@ -268,7 +268,7 @@ def read_chart(path: Path, rows: list[list[str]]) -> ChartData:
 
 
 def _possible(data: ChartData) -> None:
-    """Refuse a bar that no exchange could have printed; the last one alone may lack its prices and is then dropped."""
+    """Reject a bar that no exchange could have produced; the last one alone may lack its prices and is then dropped."""
     bad = ~(np.isfinite(data.open) & np.isfinite(data.high) & np.isfinite(data.low) & np.isfinite(data.close))
     if bad[-1] and not bad[:-1].any():
         data.notes.append("the last row has no prices yet and was left out")
@@ -296,7 +296,7 @@ def _possible(data: ChartData) -> None:
 
 
 def unknown(path: Path, header: list[str]) -> DataError:
-    """Return the sentence for a file that is none of the three."""
+    """Return the error for a file that is none of the three."""
     seen = ", ".join(header[:6]) + (", ..." if len(header) > 6 else "")
     missing = ""
     places = _prices(header)

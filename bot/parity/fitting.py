@@ -1,7 +1,7 @@
-"""The door of `calibrate`: one chart is fitted by its lines and marks, everything else by the events that it has.
+"""Entry point of `calibrate`: one chart is fitted by its lines and marks, everything else by its events.
 
-A single export of chart data goes the way of `calibrate` (distances of lines and marks, setting by setting); streams of alerts,
-alerts logs and several charts go the way of `stream_fit` (closed grids, chance levels).
+A single export of chart data is fitted by `calibrate` (distances of lines and marks, setting by setting); streams of
+alerts, alerts logs and several charts by `stream_fit` (closed grids, chance levels).
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +34,31 @@ def fit_exports(
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Fit open settings to one chart, or to streams and charts together; see `calibrate` and `stream_fit`.
+
+    Parameters
+    ----------
+    config
+        Configuration before the fit.
+    paths
+        The exports.
+    klines
+        Folder or file with klines; None for those next to a stream or the bot's own.
+    second
+        Export of a second symbol; a change must help there too.
+    bind_file
+        Columns bound by hand.
+    warm_up
+        Bars of chart data left out at the start; None for the default.
+    complete
+        For streams: "all", or the time span in which absence counts.
+    interval
+        The chart's interval, for a stream without one.
+    name
+        Name of the profile.
+    grids
+        Grids to try on streams.
+    advance
+        Called with the progress, 0 to 100.
 
     Raises
     ------

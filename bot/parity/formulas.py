@@ -1,7 +1,7 @@
-"""Public formulas that many charts carry: averages, RSI, WaveTrend. They bind columns that no toolkit of ours names.
+"""Public formulas that many charts contain: averages, RSI, WaveTrend. They bind columns whose name is unknown.
 
-They test the machinery of the comparison: where a column's formula is known to everyone, agreement has to be complete.
-Written as in a bind file: `sma(volume,20)`, `ema(close,200)`, `rsi(ohlc4,14)`, `wavetrend(9,12)`.
+They test the comparison itself: where a column's formula is publicly known, agreement must be complete. Notation as in
+a bind file: `sma(volume,20)`, `ema(close,200)`, `rsi(ohlc4,14)`, `wavetrend(9,12)`.
 """
 
 import math
@@ -20,7 +20,7 @@ _CALL: Final = re.compile(r"(\w+)\(([^()]*)\)")
 
 
 def source(bars: Klines, name: str) -> np.ndarray:
-    """Return a price or volume series of the bars by its usual name."""
+    """Return a price or volume series of the bars by its usual name, float64."""
     match name:
         case "hl2":
             return (bars.high + bars.low) / 2.0
@@ -33,7 +33,7 @@ def source(bars: Klines, name: str) -> np.ndarray:
 
 
 def sma(x: np.ndarray, length: int) -> np.ndarray:
-    """Return the mean of the last `length` values, NaN until there are as many."""
+    """Return the mean of the last `length` values, NaN until `length` values."""
     out = np.full(len(x), np.nan)
     if len(x) >= length:
         out[length - 1 :] = np.lib.stride_tricks.sliding_window_view(x, length).mean(axis=1)
@@ -58,17 +58,17 @@ def _recursive(x: np.ndarray, alpha: float, seed_length: int) -> np.ndarray:
 
 
 def ema(x: np.ndarray, length: int) -> np.ndarray:
-    """Return the exponential mean seeded with the first value."""
+    """Return the exponential average seeded with the first value."""
     return _recursive(x, 2.0 / (length + 1.0), 1)
 
 
 def rma(x: np.ndarray, length: int) -> np.ndarray:
-    """Return Wilder's mean seeded with the mean of the first `length` values."""
+    """Return Wilder's average seeded with the mean of the first `length` values."""
     return _recursive(x, 1.0 / length, length)
 
 
 def super_smoother(x: np.ndarray, length: float) -> np.ndarray:
-    """Return Ehlers' 2-pole super smoother of a series, begun as if its first value had always been there."""
+    """Return Ehlers' 2-pole super smoother of a series, seeded with its first two values."""
     first, second = super_weights(length)
     out = np.array(x, float)
     for i in range(2, len(out)):
@@ -88,7 +88,7 @@ def rsi(x: np.ndarray, length: int, average: str = "rma") -> np.ndarray:
 
 
 def wavetrend(bars: Klines, channel: int, average: int) -> np.ndarray:
-    """Return WaveTrend's first line on hlc3: how far price is from its mean, in mean distances, smoothed."""
+    """Return WaveTrend's first line on hlc3: the smoothed distance of price from its mean, in mean distances."""
     price = source(bars, "hlc3")
     middle = ema(price, channel)
     spread = ema(np.abs(price - middle), channel)
@@ -97,12 +97,12 @@ def wavetrend(bars: Klines, channel: int, average: int) -> np.ndarray:
 
 
 def compute(text: str, bars: Klines) -> np.ndarray | None:
-    """Return the series of a formula such as `sma(volume,20)` on the bars; None if the text is no formula.
+    """Return the series of a formula such as `sma(volume,20)` on the bars; None if the text is not a formula.
 
     Raises
     ------
     ConfigError
-        It looks like a formula but its name or its arguments are not known.
+        It looks like a formula but its name or its arguments are invalid.
     """
     match = _CALL.fullmatch(text.replace(" ", ""))
     if match is None:
@@ -138,7 +138,7 @@ def compute(text: str, bars: Klines) -> np.ndarray | None:
 
 
 def common() -> Iterator[str]:
-    """Yield the formulas that a column without a known name is tried against."""
+    """Yield the formulas against which a column without a known name is tested."""
     for length in (5, 9, 10, 14, 20, 21, 30, 34, 50, 55, 89, 100, 144, 200):
         for name in ("close", "volume", "hl2", "hlc3"):
             yield f"sma({name},{length})"

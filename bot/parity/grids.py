@@ -1,8 +1,8 @@
-"""The closed grids that `calibrate` tries on alerts: for each feature the settings and named readings, and nothing else.
+"""The closed grids that `calibrate` tries on alerts: for each feature its settings and named readings, and nothing else.
 
-A grid is the product of its axes; a setting that is new is one more `Axis` in the grid of its feature. The values are few and
-round on purpose: the chance level of a fit is the best of the same grid on shifted alerts, and rises with every value. The
-table is listed in `docs/indicators.md`, held equal by a test.
+A grid is the product of its axes; a new setting is one more `Axis` in the grid of its feature. The values are
+deliberately few and round: the chance level of a fit is the best of the same grid on shifted alerts, and rises with
+every value. `docs/indicators.md` lists the table; a test keeps both equal.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from bot.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A setting (`section.key`) and the values that are tried: numbers, or names of readings."""
+    """A setting (`section.key`) and the values to try: numbers, or names of readings."""
 
     setting: str
     values: tuple[Any, ...]
@@ -23,27 +23,27 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What it is called, the features (`alert_names.FEATURES`) whose alerts judge it, and its axes."""
+    """A grid: its name, the features (`alert_names.FEATURES`) whose alerts judge it, and its axes."""
 
     name: str
     judges: tuple[str, ...]
     axes: tuple[Axis, ...]
 
     def __len__(self) -> int:
-        """Return how many values it has."""
+        """Return the number of combinations."""
         count = 1
         for axis in self.axes:
             count *= len(axis.values)
         return count
 
     def values(self) -> Iterator[dict[str, Any]]:
-        """Iterate over all settings of the grid."""
+        """Iterate over all combinations of settings."""
         names = [axis.setting for axis in self.axes]
         for choice in itertools.product(*(axis.values for axis in self.axes)):
             yield dict(zip(names, choice, strict=True))
 
 
-# In the order in which they build on each other: what later features read is fitted first.
+# In dependency order: what later features read is fitted first.
 GRIDS: Final = (
     Grid(
         "HyperWave",
@@ -184,13 +184,13 @@ GRIDS: Final = (
 
 
 def present(config: Config, setting: str) -> Any:
-    """Return the value that a setting has."""
+    """Return the current value of a setting."""
     section, name = setting.split(".")
     return getattr(getattr(config, section), name)
 
 
 def _words(values: tuple[Any, ...]) -> str:
-    """Return the values of an axis, a run of whole numbers as its ends.
+    """Return the values of an axis as text, a run of consecutive integers as its ends.
 
     >>> _words((3, 4, 5, 6)), _words(("sma", "ema")), _words((2, 5, 8)), _words((4.0, 5.0, 6.0))
     ('3 to 6', 'sma, ema', '2, 5, 8', '4 to 6')

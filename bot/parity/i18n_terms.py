@@ -1,7 +1,7 @@
-"""The words of exported headers and types, in the languages that TradingView is used in, and its odd signs.
+"""Terms in exported headers and types, in the languages that TradingView supports, and its special characters.
 
-A language that is missing costs nothing for chart data (its header is English everywhere) and little for lists of trades,
-whose columns are found by what stands in them.
+A missing language costs nothing for chart data (its header is always English) and little for lists of trades, whose
+columns are detected by content.
 """
 # ruff: noqa: RUF001 -- letters of other alphabets and typographic signs are what this module is about
 

@@ -1,7 +1,7 @@
-"""Our side of the comparison: every column of `signals`, recomputed on bars that are given.
+"""Our side of the comparison: every column of `signals`, recomputed on given bars.
 
-On 3m bars all columns with the conditions, on other intervals the indicators alone. The bars start cold: what an
-indicator remembers from before the first bar is what the chart knew and the export does not tell.
+On 3m bars all columns including the conditions, on other intervals the indicators only. The indicators start cold:
+their state from before the first bar was known to the chart but is not in the export.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ BASE: Final = "3m"
 
 
 class OurColumns(Mapping[str, np.ndarray]):
-    """Columns by name over chosen rows of a matrix; a column that the interval does not have is NaN."""
+    """Columns by name over selected rows of a matrix; a column that the interval does not have is NaN."""
 
     def __init__(self, matrix: np.ndarray, names: tuple[str, ...], rows: np.ndarray) -> None:
         self._matrix, self._rows = matrix, rows
         self._index = {name: i for i, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Return a column over the chosen rows; NaN where there is no row."""
+        """Return a column over the selected rows; NaN where there is no row."""
         place = self._index.get(name)
         out = np.full(len(self._rows), np.nan)
         if place is not None:
@@ -41,11 +41,11 @@ class OurColumns(Mapping[str, np.ndarray]):
         return out
 
     def __iter__(self) -> Any:
-        """Iterate over the names that are computed."""
+        """Iterate over the names of the computed columns."""
         return iter(self._index)
 
     def __len__(self) -> int:
-        """Return how many columns are computed."""
+        """Return the number of computed columns."""
         return len(self._index)
 
 
@@ -71,7 +71,7 @@ class Ours:
 
     @cached_property
     def table(self) -> OurColumns:
-        """All columns at the export's bars with the configuration given."""
+        """All columns at the export's bars with the given configuration."""
         return self.with_config(self.config)
 
     def with_config(self, config: Config, wanted: frozenset[str] | None = None) -> OurColumns:
@@ -86,17 +86,17 @@ class Ours:
         return OurColumns(matrix[:, places], tuple(names[i] for i in places), self.rows)
 
     def series(self, values: np.ndarray) -> np.ndarray:
-        """Return a series over the filled bars at the export's bars."""
+        """Map a series over the filled bars to the export's bars, NaN where we have none."""
         return np.where(self.rows >= 0, values[self.rows], np.nan)
 
     @property
     def filled_bars(self) -> Klines:
-        """The bars that were computed on, short gaps filled."""
+        """The bars used for the computation, short gaps filled."""
         return self._filled[0]
 
 
 def bars_of(data: ChartData, symbol: str, volume: np.ndarray | None = None) -> Klines:
-    """Return the export's own bars as klines; `volume` stands in where the export has none (else 0)."""
+    """Return the export's own bars as klines; `volume` is used where the export has none (0 if None)."""
     own = data.volume if data.volume is not None else volume
     columns = {
         "open_ms": data.open_ms,

@@ -1,4 +1,4 @@
-"""The door of the lab: one exported file in, chart data, a list of trades, an alerts log or a stream out, whichever it is."""
+"""Entry point of the lab: read one exported file as chart data, list of trades, alerts log or alert stream."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ Export = ChartData | TradesList | AlertsLog | AlertStream
 def read_export(path: Path, interval: str | None = None) -> Export:
     """Read an export of TradingView or a stream of alerts, detected by its content; a folder is a stream.
 
-    `interval` is the chart's, for a stream that does not have it.
+    `interval` is the chart's, for a stream without one.
 
     Raises
     ------
     DataMissing
         There is no file, or nothing in it (exit code 3).
     DataError
-        It is none of them, or damaged; one sentence with the row (exit code 1).
+        It is of no known kind, or damaged; one sentence with the row (exit code 1).
     """
     if path.is_dir():
         return read_folder(path)
@@ -57,7 +57,7 @@ def read_export(path: Path, interval: str | None = None) -> Export:
 
 
 def kind_of(export: Export) -> str:
-    """Return what an export is called to a person."""
+    """Return the display name of an export's kind."""
     match export:
         case ChartData():
             return "chart data"

@@ -1,8 +1,8 @@
-"""How far two series are from each other, said in the figures that each kind deserves.
+"""Distance between two series, in the figures that suit each kind.
 
-A line has errors and a correlation; a mark has precision (how many of ours are theirs) and recall (how many of theirs are
-ours) on the same bar and within one bar; a state agrees on so many bars. Only bars after the warm-up count, and only
-those that both sides know.
+A line has errors and a correlation; a mark has precision (the share of ours that are theirs) and recall (the share of
+theirs that are ours) on the same bar and within one bar; a state has a number of bars that agree. Only bars after the
+warm-up count, and only those on which both sides have a value.
 """
 
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ import numpy as np
 
 from bot.parity.catalogue import IDLE, Kind
 
-TOLERANCE: Final = 1e-6  # relative to the size of a line's values, at least 1: closer is equal
-EXAMPLES: Final = 5  # bars that are named
+TOLERANCE: Final = 1e-6  # relative to a line's median size (at least 1): closer values are equal
+EXAMPLES: Final = 5  # maximum number of example bars
 
 
 @dataclass(slots=True)
 class ParityScore:
-    """One binding's figures.
+    """The figures of one binding.
 
     Attributes
     ----------
     bars : int
         Bars compared.
     agree : float
-        Share of them on which both sides say the same (a line: within the tolerance).
+        Share of them on which both sides are equal (a line: within the tolerance).
     first_divergent_ms : int or None
         Open of the first bar that differs.
     figures : dict
-        What the kind adds: errors and correlation, or counts, precision and recall.
+        Figures of the kind: errors and correlation, or counts, precision and recall.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class ParityScore:
 
 
 def flags_of(values: np.ndarray, kind: Kind) -> np.ndarray:
-    """Return where an event column marks a bar: a number that is not 0, or not the idle 50 of a wave."""
+    """Return where an event column marks a bar: a number other than 0, or other than the idle 50 of a wave."""
     idle = IDLE if kind == "wave" else 0.0
     return np.isfinite(values) & (values != idle)
 
@@ -77,14 +77,14 @@ def matches(found: np.ndarray, wanted: np.ndarray, within: int) -> int:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Return Pearson's correlation, None where one side does not move."""
+    """Return Pearson's correlation, None where one side is constant."""
     if len(a) < 3 or np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
 
 
 def tolerance_of(theirs: np.ndarray) -> float:
-    """Return the distance within which two values of a line count as equal."""
+    """Return the distance up to which two values of a line count as equal."""
     known = theirs[np.isfinite(theirs)]
     return TOLERANCE * max(1.0, float(np.median(np.abs(known)))) if len(known) else TOLERANCE
 
@@ -96,7 +96,19 @@ def _ratio(part: int, whole: int) -> float | None:
 def score_plot(
     ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, kind: Kind = "plot"
 ) -> ParityScore:
-    """Compare a line: bars, largest and median error, bias, correlation, first bar that differs."""
+    """Compare a line: bars, maximum and median error, bias, correlation, first bar that differs.
+
+    Parameters
+    ----------
+    ours, theirs
+        Values of both sides, shape (n,), NaN where unknown.
+    at_ms
+        Bar opens, ms UTC.
+    keep
+        Mask of the bars that count.
+    kind
+        Kind recorded in the score.
+    """
     both = keep & np.isfinite(ours) & np.isfinite(theirs)
     distance = np.abs(ours[both] - theirs[both])
     limit = tolerance_of(theirs[both])
@@ -125,7 +137,19 @@ def _score(kind: Kind, bars: int, places: np.ndarray, at_ms: np.ndarray, figures
 def score_event(
     ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray, kind: Kind = "event"
 ) -> ParityScore:
-    """Compare marks: counts, precision and recall on the bar itself and within one bar."""
+    """Compare marks: counts, precision and recall on the bar itself and within one bar.
+
+    Parameters
+    ----------
+    ours, theirs
+        Values of both sides, shape (n,), NaN where unknown.
+    at_ms
+        Bar opens, ms UTC.
+    keep
+        Mask of the bars that count.
+    kind
+        "event", or "wave" with idle 50.
+    """
     mine, yours = flags_of(ours, kind) & keep, flags_of(theirs, kind) & keep
     a, b = np.flatnonzero(mine), np.flatnonzero(yours)
     figures: dict[str, Any] = {"ours": len(a), "theirs": len(b)}
@@ -137,7 +161,17 @@ def score_event(
 
 
 def score_wave(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
-    """Compare a wave: as marks, and its height where both have one."""
+    """Compare a wave: as marks, and by its height where both sides have one.
+
+    Parameters
+    ----------
+    ours, theirs
+        Values of both sides, shape (n,), NaN where unknown.
+    at_ms
+        Bar opens, ms UTC.
+    keep
+        Mask of the bars that count.
+    """
     known = keep & np.isfinite(ours) & np.isfinite(theirs)
     score = score_event(ours, theirs, at_ms, known, "wave")
     both = known & flags_of(ours, "wave") & flags_of(theirs, "wave")
@@ -147,7 +181,17 @@ def score_wave(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np
 
 
 def score_state(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
-    """Compare a state: bars that agree, and for conditions on how many only one side holds."""
+    """Compare a state: bars that agree, and for conditions the number on which only one side holds.
+
+    Parameters
+    ----------
+    ours, theirs
+        Values of both sides, shape (n,), NaN where unknown.
+    at_ms
+        Bar opens, ms UTC.
+    keep
+        Mask of the bars that count.
+    """
     both = keep & np.isfinite(ours) & np.isfinite(theirs)
     apart = both & (ours != theirs)
     figures: dict[str, Any] = {
@@ -160,7 +204,19 @@ def score_state(ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: n
 
 
 def score(kind: Kind, ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, keep: np.ndarray) -> ParityScore:
-    """Compare two series of a kind on the bars of `keep`."""
+    """Compare two series of a kind on the bars of `keep`.
+
+    Parameters
+    ----------
+    kind
+        Kind of both series.
+    ours, theirs
+        Values of both sides, shape (n,), NaN where unknown.
+    at_ms
+        Bar opens, ms UTC.
+    keep
+        Mask of the bars that count.
+    """
     match kind:
         case "plot":
             return score_plot(ours, theirs, at_ms, keep)
@@ -173,7 +229,10 @@ def score(kind: Kind, ours: np.ndarray, theirs: np.ndarray, at_ms: np.ndarray, k
 
 
 def quality(result: ParityScore) -> float:
-    """Return one figure in 0 to 1 that a fit can raise: correlation less error for a line, F1 within a bar for marks."""
+    """Return a figure from 0 to 1 that a fit can maximise.
+
+    It is the correlation of a line, the agreement of a state, or the F1 of marks within one bar.
+    """
     figures = result.figures
     if result.kind == "plot":
         r = figures["correlation"]

@@ -1,7 +1,7 @@
-"""The free settings of each feature: what a comparison tries for the cause, and what calibration fits.
+"""The free settings of each feature: what a comparison tries as the cause of a difference, and what calibration fits.
 
-Each feature's formula leaves numbers open (premium indicators 2 to 4, "Calibrate"). Those that are settings of this bot are
-listed here with the values that are tried; the other open choices stand in `variants`.
+Each feature's formula leaves numbers open (premium indicators 2 to 4, "Calibrate"). Those that are settings of this bot
+are listed here with the values to try; the other open choices are in `variants`.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting and the values that are tried for it; `spec` says from where the freedom comes."""
+    """One setting (`section.key`) and the values to try."""
 
     name: str
     values: tuple[Any, ...]
@@ -18,9 +18,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A family's settings in the order in which they are fitted, and the features that judge them.
+    """A family's settings in fitting order, the features that judge them, and `spec`, the section that leaves them open.
 
-    `judges` are weighted by their order: the first that is bound decides, the rest break ties.
+    The `judges` that are bound count equally.
     """
 
     family: str

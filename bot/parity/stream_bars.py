@@ -1,8 +1,8 @@
-"""Klines for a stream: the user's, those next to the stream (also typed over by hand), or the bot's own.
+"""Klines for a stream: the user's, those next to the stream (possibly typed by hand), or the bot's own.
 
-Files next to a stream may be typed over: without volumes, rounded, of a finer interval than the stream. They are read as
-they are, aggregated, and what they lack is reported. Prices of alerts come from another venue's chart, so that a comparison of
-prices allows a tick.
+Files next to a stream may be typed by hand: without volumes, rounded, of a finer interval than the stream. They are
+read as they are, aggregated, and what they lack is reported. Prices of alerts come from another venue's chart, so a
+comparison of prices allows one tick.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +22,12 @@ from bot.parity.ours import OurColumns
 from bot.strategy import kernel as k
 from bot.strategy.features import batch_chunks
 
-WARM_UP: Final = 600  # bars before the first alert that are wanted; fewer are reported
+WARM_UP: Final = 600  # bars wanted before the first alert; fewer are reported
 
 
 @dataclass(slots=True, eq=False)
 class StreamBars:
-    """Klines with short gaps filled, where their memory resets, and what is to be reported of them."""
+    """Klines with short gaps filled, where their state resets, and notes to report."""
 
     klines: Klines
     resets: np.ndarray
@@ -36,7 +36,7 @@ class StreamBars:
     has_volume: bool
 
     def rows(self, from_ms: int, to_ms: int) -> slice:
-        """Return the rows whose opens lie in a span."""
+        """Return the rows whose opens are in a time span, ms; the end is exclusive."""
         first, last = np.searchsorted(self.klines.open_ms, [from_ms, to_ms])
         return slice(int(first), int(last))
 
@@ -46,12 +46,12 @@ def _columns(klines: Klines) -> dict[str, Any]:
 
 
 def read_typed(path: Path) -> tuple[Klines, bool]:
-    """Read a kline file that may lack volumes (they become 0); whether it has them.
+    """Read a kline file that may lack volumes (they become 0); return the klines and whether it has them.
 
     Raises
     ------
     DataError
-        A bar is impossible: the first is named.
+        A bar is impossible; the first one is named.
     """
     klines = store.read_raw(path)
     empty = np.isnan(klines.volume)
@@ -69,7 +69,7 @@ def read_typed(path: Path) -> tuple[Klines, bool]:
 
 
 def files_for(source: Path, symbol: str, interval: str) -> list[Path]:
-    """Return the files of a folder (or the file itself) from which a series can be had, the nearest interval first."""
+    """Return the files of a folder (or the file itself) from which a series can be built, the nearest interval first."""
     wanted = interval_ms(interval)
     if source.is_file():
         try:
@@ -88,7 +88,7 @@ NO_VOLUMES: Final = (
 
 
 class BarSource:
-    """Finds klines for a symbol, interval and span in several places, each file read once."""
+    """Finds klines for a symbol, interval and span in several places; each file is read once."""
 
     def __init__(self, config: Config, places: Sequence[Path]) -> None:
         self.config = config
@@ -111,7 +111,7 @@ class BarSource:
         return self._ready[path, step]
 
     def find(self, symbol: str, interval: str, opens: Iterable[int]) -> StreamBars | None:
-        """Return the bars that hold most of the opens (with the longer history where several hold as many), None if none."""
+        """Return the bars that contain most of the opens (the longer history breaks ties), None if none do."""
         wanted = np.fromiter(opens, np.int64)
         best: tuple[int, int, StreamBars] | None = None
         for place in self.places:
@@ -124,12 +124,12 @@ class BarSource:
         return best[2] if best is not None else None
 
     def longest(self, symbol: str, interval: str) -> StreamBars | None:
-        """Return the longest series there is, None if there is none."""
+        """Return the longest series available, None if there is none."""
         found = [self._series(path, interval) for place in self.places for path in files_for(place, symbol, interval)]
         return max(found, key=lambda bars: len(bars.klines)) if found else None
 
     def holdings(self, symbol: str, interval: str) -> str:
-        """Return in words what is held of a series."""
+        """Return a description of what is available of a series."""
         found = self.longest(symbol, interval)
         if found is None:
             where = ", ".join(str(place) for place in self.places) or "no place"
@@ -139,7 +139,7 @@ class BarSource:
 
 
 def columns_on(bars: StreamBars, config: Config, wanted: Iterable[str]) -> Mapping[str, np.ndarray]:
-    """Return the wanted columns of the indicators on bars, with a configuration; one pass, only those are kept."""
+    """Return the wanted indicator columns on bars with a configuration; one pass, only those are kept."""
     names = [name for name in k.SUITE_COLUMNS if name in set(wanted)]
     places = [k.SUITE_COLUMNS.index(name) for name in names]
     matrix = np.empty((len(bars.klines), len(names)))
@@ -150,7 +150,7 @@ def columns_on(bars: StreamBars, config: Config, wanted: Iterable[str]) -> Mappi
 
 
 def tick_of(prices: np.ndarray) -> float:
-    """Return the grid of prices, from 1 down to 0.00001: the widest on which all of them lie.
+    """Return the price grid, from 1 down to 0.00001: the widest on which all prices lie, 0.0 if none.
 
     >>> tick_of(np.array([64270.0, 64271.0])), tick_of(np.array([73.4, 72.77]))
     (1.0, 0.01)

@@ -1,7 +1,7 @@
-"""The list of trades of a chart's strategy against our signals on klines.
+"""Compare a chart strategy's list of trades with our signals on klines.
 
-The list has no bars and no symbol: both are found by laying its entry prices into the klines' ranges. A strategy's trade
-enters at the open after the signal's bar, or on its close, whichever fits the list better.
+The list has no bars and no symbol: both are found by matching its entry prices with the klines' ranges. A strategy's
+trade enters at the open after the signal's bar, or on its close, whichever fits the list better.
 """
 
 from dataclasses import replace
@@ -23,11 +23,11 @@ from bot.parity.verdict import bars_list
 from bot.parity.zones import SWITCHES, Zone, accepted, cheapest, zone_figures, zone_sentence, zones_of
 
 EXAMPLES: Final = 10
-SWITCH_MISFIT: Final = 2.5  # a change of the clock has to bring so many prices into their bars
+SWITCH_MISFIT: Final = 2.5  # a clock change must bring this many prices into their bars
 
 
 def _inside(trades: list[ListedTrade], bars: Klines, shift: int) -> float:
-    """Return the share of entry prices that lie within the range of their bar."""
+    """Return the share of entry prices within the range of their bar, -1 if fewer than half have a bar."""
     at = np.array([trade.entry_ms - shift for trade in trades], np.int64)
     rows = lay.positions(bars, at - at % bars.interval_ms)
     there = rows >= 0
@@ -58,10 +58,10 @@ def _found(listed: TradesList, source: Path) -> tuple[Klines, int, float]:
 
 
 def _in_utc(listed: TradesList, bars: Klines, shift: int) -> tuple[list[ListedTrade], tuple[Zone, ...]]:
-    """Return the trades with their times in UTC, and the offsets found: more than one where clocks were changed.
+    """Return the trades with their times in UTC, and the offsets found: more than one where clocks changed.
 
-    Entries and exits are taken in the order of the trades' numbers, which a clock that goes back does not disturb. A price
-    that is its bar's open or close speaks for an offset, one outside its bar against it.
+    Entries and exits are taken in the order of the trades' numbers, which a clock change does not affect. A price equal
+    to its bar's open or close supports an offset, one outside its bar contradicts it.
     """
     numbered = sorted(listed.trades, key=lambda trade: trade.number)
     times = [(t.entry_ms, t.entry_price) for t in numbered]
@@ -111,6 +111,8 @@ def compare_trades(config: Config, listed: TradesList, source: Path) -> dict[str
     ------
     DataMissing
         No symbol of the klines has the list's prices at its times.
+    DataError
+        A trade ends before it begins.
     """
     bars, shift, _ = _found(listed, source)
     step = bars.interval_ms

@@ -1,7 +1,7 @@
-"""The list of trades of a strategy on TradingView: two rows a trade, in any of its three header generations and languages.
+"""A TradingView strategy's list of trades: two rows per trade, in any of its three header generations and languages.
 
-Columns are found by what stands in them: the number of the trade, a type, a time, a signal, then numbers of which the
-first is the price. The exit may come before the entry. An open trade has no exit, or one that is called so.
+Columns are found by content: the number of the trade, a type, a time, a signal, then numbers of which the first is the
+price. The exit may come before the entry. An open trade has no exit, or one that is labelled as open.
 """
 
 import math
@@ -21,7 +21,7 @@ _NUMBERED: Final = re.compile(r"\d{1,7}")
 
 @dataclass(frozen=True, slots=True)
 class ListedTrade:
-    """One trade as listed; times UTC epoch ms if the file said so, else as written; prices in quote units."""
+    """One trade as listed; times are UTC epoch ms if the file has a zone, else as written; prices in quote units."""
 
     number: int
     side: Side | None
@@ -36,7 +36,7 @@ class ListedTrade:
 
 @dataclass(slots=True)
 class TradesList:
-    """All trades of the file by entry time, with notes on what was odd."""
+    """All trades of the file by entry time, with notes on anomalies."""
 
     path: Path
     trades: list[ListedTrade]
@@ -65,7 +65,7 @@ def _time_column(rows: list[list[str]]) -> int | None:
 
 
 def is_trades(header: list[str], body: list[list[str]]) -> bool:
-    """Tell whether rows are a list of trades, by the header in English or by what stands in the first rows."""
+    """Return whether rows are a list of trades, by the English header or by the content of the first rows."""
     first = key(header[0])
     named = first in ("trade", "tradenumber", "trade#") and len(header) >= 4
     if not body:
@@ -81,7 +81,7 @@ def _has(word: str, known: frozenset[str]) -> bool:
 
 
 def _role(cell: str) -> tuple[str | None, Side | None]:
-    """Return `entry` or `exit` and the side that a type names; None where its language is not known."""
+    """Return `entry` or `exit` and the side that a type names; None where its language is unknown."""
     word = key(cell)
     role = "exit" if _has(word, i18n_terms.EXIT) else "entry" if _has(word, i18n_terms.ENTRY) else None
     side = Side.SHORT if _has(word, i18n_terms.SHORT) else Side.LONG if _has(word, i18n_terms.LONG) else None
@@ -117,7 +117,7 @@ def _places(path: Path, header: list[str], body: list[list[str]]) -> tuple[int, 
     profit = next(
         (i for i in range(after, len(raw)) if i not in (price, qty) and _has(raw[i], i18n_terms.PROFIT)), None
     )
-    if profit is None:  # a language that is not known: the first further column that can be negative
+    if profit is None:  # unknown language: the first further column that can be negative
         rest = range(price + 2, len(header))
         signed = (i for i in rest if any(len(r) > i and r[i].startswith(("-", "−", "(")) for r in body))  # noqa: RUF001
         profit = next(signed, None)
@@ -207,12 +207,12 @@ def read_trades(path: Path, rows: list[list[str]]) -> TradesList:
 
 
 def _pair(path: Path, rows: list[_Row], notes: list[str], *, zoned: bool) -> ListedTrade | None:
-    """Return a trade from its rows, whichever comes first; None for an exit whose entry is not in the list."""
+    """Return a trade from its rows in either order; None for an exit whose entry is not in the list."""
     if len(rows) > 2:
         raise DataError(f"{path}: row {rows[2].line}: trade {rows[0].number} stands there more than twice")
     entries = [row for row in rows if row.role == "entry"]
     exits = [row for row in rows if row.role == "exit"]
-    if not entries and not exits:  # a language that is not known: the entry is the earlier one
+    if not entries and not exits:  # unknown language: the entry is the earlier one
         timed = sorted((row for row in rows if row.at_ms is not None), key=lambda row: (row.at_ms or 0, -row.line))
         entries, exits = timed[:1], [row for row in rows if row not in timed[:1]]
     if len(entries) > 1:
@@ -224,7 +224,7 @@ def _pair(path: Path, rows: list[_Row], notes: list[str], *, zoned: bool) -> Lis
     if left is not None and (left.at_ms is None or key(left.signal) in i18n_terms.STILL_OPEN or math.isnan(left.price)):
         left = None
     entry_ms = entries[0].at_ms
-    back = 0 if zoned else HOUR_MS - 1  # where the chart's clocks go back, an exit may stand before its entry
+    back = 0 if zoned else HOUR_MS - 1  # where the chart's clocks go back, an exit may precede its entry
     if left is not None and left.at_ms is not None and left.at_ms < entry_ms - back:
         raise DataError(f"{path}: row {left.line}: trade {entry.number} ends before it begins")
     profit = left.profit if left is not None else entry.profit

@@ -1,8 +1,9 @@
-"""Open choices of the formulas that are no settings of this bot: tried on the export and told, never applied.
+"""Open choices of the formulas that are not settings of this bot: tried on the export and reported, never applied.
 
-Premium indicators list, per feature, what its makers left unsaid. Where a choice changes the kind of formula (an EMA where
-ours has Wilder's mean, another price), it is computed here in plain numpy beside the export. A choice that fits far better
-than ours, on the training part and on the holdout, is named, so that the formula can be changed with a reason.
+The premium indicators' spec lists, per feature, what the vendor left open. Where a choice changes the kind of formula
+(an EMA instead of Wilder's average, another price), it is computed here in plain numpy on the export. A choice that
+fits far better than ours, on the training part and on the holdout, is named, so that the formula can be changed for a
+reason.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from bot.parity.ours import Ours
 from bot.parity.score import score
 from bot.parity.verdict import loss
 
-BETTER: Final = 0.5  # a variant is told when it leaves less than this part of the distance, on both parts
+BETTER: Final = 0.5  # a variant is reported when it leaves at most this fraction of the distance on both parts
 
 Variant = tuple[str, Callable[[], np.ndarray]]
 
@@ -33,7 +34,23 @@ def money_flow(
     average: str = "sma",
     relative: bool = False,
 ) -> np.ndarray:
-    """Return money flow (premium indicators 3.1) with another price, smoothing, or volume relative to its mean."""
+    """Return money flow (premium indicators 3.1) with another price, smoothing, or volume relative to its mean.
+
+    Parameters
+    ----------
+    bars
+        Klines.
+    length, smooth
+        Windows of the sums and of the smoothing, bars.
+    weight
+        Weight of the Money Flow Index, 0 to 1.
+    price
+        Source of the typical price.
+    average
+        Smoothing: "sma" or "ema".
+    relative
+        Divide volume by its mean.
+    """
     typical = source(bars, price)
     volume = bars.volume
     if relative:
@@ -53,7 +70,19 @@ def money_flow(
 
 
 def smart_trail(bars: Klines, period: int, factor: float, smooth: int) -> np.ndarray:
-    """Return Smart Trail's line (premium indicators 4.4) with its three numbers apart."""
+    """Return Smart Trail's line (premium indicators 4.4) with its three numbers separate.
+
+    Parameters
+    ----------
+    bars
+        Klines.
+    period
+        Window of the mean range, bars.
+    factor
+        Distance in mean ranges.
+    smooth
+        Smoothing of the line, bars.
+    """
     high, low, close = bars.high.tolist(), bars.low.tolist(), bars.close.tolist()
     mean = np.nan_to_num(sma(bars.high - bars.low, period)).tolist()
     out = np.empty(len(bars))
@@ -138,7 +167,21 @@ _TRIED: Final[dict[str, tuple[str, Callable[[Klines, Config], Iterator[Variant]]
 def best_variant(
     family: str, bindings: Sequence[Binding], ours: Ours, config: Config, train: np.ndarray, holdout: np.ndarray
 ) -> dict[str, Any] | None:
-    """Return the open choice that fits far better than the fitted settings, or None; see the module."""
+    """Return the open choice that fits far better than the fitted settings, or None (see the module docstring).
+
+    Parameters
+    ----------
+    family
+        Name of the family.
+    bindings
+        Bound columns.
+    ours
+        Our side on the export's bars.
+    config
+        Configuration with the fitted settings.
+    train, holdout
+        Masks of the export's bars.
+    """
     if family not in _TRIED:
         return None
     feature, variants = _TRIED[family]

@@ -1,4 +1,4 @@
-"""A comparison at rest: its page and its figures in one folder."""
+"""Write a comparison: its page and its figures in one folder."""
 
 from pathlib import Path
 
@@ -12,7 +12,13 @@ from bot.report.page import plain
 
 
 def checked_out(path: Path) -> None:
-    """Refuse a file that could not be written, before the long work; `ConfigError` in one sentence."""
+    """Reject an output file that could not be written, before the long computation.
+
+    Raises
+    ------
+    ConfigError
+        It is a folder, or its folder does not exist (one sentence).
+    """
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder: name a file")
     if not path.parent.is_dir():
@@ -20,7 +26,13 @@ def checked_out(path: Path) -> None:
 
 
 def write_comparison(folder: Path, found: Comparison) -> Path:
-    """Write `compare.html` and `compare.json` into a folder and return the page's path."""
+    """Write `compare.html` and `compare.json` into a folder and return the page's path.
+
+    Raises
+    ------
+    ConfigError
+        The folder is a file or cannot be created.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file: name a folder")
     page = compare_page.page(found.report, found.page)

@@ -1,8 +1,9 @@
-"""Times in a chart's own zone over a switch of its clocks: one offset before, another after.
+"""Times in a chart's local zone across clock changes: one offset before, another after.
 
-An export without zones is laid over klines stretch by stretch. Each row is tried with the offset that fits most of them and
-with those half an hour and an hour to either side; a change of the offset has to pay for itself, so that noise makes none.
-In autumn an hour stands twice on the clock: bars are told apart by their order, trades by the bar that holds their price.
+An export without zones is aligned with klines piece by piece. Each row is tried with the offset that fits most rows and
+with those half an hour and an hour to either side; a change of the offset carries a penalty, so that noise causes none.
+In autumn an hour occurs twice on the clock: bars are distinguished by their order, trades by the bar that contains
+their price.
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ import numpy as np
 from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.store import format_time
 
-SWITCHES: Final = (0, HOUR_MS, -HOUR_MS, HOUR_MS // 2, -HOUR_MS // 2)  # Lord Howe's clocks go by half an hour
-APART_MS: Final = 30 * 24 * HOUR_MS  # between two switches of one zone
-BETTER: Final = 0.7  # of the misfit with one offset that may remain
+SWITCHES: Final = (0, HOUR_MS, -HOUR_MS, HOUR_MS // 2, -HOUR_MS // 2)  # Lord Howe's clocks change by half an hour
+APART_MS: Final = 30 * 24 * HOUR_MS  # minimum time between two clock changes of one zone
+BETTER: Final = 0.7  # maximum share of the single-offset misfit that may remain
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Zone:
 
 
 def cheapest(cost: np.ndarray, penalty: float) -> np.ndarray:
-    """Return the state of each row with the least cost in sum, where every change of the state costs `penalty` more.
+    """Return the state of each row on the path of minimum total cost, where every change of state costs `penalty` more.
 
-    `cost` has one row a state.
+    `cost` has shape (states, rows).
 
     >>> cheapest(np.array([[0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]]), 2.0).tolist()
     [0, 0, 0, 1, 1, 1]
@@ -53,7 +54,7 @@ def cheapest(cost: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def accepted(cost: np.ndarray, path: np.ndarray, at_ms: np.ndarray) -> bool:
-    """Whether the changes of a path are switches of a clock: few, far apart, and the rows fit far better with them."""
+    """Return whether the changes of a path are clock changes: few, far apart, and with a much better fit."""
     changes = np.flatnonzero(np.diff(path)) + 1
     if not len(changes) or (np.diff(at_ms[changes]) < APART_MS).any():
         return False
@@ -61,13 +62,13 @@ def accepted(cost: np.ndarray, path: np.ndarray, at_ms: np.ndarray) -> bool:
 
 
 def zones_of(at_ms: np.ndarray, offset_ms: np.ndarray) -> tuple[Zone, ...]:
-    """Return the offsets that hold in turn, from the UTC times and offset of each row."""
+    """Return the successive offsets, from the UTC time and offset of each row."""
     starts = [0, *(np.flatnonzero(np.diff(offset_ms)) + 1).tolist()]
     return tuple(Zone(int(at_ms[i]), int(offset_ms[i])) for i in starts)
 
 
 def zone_sentence(zones: tuple[Zone, ...], compared: str) -> str:
-    """Return what was found in words.
+    """Return a sentence on the zones found.
 
     >>> zone_sentence((Zone(0, -18_000_000),), "bars")
     "its times are UTC-5 h: the chart's zone was found by comparing bars"
