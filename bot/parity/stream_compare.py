@@ -1,10 +1,10 @@
-"""`compare` on a stream of alerts: what fired against what fires here, feature by feature, with chance levels and intervals.
+"""`compare` on a stream of alerts: compare what fired with what fires here, per feature, with chance levels and intervals.
 
-On a complete stretch absence counts: precision, recall and F1 at 0 and within 1 bar, next to what the same alerts reach when
-they are shifted in time (the highest of many shifts, and their 95th percentile), and the counts of both sides with Poisson's
-95 % interval. On a sample only recall can be given, next to its own chance level. Counts without times are held against ours on
-the same bars if there are any, else on many windows of the same length elsewhere, whose spread is printed. Ratios of counts
-need no span at all.
+On a complete period absence counts: precision, recall and F1 on the bar and within 1 bar, next to those of the same
+alerts shifted in time (the highest of many shifts, and their 95th percentile), and the counts of both sides with
+Poisson's 95 % interval. On a sample only recall can be given, next to its own chance level. Counts without times are
+compared with ours on the same bars if available, else with many windows of the same length elsewhere, whose spread is
+printed. Ratios of counts need no time span.
 """
 
 import math
@@ -24,18 +24,18 @@ from bot.parity.stream_bars import WARM_UP, BarSource, StreamBars, columns_on, t
 from bot.parity.streams import EXAMPLES, AlertStream, Counted, Stretch, complete_option, stretches_of
 from bot.parity.verdict import bars_list
 
-FEW: Final = 5  # alerts: fewer judge nothing
-SAME: Final = 0.9  # F1 from which the marks are the same
-NEAR: Final = 0.75  # F1 from which they mostly are
-AROUND: Final = 300  # bars on either side of a sample over which its shifts run
-COLD: Final = 100  # first bars of a series, on which a sample is not looked for
-WINDOWS: Final = 400  # at most
-COVERED: Final = 0.98  # of a span's bars that have to be there for its count to be held against ours on the same bars
+FEW: Final = 5  # minimum number of alerts for a verdict
+SAME: Final = 0.9  # F1 from which the marks count as the same
+NEAR: Final = 0.75  # F1 from which they count as mostly the same
+AROUND: Final = 300  # bars on either side of a sample used for its shifts
+COLD: Final = 100  # first bars of a series that are not used for a sample
+WINDOWS: Final = 400  # maximum number of windows
+COVERED: Final = 0.98  # share of a span's bars required to compare its count with ours on the same bars
 COLUMNS: Final = frozenset[str]().union(*(feature.columns for feature in FEATURES if feature.computed))
 
 
 class Tables:
-    """Our columns on bars, each pair of bars and configuration computed once."""
+    """Our columns on bars, computed once per bars and configuration."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -49,7 +49,17 @@ class Tables:
 
 
 def wanted_marks(feature: AlertFeature, stretch: Stretch, bars: StreamBars, part: slice) -> list[np.ndarray]:
-    """Return for each side the positions within a part of the bars on which alerts of a feature fired, rising int64."""
+    """Return for each side the positions, within a part of the bars, of the bars with alerts of a feature; ascending int64.
+
+    Parameters
+    ----------
+    feature
+        The feature.
+    stretch
+        The period with its alerts.
+    bars, part
+        Klines, and the rows of them to use.
+    """
     opens = bars.klines.open_ms[part]
     found: list[list[int]] = [[] for _ in feature.sides]
     for alert, bar in stretch.alerts:
@@ -62,7 +72,7 @@ def wanted_marks(feature: AlertFeature, stretch: Stretch, bars: StreamBars, part
 def _chances(
     found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], bars: int, within: int, total: int
 ) -> tuple[float | None, float | None, int]:
-    """Return the highest F1 (or recall, where `total` is the alerts alone) under shifts, its 95th percentile, and how many."""
+    """Return the highest F1 (recall, where `total` is the alerts alone) under shifts, its 95th percentile, and their number."""
     shifts = chance.shifts_of(bars)
     if not len(shifts):
         return None, None, 0
@@ -130,7 +140,7 @@ def _words(row: Mapping[str, Any], complete: bool) -> str:
 
 
 def _check_prices(stretch: Stretch, bars: StreamBars) -> dict[str, int] | None:
-    """Return how many prices that stand with alerts lie within a tick of their bar or the next one; None without prices."""
+    """Return how many prices given with alerts lie within a tick of their bar or the next one; None without prices."""
     klines = bars.klines
     priced = [(alert.price, bar) for alert, bar in stretch.alerts if math.isfinite(alert.price)]
     rows = [(price, int(np.searchsorted(klines.open_ms, bar))) for price, bar in priced]
@@ -150,7 +160,7 @@ def _check_prices(stretch: Stretch, bars: StreamBars) -> dict[str, int] | None:
 
 
 def compare_stretch(stretch: Stretch, source: BarSource, tables: Tables) -> dict[str, Any]:
-    """Return the report on one stretch: its features, what is not computed, and what could not be compared."""
+    """Return the report on one period: its features, what is not computed, and what could not be compared."""
     opens = range(stretch.from_ms, stretch.to_ms, stretch.step_ms)
     bars = source.find(stretch.symbol, stretch.interval, opens if stretch.complete else [b for _, b in stretch.alerts])
     report: dict[str, Any] = {
@@ -203,7 +213,7 @@ def compare_stretch(stretch: Stretch, source: BarSource, tables: Tables) -> dict
 
 
 def counts_of(counts: Sequence[Counted]) -> list[tuple[tuple[str, str, str, str, str], dict[str, tuple[int, Counted]]]]:
-    """Return for each symbol, interval and span what was counted of each feature: rows that add up to just its alerts."""
+    """Return per symbol, interval and span the count of each feature: rows that add up to exactly its alerts."""
     groups: dict[tuple[str, str, str, str, str], list[Counted]] = {}
     for row in counts:
         groups.setdefault((row.symbol, row.interval, row.from_text, row.to_text, row.source), []).append(row)
@@ -233,9 +243,10 @@ def longest_counts(counts: Sequence[Counted]) -> dict[tuple[str, str, str], tupl
 
 
 def _windows(marks: np.ndarray, length: int) -> tuple[float, np.ndarray]:
-    """Return the mean number of marks of `length` bars after the warm-up, and the numbers of windows of that length.
+    """Return the mean number of marks per `length` bars after the warm-up, and the numbers in windows of that length.
 
-    The mean is of all those bars: the median of a few dozen windows of a skewed count lies below it and moves with their places.
+    The mean covers all those bars: the median of a few dozen windows of a skewed count is below it and depends on their
+    positions.
     """
     total = np.concatenate(([0], np.cumsum(marks)))
     first, last = min(WARM_UP, len(marks) // 3), len(marks) - length
@@ -256,7 +267,7 @@ def _span(row: Counted) -> tuple[int, int] | None:
 
 
 def _same_bars(row: Counted, source: BarSource) -> tuple[StreamBars, slice] | None:
-    """Return the bars of a count's own span where nearly all of them are held."""
+    """Return the bars of a count's own span if nearly all of them are available."""
     span, step = _span(row), interval_ms(row.interval)
     if span is None or span[1] <= span[0]:
         return None
@@ -350,7 +361,7 @@ def _ratio_rows(theirs: Mapping[str, int], ours: Mapping[str, float]) -> list[di
 def compare_counts(
     counts: Sequence[Counted], source: BarSource, tables: Tables
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of rates (for each symbol, interval and feature the longest known span) and of ratios."""
+    """Return the rows of rates (the longest known span per symbol, interval and feature) and of ratios."""
     best = longest_counts(counts)
     ratios: dict[tuple[str, str, str], dict[str, Any]] = {}
     for (symbol, interval, *_), features in counts_of(counts):
@@ -375,7 +386,7 @@ def compare_counts(
 
 
 def not_computed(stream: AlertStream) -> list[str]:
-    """Return the alerts of a stream for which nothing of ours stands."""
+    """Return the alerts of a stream that no column of ours corresponds to."""
     named = frozenset[str]().union(*(alert.leaves for alert in stream.alerts), *(row.leaves for row in stream.counts))
     return [alert.name for alert in ALERTS if alert.name in named and alert.read is None]
 
@@ -387,15 +398,19 @@ def compare_stream(
 
     Parameters
     ----------
+    config
+        Configuration of our side.
+    stream
+        The stream.
     places
-        Where klines may be: folders or files, in order of preference.
+        Folders or files where klines may be, in order of preference.
     complete
-        "all", or a span of times: the stretch in which absence counts.
+        "all", or a time span: the period in which absence counts.
 
     Raises
     ------
     DataMissing
-        No place holds klines of the time, and there are no counts either.
+        No place has klines of the time, and there are no counts either.
     """
     source, tables = BarSource(config, places), Tables(config)
     stretches = stretches_of(stream, complete_option(complete))
@@ -449,14 +464,14 @@ def _figures(row: Mapping[str, Any], complete: bool) -> str:
 
 
 def no_close_words(alerts: Sequence[tuple[int, int]]) -> str:
-    """Say which alerts (row, ms) belong to no bar."""
+    """Return a sentence on the alerts (row, ms) that belong to no bar."""
     rows = ", ".join(str(row) for row, _ in alerts[:EXAMPLES])
     times = bars_list([at_ms for _, at_ms in alerts[:EXAMPLES]], len(alerts))
     return f"{len(alerts)} alerts came at no close and belong to no bar (rows {rows}; {times}): set them to 'Once per bar close'"
 
 
 def unknown_words(unknown: Mapping[str, int]) -> list[str]:
-    """Say which names are not known and what may be meant, one sentence a name."""
+    """Return one sentence per unknown name, with the name that may be meant."""
     near = {name: nearest(name) for name in unknown}
     return [
         f"the name {name!r} ({count} rows) is not known" + (f"; did you mean {near[name]!r}?" if near[name] else "")
@@ -465,7 +480,7 @@ def unknown_words(unknown: Mapping[str, int]) -> list[str]:
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
-    """Return the sentences on a stream, and set the headline: one sentence a feature, then what was left out."""
+    """Return the sentences on a stream and set the headline: one sentence per feature, then what was left out."""
     sentences, heads = [], []
     for row in report["stretches"]:
         place = f"{row['symbol']} {row['interval']}"

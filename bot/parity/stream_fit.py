@@ -1,16 +1,16 @@
-"""`calibrate` on streams of alerts: settings and named readings from a closed grid for each feature, kept when they hold.
+"""`calibrate` on streams of alerts: choose settings and named readings from a closed grid per feature, keep those that hold.
 
-The first 70 % of each complete stretch choose: the value with the highest F1 on the bar, less what its rates miss where counts
-are given. It is accepted only when
+The first 70 % of each complete period are the training part: the value with the highest F1 on the bar wins, minus a
+penalty for rates that miss where counts are given. It is accepted only when
 
 * its F1 is above the highest that the best of the same grid reaches on the alerts shifted in time,
-* it is better on the last 30 %, clearly and on more bars than it is worse (a sign test at 5 %), and there above its own F1 on
-  shifted alerts,
+* it is better on the last 30 %, clearly and on more bars than it is worse (a sign test at 5 %), and there above its own
+  F1 on shifted alerts,
 * it is better on another symbol, if the streams have one,
-* it does not take a rate that was right out of its interval.
+* it does not move a correct rate out of its interval.
 
-Rates alone accept nothing: they do not show on which bars. Our columns of each value are computed once for each series of bars
-and kept as positions.
+Rates alone accept nothing: they do not show on which bars. Our columns of each value are computed once per series of
+bars and stored as positions.
 """
 
 import math
@@ -37,19 +37,19 @@ from bot.parity.stream_bars import WARM_UP, BarSource, StreamBars, columns_on
 from bot.parity.stream_compare import longest_counts, no_close_words, not_computed, unknown_words, wanted_marks
 from bot.parity.streams import AlertStream, Counted, complete_option, stretches_of
 
-Positions = list[np.ndarray]  # for each side where it fires, rising int64
-FEWEST: Final = 10  # alerts of a feature in the part that chooses
-FEW: Final = 5  # and in a part that judges
-BEST: Final = 40  # values whose rates are looked at
-RATE_BARS: Final = 20_000  # newest bars on which ours are counted for a rate
-SPREAD: Final = 0.1  # natural spread of a rate between months, as a logarithm (measured: 0.03 to 0.13)
-RATE_WEIGHT: Final = 0.5  # F1 that a rate costs when it is off by a factor of e
-SURE: Final = 1.645  # of a one-sided test at 5 %
+Positions = list[np.ndarray]  # positions of the marks of each side, ascending int64
+FEWEST: Final = 10  # minimum number of alerts in the training part
+FEW: Final = 5  # minimum number of alerts in a judging part
+BEST: Final = 40  # number of best values whose rates are computed
+RATE_BARS: Final = 20_000  # newest bars on which our events are counted for a rate
+SPREAD: Final = 0.1  # log spread of a rate between months (measured: 0.03 to 0.13)
+RATE_WEIGHT: Final = 0.5  # F1 penalty for a rate that is off by a factor of e
+SURE: Final = 1.645  # z of a one-sided test at 5 %
 
 
 @dataclass(slots=True, eq=False)
 class FitSegment:
-    """Bars on which absence counts: a part of a series, and where the alerts of each feature lie in it."""
+    """Bars on which absence counts: a part of a series, and the positions of each feature's alerts in it."""
 
     symbol: str
     interval: str
@@ -60,11 +60,11 @@ class FitSegment:
 
     @property
     def length(self) -> int:
-        """Bars in the part."""
+        """Number of bars in the part."""
         return self.part.stop - self.part.start
 
     def cut(self, first: int, last: int) -> "FitSegment":
-        """Return a part of it, in bars of the part."""
+        """Return a sub-range of the part, given in bars of the part, the end exclusive."""
         wanted = {
             key: [side[(side >= first) & (side < last)] - first for side in sides] for key, sides in self.wanted.items()
         }
@@ -73,12 +73,12 @@ class FitSegment:
 
 
 class Predictions:
-    """Where our features fire on bars under given settings, each computed once and kept as positions."""
+    """Where our features fire on bars under given settings, computed once and stored as positions."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._known: dict[tuple[int, tuple[str, ...], tuple[tuple[str, Any], ...]], dict[str, Positions] | None] = {}
-        self._held: dict[int, StreamBars] = {}  # keeps the bars alive whose identity is a key
+        self._held: dict[int, StreamBars] = {}  # keeps the bars alive whose `id` is a key
 
     def of(self, bars: StreamBars, changes: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Positions] | None:
         """Return the positions of each judging feature, None for settings that exclude each other."""
@@ -106,7 +106,7 @@ def _within(places: Positions, part: slice) -> Positions:
 
 @dataclass(slots=True)
 class Tally:
-    """Hits, ours and theirs summed over segments, and the hits under each shift."""
+    """Hits, our marks and alerts summed over segments, and the hits under each shift."""
 
     hits: int
     ours: int
@@ -126,7 +126,7 @@ class Tally:
 
 
 class Jury:
-    """Measures settings on segments by the alerts of some features, and on the same alerts shifted."""
+    """Scores settings on segments by the alerts of some features, and on the same alerts shifted."""
 
     def __init__(self, segments: Sequence[FitSegment], judges: Sequence[str], predictions: Predictions) -> None:
         self.segments = [s for s in segments if s.length and any(judge in s.wanted for judge in judges)]
@@ -137,28 +137,28 @@ class Jury:
             chance.Spectrum(wanted, segment.length) for wanted, segment in zip(self._wanted, self.segments, strict=True)
         ]
         longest = max((segment.length for segment in self.segments), default=0)
-        steps = chance.shifts_of(longest)  # as parts of the longest, and the same parts of the others
+        steps = chance.shifts_of(longest)  # as fractions of the longest segment, applied to all others
         self._shifts = [self._scaled(steps / max(1, longest), segment.length) for segment in self.segments]
         self.shifts = len(steps)
         self.theirs = sum(len(side) for wanted in self._wanted for side in wanted)
 
     @staticmethod
     def _scaled(parts: np.ndarray, length: int) -> np.ndarray:
-        """Return shifts as parts of a length, none nearer than `NEAREST_SHIFT` (or half of a shorter stretch)."""
+        """Return shifts as fractions of a length, none nearer than `NEAREST_SHIFT` (or half of a shorter period)."""
         nearest = min(chance.NEAREST_SHIFT, length // 2)
         return np.clip(np.round(parts * length).astype(np.int64), nearest, length - max(1, nearest))
 
     def _sides(self, segment: FitSegment, places: Mapping[str, Positions]) -> Positions:
-        """Return the sides of the judges that a segment has alerts of: absence counts for no other."""
+        """Return the sides of the judges for which a segment has alerts: for the others absence does not count."""
         return [side for judge in self.judges if judge in segment.wanted for side in places[judge]]
 
     def found(self, segment: FitSegment, changes: Mapping[str, Any]) -> Positions | None:
-        """Return where ours fire in a segment, by judge and side."""
+        """Return where ours fire in a segment, by judge and side; None for settings that exclude each other."""
         known = self.predictions.of(segment.bars, changes, self.judges)
         return None if known is None else _within(self._sides(segment, known), segment.part)
 
     def tally(self, changes: Mapping[str, Any]) -> Tally | None:
-        """Return the hits of settings on all segments, None for settings that exclude each other."""
+        """Return the tally of settings over all segments, None for settings that exclude each other."""
         total = Tally(0, 0, self.theirs, np.zeros(self.shifts))
         for segment, spectrum, shifts in zip(self.segments, self._spectra, self._shifts, strict=True):
             found = self.found(segment, changes)
@@ -171,7 +171,7 @@ class Jury:
         return total
 
     def better_and_worse(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[int, int]:
-        """Return on how many bars (of each side) only the new settings agree with the alerts, and on how many only the old."""
+        """Return the numbers of bars (per side) on which only the new settings agree with the alerts, and only the old ones."""
         better = worse = 0
         for segment, wanted in zip(self.segments, self._wanted, strict=True):
             for side, before, after in zip(
@@ -186,7 +186,7 @@ class Jury:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A count of a feature, and bars on which ours are counted for it."""
+    """A count of a feature over `bars`, and the bars on which ours are counted for it."""
 
     feature: str
     count: int
@@ -195,14 +195,14 @@ class Rate:
 
 
 class EventRates:
-    """How far the rates of a grid's features are from those counted."""
+    """Compares the rates of a grid's features with those counted."""
 
     def __init__(self, rates: Sequence[Rate], predictions: Predictions, judges: Sequence[str]) -> None:
         self.rates = [rate for rate in rates if rate.feature in judges and rate.count >= FEWEST]
         self._predictions = predictions
 
     def misses(self, changes: Mapping[str, Any]) -> list[float]:
-        """Return for each count the logarithm by which ours leave its interval, 0 within."""
+        """Return for each count the logarithm by which our rate is outside its interval, 0 inside."""
         found = []
         for rate in self.rates:
             known = self._predictions.of(rate.on, changes, [rate.feature])
@@ -215,7 +215,7 @@ class EventRates:
         return found
 
     def cost(self, changes: Mapping[str, Any]) -> float:
-        """Return what the misses take from F1."""
+        """Return the penalty on F1 for the misses."""
         misses = self.misses(changes)
         return RATE_WEIGHT * float(np.mean(misses)) if misses else 0.0
 
@@ -227,7 +227,7 @@ def _changes(config: Config, before: Mapping[str, Any], value: Mapping[str, Any]
 
 
 def _neighbours(grid: Grid, value: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the values of a grid one step away on an axis of numbers."""
+    """Return the values of a grid one step away on a numeric axis."""
     found = []
     for axis in grid.axes:
         if isinstance(axis.values[0], str) or value[axis.setting] not in axis.values:
@@ -247,14 +247,22 @@ def fit_grid(
     changes: Mapping[str, Any],
     rates: Sequence[Rate] = (),
 ) -> dict[str, Any]:
-    """Return the row of a grid: its best value, the figures of the parts, and whether and why (not) it is accepted.
+    """Return the row of a grid: its best value, the figures of the parts, and whether it is accepted or why not.
 
     Parameters
     ----------
+    config
+        Configuration before the fit.
+    grid
+        Settings and values to try.
     segments
-        Complete stretches; those of the symbol with most alerts choose and judge, those of other symbols judge.
+        Complete periods; those of the symbol with most alerts choose and judge, those of other symbols judge.
+    predictions
+        Cache of where ours fire.
     changes
         What was accepted before.
+    rates
+        Counts to compare our rates with.
     """
     judges = [judge for judge in grid.judges if BY_KEY[judge].computed and any(judge in s.wanted for s in segments)]
     row: dict[str, Any] = {"grid": grid.name, "values": len(grid), "judges": judges, "alerts": 0, "accepted": False}
@@ -333,7 +341,7 @@ def _tried(
 
 
 def _refusal(row: Mapping[str, Any]) -> str | None:
-    """Return why a value is not accepted, None if it is."""
+    """Return why a value is rejected, None if it is accepted."""
     if not row["value"]:
         return f"no value fits better than as set (F1 {row['train_before']:.2f})"
     after, most = row["train_after"], row["train_chance"]
@@ -365,7 +373,19 @@ def _refusal(row: Mapping[str, Any]) -> str | None:
 def segments_of(
     stream: AlertStream, source: BarSource, complete: tuple[int, int] | str | None, notes: list[str]
 ) -> list[FitSegment]:
-    """Return the complete stretches of a stream that klines cover; what is left out is noted."""
+    """Return the complete periods of a stream that klines cover; what is left out is noted.
+
+    Parameters
+    ----------
+    stream
+        The stream.
+    source
+        Where klines are found.
+    complete
+        As returned by `complete_option`.
+    notes
+        Notes of the report, appended to in place.
+    """
     found = []
     for stretch in stretches_of(stream, complete):
         if stretch.unassigned:
@@ -403,9 +423,9 @@ def segments_of(
 
 
 def without_overlaps(segments: Sequence[FitSegment], notes: list[str]) -> list[FitSegment]:
-    """Return segments of which no two hold the same feature on the same bars: what an earlier one holds is taken from the later.
+    """Return segments of which no two have the same feature on the same bars: later ones lose what an earlier one has.
 
-    Alerts that stand in two files would count twice, and what one judges would lie in the part of the other that chooses.
+    Alerts in two files would count twice, and the holdout of one file would be in the training part of the other.
     """
     found: list[FitSegment] = []
     for segment in segments:
@@ -419,7 +439,7 @@ def without_overlaps(segments: Sequence[FitSegment], notes: list[str]) -> list[F
 
 
 def _without(segment: FitSegment, earlier: FitSegment) -> list[FitSegment]:
-    """Return a segment's parts when the features that an earlier one has too are taken from the bars that both hold."""
+    """Return a segment's parts after removing the features that an earlier one also has from the bars that both share."""
     if (segment.symbol, segment.interval) != (earlier.symbol, earlier.interval):
         return [segment]
     theirs = earlier.bars.klines.open_ms[earlier.part]
@@ -434,7 +454,7 @@ def _without(segment: FitSegment, earlier: FitSegment) -> list[FitSegment]:
 
 
 class _Theirs(Mapping[str, np.ndarray]):
-    """A chart's bound marks under the names of our columns; what the chart lacks is nowhere."""
+    """A chart's bound marks under the names of our columns; a column that the chart lacks is 0."""
 
     def __init__(self, bound: Bound, length: int) -> None:
         self._columns = {
@@ -449,7 +469,7 @@ class _Theirs(Mapping[str, np.ndarray]):
             self._columns["so_exit"] = np.sum([self._columns[n] != 0.0 for n in exits], axis=0)
 
     def has(self, feature: AlertFeature) -> bool:
-        """Whether the chart shows the feature: all that it reads, but for the dots that stand for a cross in a zone."""
+        """Return whether the chart shows all columns of the feature, except the dots that replace a cross in a zone."""
         return all(name in self._columns or name.startswith("om_big") for name in feature.columns) and any(
             name in self._columns for name in feature.columns
         )
@@ -470,7 +490,21 @@ _SIGNALS: Final = {"so_bullish": 1.0, "so_bullish_strong": 2.0, "so_bearish": -1
 def segment_of_chart(
     config: Config, data: ChartData, klines: Path | None, bind_file: Path | None, warm_up: int | None
 ) -> FitSegment:
-    """Return chart data as a complete stretch: its marks that are bound to features, on its own bars."""
+    """Return chart data as a complete period: its marks that are bound to features, on its own bars.
+
+    Parameters
+    ----------
+    config
+        Configuration of our side.
+    data
+        Chart data.
+    klines
+        Folder or file with klines; None for the bot's own.
+    bind_file
+        Columns bound by hand; None for the remembered ones.
+    warm_up
+        Bars left out at the start; None for the default.
+    """
     by_hand = load_bind(bind_file, data.fingerprint, data.header)
     ours, aligned = aligned_export(config, data, klines_source(klines), required=False)
     keep, _ = kept_bars(data, aligned, warm_up)
@@ -490,7 +524,7 @@ def segment_of_chart(
 
 
 def rates_of(counts: Sequence[Counted], source: BarSource) -> list[Rate]:
-    """Return the counts of features with bars on which ours can be counted: the longest span of each."""
+    """Return the counts of computed features with bars on which ours can be counted: the longest span of each."""
     newest: dict[tuple[str, str], StreamBars | None] = {}
     found = []
     for (symbol, interval, key), (count, row) in longest_counts(counts).items():
@@ -520,7 +554,23 @@ def fit(
     rates: Sequence[Rate] = (),
     advance: Callable[[int], None] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Fit all grids in turn; return their rows and the changes that were accepted."""
+    """Fit all grids in turn; return their rows and the accepted changes.
+
+    Parameters
+    ----------
+    config
+        Configuration before the fit.
+    segments
+        Complete periods with alerts.
+    predictions
+        Cache of where ours fire.
+    grids
+        Grids in fitting order.
+    rates
+        Counts to compare our rates with.
+    advance
+        Called with the progress, 0 to 99.
+    """
     changes: dict[str, Any] = {}
     rows = []
     for i, grid in enumerate(grids):
@@ -545,12 +595,33 @@ def calibrate_streams(
     grids: Sequence[Grid] = GRIDS,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Fit the grids to the alerts of streams and to the marks of charts, and return the report with the profile.
+    """Fit the grids to the alerts of streams and the marks of charts; return the report with the profile.
+
+    Parameters
+    ----------
+    config
+        Configuration before the fit.
+    exports
+        Streams and chart data.
+    klines
+        Folder or file with klines; those next to a stream and the bot's own are searched too.
+    bind_file
+        Columns bound by hand.
+    warm_up
+        Bars of chart data left out at the start; None for the default.
+    complete
+        "all", or the time span in which absence counts.
+    name
+        Name of the profile.
+    grids
+        Grids in fitting order.
+    advance
+        Called with the progress, 0 to 99.
 
     Raises
     ------
     DataError
-        There is no complete stretch with klines to fit to.
+        There is no complete period with klines to fit to.
     """
     notes: list[str] = []
     segments: list[FitSegment] = []

@@ -1,4 +1,4 @@
-"""The terminal's tables of a stream of alerts: compared, and fitted."""
+"""Terminal tables of a stream of alerts: comparison and fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def _at_both(row: Mapping[str, Any], name: str) -> str:
 
 
 def stretch_rows(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the cells of a stretch's features."""
+    """Return the table cells of a period's features."""
     return [
         (
             one["label"],
@@ -37,7 +37,7 @@ def stretch_rows(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def print_stream(report: Mapping[str, Any]) -> None:
-    """Print what `compare` found of a stream: the verdict, then a table for each stretch, the rates and the ratios."""
+    """Print the result of `compare` on a stream: the verdict, then a table per period, the rates and the ratios."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -88,7 +88,7 @@ def print_stream(report: Mapping[str, Any]) -> None:
 
 
 def print_stretches(report: Mapping[str, Any], console: Any) -> None:
-    """Print a table for each stretch of a stream."""
+    """Print a table for each period of a stream."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -108,7 +108,7 @@ def print_stretches(report: Mapping[str, Any], console: Any) -> None:
 
 
 def print_fit(report: Mapping[str, Any]) -> None:
-    """Print what `calibrate` found on streams: the verdict, then what was tried of each grid."""
+    """Print the result of `calibrate` on streams: the verdict, then the trials of each grid."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,12 +1,12 @@
 """Streams of fired alerts: which condition fired, on which symbol and interval, and when it arrived.
 
-A stream is a webhook log (CSV or JSON lines), TradingView's own alerts log, or a folder with `events.csv` (alerts with their
-times), `rates.csv` (counts with their spans) and kline files. An alert that is set to "once per bar close" arrives up to some
-40 seconds after the close and belongs to the bar that closed: one of 08:35:01 on 5m to the bar 08:30 to 08:35. What cannot be
-given to a bar in this way is counted and named.
+A stream is a webhook log (CSV or JSON lines), TradingView's own alerts log, or a folder with `events.csv` (alerts with
+their times), `rates.csv` (counts with their spans) and kline files. An alert set to "once per bar close" arrives up to
+about 40 seconds after the close and belongs to the bar that closed: one at 08:35:01 on 5m to the bar 08:30 to 08:35.
+Alerts that cannot be assigned to a bar in this way are counted and named.
 
-A *complete* stretch has all alerts of its features, so that absence counts; a *sample* has only some of those that fired. A
-note that begins with "complete" makes a stretch complete, as does an option.
+A *complete* period has all alerts of its features, so that absence counts; a *sample* has only some of those that
+fired. A note that begins with "complete" marks a period as complete, as does an option.
 """
 
 import json
@@ -24,14 +24,14 @@ from bot.parity.alert_names import Leaves, nearest, resolve, resolve_count
 from bot.parity.alerts_log import AlertsLog, interval_of
 from bot.parity.csv_values import key, number, read_text, rows_of, time_ms
 
-LATEST_MS: Final = 60_000  # an alert that comes later after a close (or a third of a short bar) is not of that close
+LATEST_MS: Final = 60_000  # an alert later than this (or a third of a short bar) after a close is not of that close
 EXAMPLES: Final = 5
 _TIME: Final = ("timeutc", "time", "timestamp", "datetime", "receivedat", "received", "firedat", "at", "utc")
 _SYMBOL: Final = ("symbol", "ticker", "pair", "market")
 _INTERVAL: Final = ("interval", "timeframe", "tf", "resolution")
 _NAME: Final = ("name", "alert", "alertname", "condition", "event", "message", "signal")
 _PRICE: Final = ("pricenear", "price", "close")
-_INSIDE: Final = ("payload", "body", "data", "json")  # where a webhook's server keeps what was sent
+_INSIDE: Final = ("payload", "body", "data", "json")  # where a webhook server stores the message
 _QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD")
 _STAMP: Final = r"(?:(\d{4})-)?(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2}))?"
 _SPAN: Final = re.compile(rf"{_STAMP}\s*(?:\.\.\.?|to|-)\s*{_STAMP}")
@@ -39,7 +39,7 @@ _SPAN: Final = re.compile(rf"{_STAMP}\s*(?:\.\.\.?|to|-)\s*{_STAMP}")
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """One alert: its row in the file, when it arrived (UTC epoch ms), where, its name, and the alerts of the table it means."""
+    """One alert: its row in the file, arrival time (UTC epoch ms), symbol, interval, name, and the known alerts it means."""
 
     row: int
     at_ms: int
@@ -53,7 +53,7 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A count of alerts over a span of bars; `estimated` means that the span is not known, so that only ratios count."""
+    """A count of alerts over a span of bars; `estimated` means that the span is unknown, so that only ratios count."""
 
     symbol: str
     interval: str
@@ -69,7 +69,7 @@ class Counted:
 
 @dataclass(slots=True)
 class AlertStream:
-    """What a file or folder of alerts has, and the folder with klines of its own if there is one."""
+    """The content of a file or folder of alerts."""
 
     path: Path
     alerts: list[Fired]
@@ -80,7 +80,7 @@ class AlertStream:
 
     @property
     def folder(self) -> Path:
-        """Where kline files may lie next to it."""
+        """The folder in which kline files may lie next to it."""
         return self.path if self.path.is_dir() else self.path.parent
 
     def groups(self) -> dict[tuple[str, str], list[Fired]]:
@@ -92,7 +92,7 @@ class AlertStream:
 
 
 def symbol_of(word: str) -> str | None:
-    """Return the exchange's symbol that a chart's or a person's word means, None if it is no symbol.
+    """Return the exchange's symbol for a chart's or a user's notation, None if it is not a symbol.
 
     >>> symbol_of("BINANCE:BTCUSDT.P"), symbol_of("sol"), symbol_of("ETH/USDT"), symbol_of("my coin")
     ('BTCUSDT', 'SOLUSDT', 'ETHUSDT', None)
@@ -105,7 +105,7 @@ def symbol_of(word: str) -> str | None:
 
 
 def bar_of(at_ms: int, step_ms: int) -> int | None:
-    """Return the open of the bar that an alert belongs to, None if it did not come at a close.
+    """Return the open of the bar that an alert belongs to, None if it did not arrive at a close.
 
     >>> bar_of(1786178101000, 300_000) == 1786177800000, bar_of(1786178250000, 300_000)
     (True, None)
@@ -129,13 +129,13 @@ def is_stream(header: list[str]) -> bool:
 
 
 def is_json_lines(text: str) -> bool:
-    """Return whether a text is JSON lines, by its first sign."""
+    """Return whether a text is JSON, by its first character."""
     return text.lstrip("\ufeff \r\n\t")[:1] in ("{", "[")
 
 
 @dataclass(slots=True)
 class _Raw:
-    """One row as text, still to be understood."""
+    """One row as text, not yet interpreted."""
 
     row: int
     time: str
@@ -227,7 +227,7 @@ def _from_json(path: Path, text: str) -> list[_Raw]:
 
 
 def _layers(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return an object's fields by bare name: of the messages that a server received, then the server's own."""
+    """Return an object's fields by normalised name: those of the received messages first, then the server's own."""
     outer = {key(str(name)): field_ for name, field_ in value.items()}
     layers = [outer]
     for name in _INSIDE:
@@ -243,9 +243,9 @@ def _layers(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def meant(words: str) -> str | None:
-    """Return the known name in what an alert said, None without one.
+    """Return the known name in the text of an alert, None without one.
 
-    It is all of the words, the name in their JSON, or what follows ticker, interval and time.
+    It is the entire text, the name field of its JSON, or what follows ticker, interval and time.
 
     >>> meant("BINANCE:BTCUSDT.P 15 2026-08-18T09:00:14Z HWO Up"), meant('{"name": "HWO Up"}'), meant("Moon phase")
     ('HWO Up', 'HWO Up', None)
@@ -282,7 +282,7 @@ def _places(word: str) -> bool:
 
 
 def _understood(path: Path, raw: list[_Raw], stream: AlertStream, only_interval: str | None) -> None:
-    """Turn rows of text into alerts of the stream."""
+    """Convert rows of text into alerts of the stream."""
     intervals = {name for row in raw if (name := interval_of(row.interval)) is not None}
     if only_interval is not None:
         intervals = {only_interval}
@@ -339,16 +339,16 @@ def read_stream(path: Path, text: str | None = None, interval: str | None = None
     Parameters
     ----------
     text
-        What stands in it, where it has been read already.
+        Its content, if already read.
     interval
-        The chart's interval where the file does not have it; it wins over the file.
+        The chart's interval, for a file without one; it overrides the file's.
 
     Raises
     ------
     DataMissing
         Nothing in it.
     DataError
-        A row cannot be understood: one sentence with the row and the way out.
+        A row cannot be interpreted: one sentence with the row and the remedy.
     """
     text = read_text(path) if text is None else text
     if is_json_lines(text):
@@ -365,7 +365,7 @@ def read_stream(path: Path, text: str | None = None, interval: str | None = None
 
 
 def _known_only(stream: AlertStream) -> None:
-    """Drop rows that stand twice, and refuse a stream without a known name."""
+    """Drop duplicate rows, and reject a stream without a known name."""
     once = {(a.at_ms, a.symbol, a.interval, a.name): a for a in stream.alerts}
     if len(once) < len(stream.alerts):
         stream.notes.append(f"{len(stream.alerts) - len(once)} rows stand twice and count once")
@@ -380,7 +380,7 @@ def _known_only(stream: AlertStream) -> None:
 
 
 def of_log(log: AlertsLog) -> AlertStream:
-    """Return TradingView's alerts log as a stream; alerts are known by their name or their message."""
+    """Return TradingView's alerts log as a stream; alerts are identified by their name or their message."""
     stream = AlertStream(log.path, [], log.header, notes=list(log.notes))
     if log.interval is None:
         return stream
@@ -407,8 +407,24 @@ def is_counts(header: list[str]) -> bool:
 def read_counts(path: Path, rows: list[list[str]], notes: list[str], unknown: dict[str, int]) -> list[Counted]:
     """Read a file of counts: symbol, interval, name, count, bars, and optionally from, to, source and note.
 
-    Counts "(a)" and "(b)" of one name are its two sides, which side being unknown: they are added up. A note that has
-    "ratios only" marks a span that is not known.
+    Counts "(a)" and "(b)" of one name are its two sides in unknown order: they are added up. A note that contains
+    "ratios only" marks an unknown span.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    rows
+        Its rows, header first.
+    notes
+        Notes of the stream.
+    unknown
+        Number of rows per unknown name, updated in place.
+
+    Raises
+    ------
+    DataError
+        A row cannot be read.
     """
     names = [key(name) for name in rows[0]]
     found: dict[tuple[str, ...], Counted] = {}
@@ -441,12 +457,12 @@ def read_counts(path: Path, rows: list[list[str]], notes: list[str], unknown: di
 
 
 def read_folder(path: Path) -> AlertStream:
-    """Read a folder with events.csv and rates.csv, one of them at least.
+    """Read a folder with events.csv and rates.csv, at least one of them.
 
     Raises
     ------
     DataError
-        Neither is there.
+        Neither exists, or rates.csv lacks a column.
     """
     events, rates = path / "events.csv", path / "rates.csv"
     if not events.is_file() and not rates.is_file():
@@ -466,9 +482,9 @@ def read_folder(path: Path) -> AlertStream:
 
 @dataclass(slots=True)
 class Stretch:
-    """Alerts of one symbol and interval, by bar: `from_ms` to `to_ms` are opens, the last one exclusive.
+    """A period of alerts of one symbol and interval, by bar: `from_ms` to `to_ms` are opens, the last one exclusive.
 
-    `late_ms` are the delays of those that could be given to a bar; `unassigned` are the others.
+    `late_ms` are the delays of those that could be assigned to a bar; `unassigned` are the others.
     """
 
     symbol: str
@@ -487,7 +503,7 @@ class Stretch:
 
     @property
     def label(self) -> str:
-        """What it is called to a person."""
+        """The display name."""
         kind = "complete" if self.complete else "sample"
         return (
             f"{self.symbol} {self.interval} {kind} {format_time(self.from_ms)[:16]} to {format_time(self.to_ms)[:16]}"
@@ -495,7 +511,7 @@ class Stretch:
 
 
 def _note_span(note: str, year: int) -> tuple[int, int, bool] | None:
-    """Return the span that a note names (ms; the last flag says that it has clock times, those of alerts); None without one."""
+    """Return the span named in a note (ms; the flag: it has clock times, those of alerts); None without one."""
     match = _SPAN.search(note)
     if match is None:
         return None
@@ -508,7 +524,12 @@ def _note_span(note: str, year: int) -> tuple[int, int, bool] | None:
 
 
 def complete_option(text: str | None) -> tuple[int, int] | str | None:
-    """Return what `--complete` means: None, "all", or a span of times (ms, the times of alerts).
+    """Return the meaning of `--complete`: None, "all", or a time span (ms, the times of alerts).
+
+    Raises
+    ------
+    ConfigError
+        It is neither "all" nor a span that ends after it begins.
 
     >>> complete_option("all"), complete_option("2026-08-18T09:00..2026-08-18T10:00")
     ('all', (1787043600000, 1787047200000))
@@ -525,7 +546,7 @@ def complete_option(text: str | None) -> tuple[int, int] | str | None:
 
 
 def stretches_of(stream: AlertStream, complete: tuple[int, int] | str | None = None) -> list[Stretch]:
-    """Return the stretches of a stream: for each symbol and interval the complete ones, and what is left as a sample."""
+    """Return the periods of a stream: for each symbol and interval the complete ones, and the remainder as a sample."""
     found = []
     for (symbol, interval), alerts in stream.groups().items():
         step = interval_ms(interval)
@@ -549,7 +570,7 @@ def stretches_of(stream: AlertStream, complete: tuple[int, int] | str | None = N
 
 
 def _noted(alerts: list[Fired], step: int) -> list[tuple[int, int]]:
-    """Return the spans (opens, the last exclusive) that notes call complete, stretched over the alerts that carry the note."""
+    """Return the spans (opens, the last exclusive) that notes call complete, extended to the alerts that carry the note."""
     groups: dict[str, list[Fired]] = {}
     for alert in alerts:
         if alert.note.lower().startswith("complete"):
