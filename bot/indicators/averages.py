@@ -39,7 +39,7 @@ def sma_step(sma, x: float, length: int) -> float:
         sma.total -= sma.ring[slot]
     sma.ring[slot] = x
     sma.total += x
-    sma.slot = slot + 1 if slot + 1 < length else 0  # a counter: the remainder of a division costs 10 ns
+    sma.slot = slot + 1 if slot + 1 < length else 0  # a counter, since a modulo costs 10 ns
     sma.bars += 1
     if sma.bars < length:
         return math.nan
@@ -53,11 +53,19 @@ def sma_step(sma, x: float, length: int) -> float:
 
 @kernel
 def ema_step(ema, x: float, length: int, mean_seed: bool) -> float:
-    """Return the exponential average with alpha = 2/(length+1).
+    """Return the exponential average with alpha = 2/(length+1), float64 in the unit of `x`. Source: Pine `ta.ema`.
 
-    `ema`: EMA record; `length` in bars; result float64 in the unit of `x`. `mean_seed` false: seeded with the first
-    value, no NaN (premium indicators). True: NaN until `length` values, then their mean (SuperTrend AI). Source: Pine
-    `ta.ema`.
+    Parameters
+    ----------
+    ema
+        EMA record.
+    x
+        Next value.
+    length
+        Length, bars.
+    mean_seed
+        False: seeded with the first value, no NaN (premium indicators). True: NaN until `length` values, then their
+        mean (SuperTrend AI).
 
     >>> from bot.core.jit import record; ema = record(EMA)
     >>> [ema_step(ema, x, 3, False) for x in (2.0, 4.0)]
@@ -129,7 +137,7 @@ def rsi_change_step(rsi, change: float, length: int) -> float:
     >>> [rsi_change_step(rsi, change, 1) for change in (0.0, 2.0, -1.0)]
     [nan, 100.0, 0.0]
     """
-    rsi.previous = 0.0  # the difference that is taken next is then the change itself
+    rsi.previous = 0.0  # so that the next difference is the change itself
     return rsi_step(rsi, change, length)
 
 
@@ -148,10 +156,18 @@ def super_weights(length: float) -> tuple[float, float]:
 
 @kernel
 def super_step(smoother, x: float, first: float, second: float) -> float:
-    """Return Ehlers' 2-pole super smoother of `x`, seeded with the first value. Weights: `super_weights`.
+    """Return Ehlers' 2-pole super smoother of `x`, seeded with the first value; float64 in the unit of `x`.
 
-    `smoother`: SUPER record, whose `value1` and `value2` are the outputs of one and two bars ago. Float64 in the unit
-    of `x`; no warm-up, NaN propagates. Source: Ehlers (2013), chapter 3.
+    No warm-up, NaN propagates. Source: Ehlers (2013), chapter 3.
+
+    Parameters
+    ----------
+    smoother
+        SUPER record; `value1` and `value2` are the outputs of one and two bars ago.
+    x
+        Next value.
+    first, second
+        Weights of `super_weights`.
 
     >>> from bot.core.jit import record; smoother = record(SUPER)
     >>> [super_step(smoother, x, 0.5, -0.25) for x in (4.0, 4.0, 8.0)]

@@ -94,8 +94,16 @@ def quartile(clusters, quartiles, which: int) -> float:
 def cut_after(clusters, cut: float, start: int, count: int, margin: float) -> int:
     """Return the number of sorted values below `cut`, searching from `start`; -1 if one lies within `margin` of it.
 
-    `clusters`: CLUSTERS record; `cut` and `margin` float64 in the unit of the values; `start` and `count` are numbers
-    of values.
+    Source: open indicators 2.3 (cluster boundary).
+
+    Parameters
+    ----------
+    clusters
+        CLUSTERS record, values without NaN.
+    cut, margin
+        In the unit of the values.
+    start, count
+        First guess, and number of values.
     """
     i = start
     while i > 0 and clusters.sorted[i - 1] > cut:

@@ -91,10 +91,16 @@ def supertrend_step(trend, middle: float, width: float, close: float, turn: int)
     market.
 
     Whether a band is retained is decided when its bar closes: tested a bar later it would be one condition with the
-    comparison of the bands, an unpredictable branch.
+    comparison of the bands, an unpredictable branch. Source: premium indicators 4.1, Pine `ta.supertrend`.
 
-    `trend`: SUPERTREND record; `middle`, `width`, `close` float64 in price units, not NaN. Source: premium indicators
-    4.1, Pine `ta.supertrend`.
+    Parameters
+    ----------
+    trend
+        SUPERTREND record.
+    middle, width, close
+        (H+L)/2, distance of the bands and close; price units, not NaN.
+    turn
+        1 or 0, see above.
     """
     upper = min(middle + width, trend.upper)
     lower = max(middle - width, trend.lower)
@@ -220,9 +226,14 @@ def turn_strong(conf, params, bar) -> None:
 def after_signal(conf, params, bar, momentum1: float) -> None:
     """Handle a bar after a signal: an exit when momentum enters or leaves its extreme in profit, and a turn to strong.
 
-    `momentum1` is the previous bar's momentum (RSI, 0 to 100, NaN during warm-up: no exit). An exit belongs to the
-    signal before this bar and is tested first. `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR
-    records. Source: premium indicators 4.1.
+    An exit belongs to the signal before this bar and is tested first. Source: premium indicators 4.1.
+
+    Parameters
+    ----------
+    conf, params, bar
+        CONFIRMATION, CONFIRMATION_PARAMS and BAR records.
+    momentum1
+        Momentum of the previous bar, 0 to 100; NaN gives no exit.
     """
     direction = conf.state
     conf.age += 1
@@ -255,10 +266,16 @@ def lines_step(conf, params, bar) -> None:
 
 @kernel
 def confirmation_step(conf, params, sensitivity: float, bar) -> None:
-    """Advance the signals by one closed bar; `sensitivity` as set or from the autopilot.
+    """Advance the signals by one closed bar; none while ATR 10 is NaN, nor on the first QUIET bars.
 
-    `conf`, `params`, `bar`: CONFIRMATION, CONFIRMATION_PARAMS and BAR records; no signal while ATR 10 is NaN, nor on
-    the first QUIET bars. Source: premium indicators 4.1.
+    Source: premium indicators 4.1.
+
+    Parameters
+    ----------
+    conf, params, bar
+        CONFIRMATION, CONFIRMATION_PARAMS and BAR records.
+    sensitivity
+        As set, or from the autopilot.
     """
     conf.signal = 0
     conf.turn_strong = 0

@@ -209,6 +209,7 @@ def wave_step(wave, params, bar) -> None:
 
 @outlined_kernel
 def extremum_copy(source, target) -> None:
+    """Copy an EXTREMUM record."""
     target.known = source.known
     target.wave = source.wave
     target.price = source.price
@@ -295,7 +296,14 @@ def divergences_step(wave, params, bar) -> None:
 def minor_reversal(line2: float, line1: float, line: float, floor: float) -> bool:
     """Return whether the wave turned up from below `floor`; for the other side pass all four with opposite signs.
 
-    Float64, points (0 to 100), newest last; false with NaN. Source: premium indicators 3.6.
+    False with NaN. Source: premium indicators 3.6.
+
+    Parameters
+    ----------
+    line2, line1, line
+        Wave of two bars ago, one bar ago and now, points.
+    floor
+        Level, points.
     """
     return (line1 < floor) & (line1 <= line2) & (line > line1)
 
@@ -322,9 +330,16 @@ def sign(x: float) -> float:
 
 @kernel
 def meter(line: float, signal: float, flow: float, upper: float, lower: float) -> float:
-    """Return the confluence meter (float64, 0 to 100 in steps of 12.5); NaN while an input is.
+    """Return the confluence meter (float64, 0 to 100 in steps of 12.5); NaN while `signal` or `upper` is.
 
-    All inputs are float64, 0 to 100. Source: premium indicators 3.7.
+    Source: premium indicators 3.7.
+
+    Parameters
+    ----------
+    line, signal
+        Wave and its signal line, 0 to 100.
+    flow, upper, lower
+        Money flow and its thresholds, 0 to 100.
 
     >>> meter(70.0, 60.0, 55.0, 60.0, 45.0)
     87.5

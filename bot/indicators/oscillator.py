@@ -132,11 +132,17 @@ def majors_by_cross(wave, flow, factor: int) -> None:
 
 @kernel
 def reversals_step(wave, flow, params, volume: float) -> None:
-    """Advance the reversals: minor and major, up and down.
+    """Advance the reversals: minor and major, up and down; none while the wave is NaN.
 
-    Majors by volume need neither cross nor minor: the burst ends while the wave is beyond the big-dot level. `wave`,
-    `flow`, `params`: WAVE, MONEY_FLOW and WAVE_PARAMS records; `volume` float64, base asset. No event while the wave is
-    NaN. Source: premium indicators 3.6.
+    Majors by volume need neither cross nor minor: the burst ends while the wave is beyond the big-dot level. Source:
+    premium indicators 3.6.
+
+    Parameters
+    ----------
+    wave, flow, params
+        WAVE, MONEY_FLOW and WAVE_PARAMS records.
+    volume
+        Volume of the bar, base asset.
     """
     up = minor_reversal(wave.line2, wave.line1, wave.line, 50.0 - params.edge)
     down = minor_reversal(-wave.line2, -wave.line1, -wave.line, -50.0 - params.edge)
@@ -157,7 +163,14 @@ def reversals_step(wave, flow, params, volume: float) -> None:
 def zone(wave: float, wave_level: float, flow: float, flow_level: float) -> float:
     """Return how many of wave and flow lie above their level (float64, 0 to 2); NaN while an input is NaN.
 
-    All inputs are float64, 0 to 100, or negated for the other side. Source: premium indicators 3.7.
+    Source: premium indicators 3.7.
+
+    Parameters
+    ----------
+    wave, wave_level
+        Wave and its level, 0 to 100; negated for the other side.
+    flow, flow_level
+        Money flow and its level, likewise.
 
     >>> zone(60.0, 50.0, 40.0, 50.0)
     1.0
@@ -196,10 +209,16 @@ def write_no_events(out) -> None:
 
 @outlined_kernel
 def om_step(state, params, bar, out) -> None:
-    """Advance the family by one closed bar and write COLUMNS into `out` (float64, shape (25,)).
+    """Advance the family by one closed bar; values are 0 to 100, NaN during warm-up, flags 0 or 1.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Values are 0 to 100, NaN during warm-up; flags 0 or 1.
     Source: premium indicators 3.
+
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row of COLUMNS, float64, shape (25,).
     """
     flow = state.flow
     wave = state.wave

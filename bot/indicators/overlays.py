@@ -150,9 +150,18 @@ def write_confirmation(conf, filled: int, out) -> None:
 
 @kernel
 def write_trail(trail, filled: int, close: float, out) -> None:
-    """Write the columns of the Smart Trail into `out` (float64, COLUMNS); NaN and 0 during warm-up.
+    """Write the columns of the Smart Trail; NaN and 0 during warm-up. Source: premium indicators 4.4.
 
-    `trail`: TRAIL record; `close` and lines in price units. Source: premium indicators 4.4.
+    Parameters
+    ----------
+    trail
+        TRAIL record.
+    filled
+        1 on a filled bar, which flags no event.
+    close
+        Close of the bar.
+    out
+        Row of COLUMNS, float64, shape (23,).
     """
     if trail.bars <= TRAIL_QUIET:
         out[4] = math.nan
@@ -190,10 +199,16 @@ def write_trends(trends, params, out) -> None:
 
 @outlined_kernel
 def so_step(state, params, bar, out) -> None:
-    """Advance the family by one closed bar and write COLUMNS into `out` (float64, shape (23,)).
+    """Advance the family by one closed bar; lines are in price units, NaN during warm-up.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Lines are in price units, NaN during warm-up. Source:
-    premium indicators 4.
+    Source: premium indicators 4.
+
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row of COLUMNS, float64, shape (23,).
     """
     sensitivity = params.sensitivity
     if params.term > 0.0:

@@ -112,9 +112,15 @@ def supertrend_reset(state) -> None:
 def supertrend_step(state, middle: float, width: float, close: float) -> float:
     """Advance one SuperTrend, whose flips are tested against the bands of the current bar; return its line.
 
-    `middle` is (H+L)/2 and `width` the distance of the bands from it. The line is the lower band in an up-trend
-    (`trend` 1), else the upper; NaN while the width is. `state`: TREND record; float64 in price units. Source: open
-    indicators 2.4.
+    The line (float64, price units) is the lower band in an up-trend (`trend` 1), else the upper; NaN while the width
+    is. Source: open indicators 2.4.
+
+    Parameters
+    ----------
+    state
+        TREND record.
+    middle, width, close
+        (H+L)/2, distance of the bands from it, and close; price units.
     """
     upper = min(middle + width, state.upper)
     lower = max(middle - width, state.lower)
@@ -150,8 +156,14 @@ def factors_step(state, params, middle: float, atr: float, close: float) -> None
     """Advance the SuperTrend and the performance of every factor.
 
     Here a flip is tested against the bands of the previous bar, and the performance is the gain of the previous bar's
-    line. `state`, `params`: STATE and PARAMS records; prices and `atr` float64 in price units. While the ATR is NaN, so
-    are the bands and lines; the performances stay 0. Source: open indicators 2.2.
+    line. While the ATR is NaN, so are the bands and lines; the performances stay 0. Source: open indicators 2.2.
+
+    Parameters
+    ----------
+    state, params
+        STATE and PARAMS records.
+    middle, atr, close
+        (H+L)/2, ATR and close; price units.
     """
     previous = state.close
     change = 0.0 if math.isnan(previous) else close - previous
@@ -203,10 +215,16 @@ def target_step(state, params, den: float) -> None:
 
 @outlined_kernel
 def sta_step(state, params, bar, out) -> None:
-    """Advance by one closed bar and write COLUMNS into `out` (float64, shape (6,)).
+    """Advance by one closed bar and write all columns. Source: open indicators 2.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Lines are in price units, NaN until the ATR is known; the
-    signal is -1, 0 or +1, and 0 on a filled bar. Source: open indicators 2.
+    Lines are in price units, NaN until the ATR is known; the signal is -1, 0 or +1, and 0 on a filled bar.
+
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row of COLUMNS, float64, shape (6,).
     """
     close = bar.close
     middle = (bar.high + bar.low) / 2.0

@@ -97,9 +97,16 @@ def trends_reset(trends) -> None:
 
 @kernel
 def slope(line: float, previous: float, band: float, direction: int) -> int:
-    """Return +1 or -1 when the line moved by more than `band`, else the previous `direction`; so also with NaN.
+    """Return +1 or -1 when the line moved by more than `band`, else (also with NaN) the previous direction.
 
-    Line and band are float64 in price units. Source: premium indicators 4.5 and 4.6.
+    Source: premium indicators 4.5 and 4.6.
+
+    Parameters
+    ----------
+    line, previous, band
+        Line now and one bar ago, and dead band; price units.
+    direction
+        Previous direction, +1, -1 or 0.
 
     >>> slope(2.0, 1.0, 0.0, -1), slope(1.0, 1.0, 0.0, -1)
     (1, -1)
@@ -163,8 +170,16 @@ def catcher_step(catcher, params, bar) -> None:
 def midline_step(midline, length: int, multiple: float, bar) -> float:
     """Advance one midline of the cloud and return it: the middle between the extremes of the close and the trend's other line.
 
-    `midline`, `bar`: MIDLINE and BAR records; `length` in bars, `multiple` of the ATR. Float64 in price units, NaN
-    until the ATR is known. Source: premium indicators 4.7.
+    Float64 in price units, NaN until the ATR is known. Source: premium indicators 4.7.
+
+    Parameters
+    ----------
+    midline, bar
+        MIDLINE and BAR records.
+    length
+        Length of the ATR, bars.
+    multiple
+        Distance of the bands, multiple of the ATR.
     """
     atr = rma_step(midline.atr, bar.tr, length)
     close = bar.close

@@ -13,7 +13,7 @@ import numpy as np
 
 from bot.core.jit import kernel, outlined_kernel
 
-HISTORY = 500  # created blocks remembered
+HISTORY = 500  # created blocks kept
 RANK_FROM = 20  # blocks before the first rank
 THRESHOLD_FROM = 50  # blocks with a taker share before the first threshold
 

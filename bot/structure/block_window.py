@@ -83,8 +83,16 @@ def window_reset(window) -> None:
 def window_add(window, bars, slot: int, sign: float) -> None:
     """Add the bar at `slot` to the sums: its volume, and the own side's part by each reading (float64, base asset).
 
-    `window`, `bars`: WINDOW and BARS records; `sign`: +1 demand, -1 supply. A NaN taker volume makes the taker sum NaN.
-    Source: premium indicators 2.2.
+    A NaN taker volume makes the taker sum NaN. Source: premium indicators 2.2.
+
+    Parameters
+    ----------
+    window, bars
+        WINDOW and BARS records.
+    slot
+        Slot of the bar in the ring buffer.
+    sign
+        +1 demand, -1 supply.
     """
     volume = bars.volume[slot]
     window.volume += volume

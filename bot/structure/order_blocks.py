@@ -65,9 +65,16 @@ def source_extend(source, open_ms: int, high: float, low: float, side: int) -> N
 
 @outlined_kernel
 def source_restart(source, parsed, size: int, side: int) -> None:
-    """Restart at a pivot `size` bars old: compare the bars from it up to the one before the newest.
+    """Restart at a pivot: compare the bars from it up to the one before the newest. Source: open indicators 1.7.
 
-    `source`, `parsed`: SOURCE and RING records; `side` as in `source_extend`. Source: open indicators 1.7.
+    Parameters
+    ----------
+    source, parsed
+        SOURCE record, RING record of parsed highs and lows.
+    size
+        Age of the pivot, bars.
+    side
+        +1 for a bullish, -1 for a bearish block.
     """
     source.measure = -math.inf
     for ago in range(size, 0, -1):

@@ -160,10 +160,14 @@ def confluence(open_: float, high: float, low: float, close: float, side: int) -
 
 @kernel
 def structure(state, params, bar, out) -> None:
-    """Test internal structure, then swing structure.
+    """Test internal structure, then swing structure; NaN levels do not break. Source: open indicators 1.6.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records; `out`: float64, shape (len(COLUMNS),). NaN levels do not
-    break. Source: open indicators 1.6.
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row, float64, shape (len(COLUMNS),).
     """
     internal = state.internal
     swing = state.swing
@@ -179,10 +183,18 @@ def structure(state, params, bar, out) -> None:
 
 @kernel
 def equal_levels(state, params, atr200: float, out) -> None:
-    """Compare a new pivot of the equal detector with the previous one on its side.
+    """Compare a new pivot of the equal detector with the previous one on its side; with NaN nothing is equal.
 
-    `state`, `params`: STATE and PARAMS records; `atr200` in price units; `out`: float64, shape (len(COLUMNS),). With
-    NaN nothing is equal. Source: open indicators 1.5.
+    Source: open indicators 1.5.
+
+    Parameters
+    ----------
+    state, params
+        STATE and PARAMS records.
+    atr200
+        ATR 200 of this bar, price units.
+    out
+        Row, float64, shape (len(COLUMNS),).
     """
     size = params.equal_length
     leg = leg_turn(state.bars, state.equal_leg, size)
@@ -280,10 +292,14 @@ def write_rest(state, bar, out) -> None:
 
 @kernel
 def gaps_work(state, params, bar, out) -> None:
-    """Write the number of gaps removed on this bar, and test for a new one.
+    """Write the number of gaps removed on this bar, and test for a new one. Source: open indicators 1.10.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records; `out`: float64, shape (len(COLUMNS),). Source: open
-    indicators 1.10.
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row, float64, shape (len(COLUMNS),).
     """
     gaps = state.gaps.gaps
     out[_GAP_REMOVED] = gaps.bull_removed
@@ -298,10 +314,16 @@ def gaps_work(state, params, bar, out) -> None:
 
 @outlined_kernel
 def smc_step(state, params, bar, out) -> None:
-    """Advance by one closed bar and write COLUMNS into `out` (float64, shape (len(COLUMNS),)).
+    """Advance by one closed bar and write all columns: prices, flags, counts and ms UTC; NaN where there is no value.
 
-    `state`, `params`, `bar`: STATE, PARAMS and BAR records. Prices, flags, counts and ms UTC; NaN where there is no
-    value. Source: open indicators 1.2.
+    Source: open indicators 1.2.
+
+    Parameters
+    ----------
+    state, params, bar
+        STATE, PARAMS and BAR records.
+    out
+        Row, float64, shape (len(COLUMNS),).
     """
     quiet(out)
     push_parsed(state, params, bar)

@@ -82,8 +82,16 @@ def pivot_set(pivot, bars, parsed, level: float, size: int, side: int) -> None:
 def layer_pivots(layer, bars, parsed, size: int) -> int:
     """Test for a pivot `size` bars ago: return +1 for a new high, -1 for a new low, 0 for none.
 
-    `layer`, `bars`, `parsed`: LAYER record, RING records of raw and of parsed highs and lows. Source: open indicators
-    1.4.
+    Source: open indicators 1.4.
+
+    Parameters
+    ----------
+    layer
+        LAYER record.
+    bars, parsed
+        RING records of raw and of parsed highs and lows.
+    size
+        Look-back, bars.
     """
     leg = leg_turn(bars, layer.leg, size)
     if leg == layer.leg:
@@ -167,9 +175,16 @@ def layer_mitigate(layer, bar, close_mitigation: bool) -> None:
 
 @kernel
 def layer_extend(layer, open_ms: int, high: float, low: float) -> None:
-    """Compare the parsed bar with the candidates for the order blocks of the next breaks.
+    """Compare the parsed bar with the candidates for the order blocks of the next breaks. Source: open indicators 1.7.
 
-    `layer`: LAYER record; `open_ms` ms UTC; parsed `high` and `low` float64, price units. Source: open indicators 1.7.
+    Parameters
+    ----------
+    layer
+        LAYER record.
+    open_ms
+        Open time of the bar, ms UTC.
+    high, low
+        Parsed high and low, price units.
     """
     if layer.high.crossed == 0:
         source_extend(layer.high.source, open_ms, high, low, 1)

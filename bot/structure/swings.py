@@ -32,7 +32,17 @@ def ring_reset(ring) -> None:
 
 @kernel
 def ring_push(ring, open_ms: int, high: float, low: float) -> None:
-    """Append a bar (ms UTC, float64 prices) to a RING record; the oldest is dropped."""
+    """Append a bar; the oldest is dropped.
+
+    Parameters
+    ----------
+    ring
+        RING record.
+    open_ms
+        Open time of the bar, ms UTC.
+    high, low
+        Prices of the bar.
+    """
     slot = ring.bars & MASK
     ring.open_ms[slot] = open_ms
     ring.high[slot] = high
@@ -126,6 +136,15 @@ def leg_step_at(leg, open_ms: int, high: float, low: float, size: int) -> int:
 @kernel
 def leg_step(leg, high: float, low: float, size: int) -> int:
     """Advance by one bar as `leg_step_at`, without its time (`pivot_ms` is then 0).
+
+    Parameters
+    ----------
+    leg
+        LEG record.
+    high, low
+        Prices of the bar.
+    size
+        Look-back, bars.
 
     >>> from bot.core.jit import record; leg = record(LEG)
     >>> [leg_step(leg, price + 1.0, price - 1.0, 2) for price in (5.0, 4.0, 5.0, 7.0, 6.0, 5.0)]

@@ -36,7 +36,16 @@ def zones_reset(zones) -> None:
 def zones_extend(zones, open_ms: int, high: float, low: float) -> None:
     """Extend the range by a bar; an equal extreme updates its time; NaN extremes stay until the first pivot.
 
-    `zones`: ZONES record; `open_ms` ms UTC; prices float64. Source: open indicators 1.9.
+    Source: open indicators 1.9.
+
+    Parameters
+    ----------
+    zones
+        ZONES record.
+    open_ms
+        Open time of the bar, ms UTC.
+    high, low
+        Prices of the bar.
     """
     if high >= zones.top:
         zones.top = high
@@ -48,10 +57,18 @@ def zones_extend(zones, open_ms: int, high: float, low: float) -> None:
 
 @kernel
 def zones_pivot(zones, side: int, open_ms: int, level: float) -> None:
-    """Set a new swing pivot as the end of the range: `side` +1 a high, -1 a low.
+    """Set a new swing pivot as the end of the range. Source: open indicators 1.9.
 
-    `zones`: ZONES record; `open_ms`: open time of the pivot, ms UTC; `level` float64, price units. Source: open
-    indicators 1.9.
+    Parameters
+    ----------
+    zones
+        ZONES record.
+    side
+        +1 a high, -1 a low.
+    open_ms
+        Open time of the pivot, ms UTC.
+    level
+        Price of the pivot.
     """
     if side > 0:
         zones.top = level
