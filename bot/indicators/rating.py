@@ -1,11 +1,12 @@
 """Rating of a confirmation signal, 1 to 4: by rule, or by a learned model.
 
-The rule reads one thing: the signed distance of the close from its 200-bar average, in units that adapt to past
-signals; 3 and 4 are with the main trend, 1 and 2 against it (premium indicators 4.2). The learned rater reads ten
-features, each known when the bar closes and independent of the price's scale. A logistic regression converts them into
-the probability that price moves one R with the signal before one R against it. The quartile of the training
-probabilities into which it falls is the rating. The model is a few numbers, trained by `bot/search/classifier.py` and
-passed in as a plain mapping. Features are signed by the signal's direction, so that one model serves both sides.
+The rule reads one thing: the signed distance of the close from the average of strong signals (EMA of
+`overlays.strong_length`, 120 bars), in units that adapt to past signals; 3 and 4 are with the main trend, 1 and 2
+against it (premium indicators 4.2). The learned rater reads ten features, each known when the bar closes and
+independent of the price's scale. A logistic regression converts them into the probability that price moves one R with
+the signal before one R against it. The quartile of the training probabilities into which it falls is the rating. The
+model is a few numbers, trained by `bot/search/classifier.py` and passed in as a plain mapping. Features are signed by
+the signal's direction, so that one model serves both sides.
 """
 
 import math
@@ -81,7 +82,7 @@ def rate(rater, direction: int, close: float, ema: float, atr: float) -> None:
     direction
         +1 or -1, of the signal.
     close, ema, atr
-        Close, EMA and ATR 14, price units.
+        Close, average of strong signals and ATR 14, price units.
     """
     if not atr > 0.0:
         rater.z = math.nan
