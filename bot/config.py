@@ -1,7 +1,7 @@
-"""The pydantic twin of `config.toml`: every setting with its range and meaning, frozen; `parse` does no IO.
+"""The pydantic models of `config.toml`: every setting with its range and meaning, frozen; `parse` does no IO.
 
-Rates are plain fractions (0.0004 = 0.04 %), times carry their unit in the name, lengths count bars. A wrong value gives
-one sentence with the key, the value, the allowed range and, for a misspelt key, the nearest right one.
+Rates are plain fractions (0.0004 = 0.04 %), times have their unit in the name, lengths are in bars. An invalid value
+raises one sentence with the key, the value, the allowed range and, for a misspelt key, the nearest valid one.
 """
 
 import difflib
@@ -21,7 +21,7 @@ HOUR_MINUTE = r"^([01]\d|2[0-3]):[0-5]\d$"
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and a key that is not known is an error."""
+    """Base of all sections: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -144,7 +144,7 @@ class SupertrendAi(Section):
 
 
 class Gates(Section):
-    """Optional gates: each is always computed; true makes it a condition, and the funnel counts it."""
+    """Optional gates: all are always computed; true makes one a required condition that the funnel counts."""
 
     discount: bool = False
     money_flow_context: bool = False
@@ -178,7 +178,7 @@ class Strategy(Section):
 
 
 class EntrySettings(Section):
-    """From plan to position."""
+    """Order entry: from plan to position."""
 
     maker_timeout_ms: int = Field(700, ge=50, le=60_000, description="life of the post-only attempt, ms")
     max_slippage: float = Field(0.0006, ge=0, le=0.01, description="IOC limit beyond the ask, fraction")
@@ -190,7 +190,7 @@ class EntrySettings(Section):
 
 
 class TradeSettings(Section):
-    """Life of a trade."""
+    """Trade management: stops, targets and exits."""
 
     stop_atr_small: float = Field(0.6, gt=0, le=10, description="ATR 14 below a block lower than stop_height_atr")
     stop_atr_large: float = Field(0.75, gt=0, le=10, description="ATR 14 below a higher block")
@@ -219,7 +219,7 @@ class TradeSettings(Section):
 
 
 class Hedge(Section):
-    """ETH and SOL against the BTC trade."""
+    """Hedge legs in ETH and SOL against the BTC trade."""
 
     enabled: bool = Field(True, description="open hedge legs at all")
     length: int = Field(20, ge=5, le=500, description="log returns of 3m bars in the regression")
@@ -237,7 +237,7 @@ class Hedge(Section):
 
 
 class Risk(Section):
-    """How much, and whether at all."""
+    """Position size and risk limits."""
 
     risk_fraction: float = Field(0.0075, gt=0, le=0.1, description="risk per trade, fraction of equity")
     dry_run_fraction: float = Field(0.005, gt=0, le=0.1, description="the same in stage dry_run")
@@ -266,7 +266,7 @@ class Risk(Section):
 
 
 class Events(Section):
-    """Calendar blackout."""
+    """Blackout around calendar events."""
 
     file: str = Field("data/events.csv", description="time_utc,name,impact; an .ics file is accepted too")
     minutes: float = Field(15.0, ge=0, le=1440, description="no entries this long before and after")
@@ -274,7 +274,7 @@ class Events(Section):
 
 
 class VenueSim(Section):
-    """The embedded exchange's money."""
+    """Wallet and fees of the embedded exchange."""
 
     wallet: float = Field(1_000.0, gt=0, description="USDT")
     maker_fee: float = Field(0.0002, ge=0, le=0.01, description="fraction")
@@ -298,7 +298,7 @@ class VenueTestnet(Section):
 
 
 class VenueLive(Section):
-    """Real money."""
+    """The real exchange, with real money."""
 
     rest_url: str = Field("https://fapi.binance.com", description="REST base, without /fapi")
     stream_url: str = Field("wss://fstream.binance.com", description="streams base")
@@ -309,7 +309,7 @@ class VenueLive(Section):
 
 
 class VenueSettings(Section):
-    """Where the bot trades."""
+    """Settings of each venue."""
 
     sim: VenueSim = VenueSim()
     paper: VenuePaper = VenuePaper()
@@ -318,7 +318,7 @@ class VenueSettings(Section):
 
 
 class Backtest(Section):
-    """Offline assumptions."""
+    """Assumptions of the back-test."""
 
     initial_equity: float = Field(1_000.0, gt=0, description="USDT")
     spread: float = Field(0.0001, ge=0, le=0.01, description="fraction of the price")
@@ -333,7 +333,7 @@ class Backtest(Section):
 
 
 class Sim(Section):
-    """The embedded exchange's market."""
+    """Market and latencies of the embedded exchange."""
 
     speed: float = Field(300.0, gt=0, description="replay seconds per second of `run --venue sim`")
     seed: int = Field(7, ge=0, description="of latencies, book and the synthetic market")
@@ -348,7 +348,7 @@ class Sim(Section):
 
 
 class JournalSettings(Section):
-    """What survives a crash."""
+    """Durability of the journal."""
 
     sync: Literal["normal", "full"] = Field(
         "normal", description="SQLite synchronous; normal survives a killed process"
@@ -356,7 +356,7 @@ class JournalSettings(Section):
 
 
 class DashboardSettings(Section):
-    """The page."""
+    """The dashboard's server."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8700, ge=0, le=65535, description="0 = any free port")
@@ -374,7 +374,7 @@ class DashboardSettings(Section):
 
 
 class Notify(Section):
-    """Alerts; their addresses come from BOT_NOTIFY_URLS and BOT_WEBHOOK_URL."""
+    """Alerts; their URLs come from BOT_NOTIFY_URLS and BOT_WEBHOOK_URL."""
 
     level: Literal["info", "warning", "critical"] = Field("warning", description="least level that is sent")
     repeat_minutes: float = Field(60.0, ge=0, le=10_080, description="the same alert is not sent again sooner")
@@ -382,7 +382,7 @@ class Notify(Section):
 
 
 class Jobs(Section):
-    """Timetable."""
+    """Schedule of jobs."""
 
     reconcile_seconds: float = Field(30.0, ge=1, le=3600, description="our book against the venue's")
     clock_seconds: float = Field(300.0, ge=10, le=3600, description="clock synchronisation")
@@ -395,7 +395,7 @@ class Jobs(Section):
 
 
 class Data(Section):
-    """Klines."""
+    """Klines: symbols, history and download."""
 
     symbols: tuple[str, ...] = Field(("BTCUSDT", "ETHUSDT", "SOLUSDT"), description="alpha first, then the legs")
     history_bars: int = Field(5_000, ge=0, le=100_000, description="base bars loaded before the first decision")
@@ -413,7 +413,7 @@ class Data(Section):
 
 
 class Config(Section):
-    """The whole of `config.toml` after the profile and the overrides."""
+    """The complete configuration after the profile and the overrides."""
 
     smc: Smc = Smc()
     pac: Pac = Pac()
@@ -443,12 +443,23 @@ def parse(
     profile: str | None = None,
     overrides: tuple[str, ...] = (),
 ) -> Config:
-    """Read a configuration text, apply the profile and `section.key=value` overrides, and validate the result.
+    """Parse a configuration, apply the profile and the overrides, and validate the result.
+
+    Parameters
+    ----------
+    text
+        The configuration as TOML.
+    source
+        Name of the configuration in messages.
+    profile
+        Name of the profile to apply; None for none. All profiles are validated.
+    overrides
+        `section.key=value` each, applied after the profile.
 
     Raises
     ------
     ConfigError
-        One sentence with the key, the value, the allowed range and, for a misspelt key, the nearest right one.
+        One sentence with the key, the value, the allowed range and, for a misspelt key, the nearest valid one.
     """
     try:
         values = tomllib.loads(text)
@@ -474,7 +485,7 @@ def parse(
     except ConfigError:
         if not overrides:
             raise
-        _validate(values, source)  # a mistake of the file's own is told as the file's
+        _validate(values, source)  # an error of the file itself is reported as such
         keys = ", ".join(override.partition("=")[0] for override in overrides)  # a value may be a secret
         return _validate(said, f"--set {keys}")
 
@@ -527,7 +538,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _nearest(word: str, known: list[str]) -> str | None:
-    """Return the known word most like `word`; the ratio of difflib depends on the order, so both are asked."""
+    """Return the known word closest to `word`; difflib's ratio depends on the order, so both orders are compared."""
 
     def likeness(other: str) -> float:
         return max(

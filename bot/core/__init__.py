@@ -1,1 +1,1 @@
-"""What every room shares; imports nothing of ours but itself."""
+"""Types and helpers shared by all packages; imports no other package of the bot."""

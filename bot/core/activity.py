@@ -1,13 +1,13 @@
-"""Counts what is under way between the exchange and the bot.
+"""Count what is in flight between the exchange and the bot.
 
-A stepped exchange clock may move only when nothing is: no frame written that the bot has not taken off its queue, no
-request on its way, no event unhandled. Whoever starts such a thing calls `begin`, whoever ends it `end`; the two are often
-on different sides of a socket. Towards a real exchange nobody looks at the number.
+A stepped exchange clock may advance only when nothing is in flight: no frame written that the bot has not dequeued, no
+pending request, no unhandled event. The start of each calls `begin`, its completion `end`, often on the other side of
+a socket. With a real exchange the count is not used.
 """
 
 
 class Activity:
-    """A counter of things under way; `quiet` when there are none."""
+    """A counter of items in flight; `quiet` when there are none."""
 
     __slots__ = ("under_way",)
 
@@ -15,14 +15,14 @@ class Activity:
         self.under_way = 0
 
     def begin(self, n: int = 1) -> None:
-        """Note that `n` things have begun."""
+        """Count `n` items as in flight."""
         self.under_way += n
 
     def end(self, n: int = 1) -> None:
-        """Note that `n` things have ended."""
+        """Count `n` items as complete."""
         self.under_way -= n
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether nothing is in flight."""
         return self.under_way <= 0

@@ -1,4 +1,4 @@
-"""Addresses of exchanges: which of them are on this machine, and which may be spoken to in the clear."""
+"""Exchange URLs: whether they are on this machine, and whether they may be used unencrypted."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ PLAIN = frozenset({"http", "ws"})
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine.
+    """Return whether the URL's host is this machine.
 
     >>> is_loopback("ws://127.0.0.1:8080"), is_loopback("wss://fstream.binance.com")
     (True, False)
@@ -25,7 +25,7 @@ def is_loopback(url: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return the host that an address names, in words where it names none.
+    """Return the host of a URL, or a description where it has none.
 
     >>> host_of("https://elsewhere.example/fapi?signature=0a1b"), host_of("/here")
     ('elsewhere.example', 'another path')
@@ -37,7 +37,7 @@ def host_of(url: str) -> str:
 
 
 def require_encrypted(url: str, setting: str) -> str:
-    """Return the address if keys may travel to it: encrypted, or on this machine.
+    """Return the URL if API keys may be sent to it: encrypted, or on this machine.
 
     >>> require_encrypted("http://127.0.0.1:8080", "venue.testnet.rest_url")
     'http://127.0.0.1:8080'
@@ -45,7 +45,7 @@ def require_encrypted(url: str, setting: str) -> str:
     Raises
     ------
     ConfigError
-        It is neither; the sentence names the setting.
+        The URL is neither, or is invalid; the message names the setting.
     """
     try:
         scheme, host = urlsplit(url).scheme, urlsplit(url).hostname

@@ -1,4 +1,4 @@
-"""The one Clock that the composition root hands out: wall time towards a venue, replay time towards the embedded exchange."""
+"""The Clock interface: wall time against a real venue, replay time against the embedded exchange."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -8,14 +8,14 @@ class Cancellable(Protocol):
     """A pending call."""
 
     def cancel(self) -> None:
-        """Forget the call; harmless when it has run."""
+        """Cancel the call; no effect once it has run."""
 
 
 class Clock(Protocol):
-    """Exchange time and delayed calls on it. All of the bot's own waiting goes through one of these."""
+    """Exchange time and delayed calls on it. All waits of the bot use a Clock, given by the composition root."""
 
     def now_ms(self) -> int:
-        """UTC epoch ms on the exchange's clock."""
+        """Return UTC epoch ms on the exchange's clock."""
 
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> Cancellable:
-        """Run `callback` in the event loop after `delay_ms` of this clock's time."""
+        """Schedule `callback` in the event loop after `delay_ms` of this clock's time."""

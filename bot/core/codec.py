@@ -1,11 +1,11 @@
-"""Writes every event, intent and record as plain JSON values and reads them back exactly.
+"""Encode every event, intent and record as plain JSON values, and decode them without loss.
 
-The journal stores what happened and what was decided; after a crash the same events, to the last digit, bring the same
-engine back. So money travels as text, enumerations by their value, klines and quotes as short lists, and numbers that JSON
-does not know (NaN, infinity) as text. What is read back equals what was written.
+The journal stores what happened and what was decided; after a crash, replaying the same events, exact to the last digit,
+restores the same engine state. So money is encoded as text, enums by value, klines and quotes as short lists, and
+numbers that JSON lacks (NaN, infinity) as text. A decoded value equals the encoded one.
 
-The plan of each type is worked out once, from its annotations, when this module is imported: a field that is
-already a JSON value costs nothing.
+The plan of each type is built once from its annotations, when this module is imported: a field that is already a JSON
+value costs nothing.
 """
 
 import types
@@ -25,13 +25,19 @@ from bot.core.types import Denied, Income, Instrument, OrderReport, PositionRepo
 Json = dict[str, Any]
 Convert = Callable[[Any], Any]
 
-#: Marks a value inside free-form dictionaries that JSON cannot say by itself: {"$": kind, "v": text or list}.
+#: Marks a value in a free-form dictionary that JSON cannot represent: {"$": kind, "v": text or list}.
 TAG: Final = "$"
 INT64: Final = 2**63
 
 
 def pack(value: Any) -> Json:
-    """Return the fields of an event, intent or record as JSON values, without its type's name."""
+    """Return the fields of an event, intent or record as JSON values, without its type name.
+
+    Raises
+    ------
+    DataError
+        The value is not an event, intent or record.
+    """
     try:
         encode_fields = _CODECS[type(value).__name__][0]
     except KeyError:
@@ -40,10 +46,15 @@ def pack(value: Any) -> Json:
 
 
 def unpack(name: str, body: Json) -> Any:
-    """Return the value of the type called `name`; a missing field takes its default, an unknown one is an error.
+    """Return a value of the type `name`; a missing field takes its default, an unknown one is an error.
 
     >>> unpack("TimerFired", {"at_ms": 3, "name": "entry"})
     TimerFired(at_ms=3, name='entry')
+
+    Raises
+    ------
+    DataError
+        The type is unknown or the fields are invalid.
     """
     try:
         decode_fields = _CODECS[name][1]
@@ -56,7 +67,7 @@ def unpack(name: str, body: Json) -> Any:
 
 
 def encode(value: Any) -> Json:
-    """Return `pack` of the value with its type's name under `type`."""
+    """Return `pack(value)` with the type name under `type`."""
     return {"type": type(value).__name__, **pack(value)}
 
 
@@ -73,12 +84,12 @@ def decode(body: Mapping[str, Any]) -> Any:
 
 def _encode_float(value: Any) -> float | str:
     if type(value) is not float:
-        value = float(value)  # numpy's scalars and whole numbers
+        value = float(value)  # numpy scalars and integers
     return value if value - value == 0.0 else repr(value)  # NaN and infinity as text
 
 
 def _encode_free(value: Any) -> Any:
-    """Encode a value of a free-form dictionary: JSON values as they are, Decimal, tuple and odd numbers tagged."""
+    """Encode a value of a free-form dictionary: JSON values unchanged; Decimal, tuple, non-finite and huge numbers tagged."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return value
@@ -99,7 +110,7 @@ def _encode_free(value: Any) -> Any:
         return {TAG: "dict", "v": plain} if TAG in value else plain
     if isinstance(value, Enum):
         return _encode_free(value.value)
-    if hasattr(value, "item"):  # a scalar of numpy
+    if hasattr(value, "item"):  # a numpy scalar
         return _encode_free(value.item())
     raise DataError(f"a {kind.__name__} cannot be stored in a free-form dictionary")
 
@@ -127,14 +138,14 @@ def _decode_free(value: Any) -> Any:
 
 
 def _plan(annotation: Any) -> tuple[Convert | None, Convert | None]:
-    """Return how a field of this annotation is encoded and decoded; None where the value is used as it is."""
+    """Return the encoder and decoder of a field with this annotation; None where the value is used unchanged."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is str:
         return None, None
     if annotation is bool:
         return bool, None
     if annotation is int:
-        return index, None  # refuses fractions, takes numpy's whole numbers
+        return index, None  # rejects fractions, accepts numpy integers
     if annotation is float:
         return _encode_float, float
     if annotation is Decimal:
@@ -221,7 +232,7 @@ def _plan_dataclass(kind: Any) -> tuple[Convert, Convert]:
     return encode_fields, decode_fields
 
 
-#: Every type that can be stored: all events, intents and records, and the reports inside them.
+#: All storable types: events, intents, records and the values nested in them.
 TYPES: Final[tuple[type, ...]] = (
     *get_args(Event),
     *get_args(Intent),

@@ -1,39 +1,39 @@
-"""Errors that end something; a refusal is a value (`types.Denied`), not an exception."""
+"""Exceptions that end an operation; a refusal is a value (`types.Denied`), not an exception."""
 
 
 class BotError(Exception):
-    """Base of all of ours: its text is one sentence for the person at the terminal."""
+    """Base of the bot's exceptions; the message is one sentence for the user at the terminal."""
 
     exit_code = 1
 
 
 class ConfigError(BotError):
-    """A setting, option or argument is wrong: we do not start."""
+    """A setting, option or argument is invalid: the bot does not start."""
 
     exit_code = 2
 
 
 class DataError(BotError):
-    """A kline or funding file says something impossible."""
+    """A stored value or data file is invalid."""
 
 
 class DataMissing(DataError):
-    """Data that was asked for is not there."""
+    """Requested data is missing."""
 
     exit_code = 3
 
 
 class WireError(BotError):
-    """The exchange said something that we cannot read: stop trading the symbol, keep its stops."""
+    """A message of the exchange cannot be parsed: stop trading the symbol, keep its stops."""
 
 
 class ContradictingMessage(WireError):
-    """The exchange's message contradicts what was sent or what it said before: that message is not believed."""
+    """A message contradicts what was sent or what the exchange reported before: the message is rejected."""
 
 
 class Unreachable(BotError):
-    """The exchange does not answer: with something open there it is tried again."""
+    """The exchange does not respond: retry while orders or positions are open there."""
 
 
 class InvariantError(BotError):
-    """Our own bug: halt, and flatten by rule."""
+    """A bug in the bot: halt, and flatten by rule."""

@@ -1,7 +1,7 @@
-"""What can happen to the bot. Every event is frozen, carries its own time on the exchange's clock, and is journalled.
+"""Events: the inputs of the engine. Every event is frozen, carries its own exchange time, and is journalled.
 
-`at_ms` is exchange time (UTC epoch ms) throughout: the event time E of a push, the update time of a reply, or the
-Clock's reading for timers. The engine's notion of now is the largest `at_ms` it has seen.
+`at_ms` is always exchange time (UTC epoch ms): the event time E of a push, the update time of a reply, or the Clock's
+time for timers. The engine's current time is the largest `at_ms` it has seen.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from bot.core.types import Income, Instrument, Kline, OrderReport, OrderSide, Or
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
-    """First event of every session: what the venue is and allows."""
+    """First event of every session: the venue, its wallet and its instruments."""
 
     at_ms: int
     venue: str
@@ -23,10 +23,10 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True)
 class KlineClosed:
-    """A bar closed. `filled` marks a flat bar put in for a missing one; `history` bars warm up and decide nothing.
+    """A bar closed. `filled` marks a flat bar in place of a missing one; `history` bars only warm up indicators.
 
-    An `early` bar was built from trades and closed by the clock: it is decided upon with a copy of the state, and the
-    exchange's own bar, which comes later, steps the true one.
+    An `early` bar was built from trades and closed by the clock: its decision uses a copy of the state, and the
+    exchange's own bar, which arrives later, advances the actual state.
     """
 
     at_ms: int
@@ -38,7 +38,7 @@ class KlineClosed:
 
 @dataclass(frozen=True, slots=True)
 class Quotes:
-    """Latest best prices per symbol, coalesced: fed right before an event whose handling may read them."""
+    """Latest best prices per symbol, coalesced: handled immediately before an event that may read them."""
 
     at_ms: int
     quotes: tuple[tuple[str, Quote], ...]
@@ -46,7 +46,7 @@ class Quotes:
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """Current mark and funding rate of a symbol, as a fraction per interval of `interval_hours`."""
+    """Current mark price and funding rate of a symbol; the rate is a fraction per `interval_hours`."""
 
     at_ms: int
     symbol: str
@@ -60,8 +60,8 @@ class Funding:
 class OrderUpdate:
     """An order's state, from the user stream, a REST reply or a query; merged monotonically by the ledger.
 
-    `status` UNKNOWN means that the request's outcome is not known yet; a later OrderUpdate resolves it.
-    `code` is Binance's error code when REJECTED (-5022, -2021, ...). For a cancel that failed, see `CancelRejected`.
+    `status` UNKNOWN means that the request's outcome is not yet known; a later OrderUpdate resolves it.
+    `code` is Binance's error code when REJECTED (-5022, -2021, ...). For a failed cancel, see `CancelRejected`.
     """
 
     at_ms: int
@@ -71,7 +71,7 @@ class OrderUpdate:
     side: OrderSide
     qty: Decimal
     filled_qty: Decimal
-    average_price: Decimal  # 0 while nothing filled
+    average_price: Decimal  # 0 while unfilled
     order_id: str = ""
     algo: bool = False
     code: int = 0
@@ -80,7 +80,7 @@ class OrderUpdate:
 
 @dataclass(frozen=True, slots=True)
 class CancelRejected:
-    """A cancel was refused (-2011) and the following query told nothing more: usually the order is already done."""
+    """A cancel was rejected (-2011) and the follow-up query was inconclusive: usually the order is already terminal."""
 
     at_ms: int
     client_id: str
@@ -91,7 +91,7 @@ class CancelRejected:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One trade of ours; recognised again by (symbol, trade_id). `fee` in quote, positive = paid."""
+    """One execution of our order; duplicates are identified by (symbol, trade_id). `fee` in quote, positive = paid."""
 
     at_ms: int  # trade time T of the matching engine
     client_id: str
@@ -107,7 +107,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdate:
-    """Wallet and positions after a change. `reason` is Binance's m (ORDER, FUNDING_FEE, ...)."""
+    """Wallet and positions after a change. `reason` is Binance's field m (ORDER, FUNDING_FEE, ...)."""
 
     at_ms: int
     reason: str
@@ -118,9 +118,9 @@ class AccountUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """Everything the venue holds for us at one instant: the input of reconciliation.
+    """Complete account state at the venue at one instant: the input of reconciliation.
 
-    `income` holds the account's bookings since the time that was asked for; None when they were not asked for.
+    `income` holds the account's income entries since the requested time; None if not requested.
     """
 
     at_ms: int
@@ -133,7 +133,7 @@ class AccountSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LeverageSet:
-    """The venue accepted (or told) a symbol's leverage."""
+    """The venue accepted or reported a symbol's leverage."""
 
     at_ms: int
     symbol: str
@@ -151,7 +151,7 @@ class MarginTypeSet:
 
 @dataclass(frozen=True, slots=True)
 class MarginCall:
-    """The venue warns that the margin of these symbols' positions is running out."""
+    """The venue sent a margin call for the positions in these symbols."""
 
     at_ms: int
     symbols: tuple[str, ...]
@@ -159,7 +159,7 @@ class MarginCall:
 
 @dataclass(frozen=True, slots=True)
 class TimerFired:
-    """A timer that the engine set is due."""
+    """A timer set by the engine is due."""
 
     at_ms: int
     name: str
@@ -167,7 +167,7 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class FeedLost:
-    """A stream is silent or broken: no decision on what it feeds until FeedRestored."""
+    """A stream is stale or disconnected: no decision on its data until FeedRestored."""
 
     at_ms: int
     stream: str
@@ -176,7 +176,7 @@ class FeedLost:
 
 @dataclass(frozen=True, slots=True)
 class FeedRestored:
-    """The stream delivers again and its gap has been filled."""
+    """The stream is live again and its gap has been filled."""
 
     at_ms: int
     stream: str
@@ -184,7 +184,7 @@ class FeedRestored:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An operator's or a job's word: `arm`, `stop_entries`, `start_entries`, `flatten`, `shutdown`."""
+    """A command of the operator or a job: `arm`, `stop_entries`, `start_entries`, `flatten`, `shutdown`."""
 
     at_ms: int
     name: str

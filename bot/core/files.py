@@ -1,4 +1,4 @@
-"""Files for their owner's eyes: what the bot keeps about money is read by nobody else, whatever umask it was started with."""
+"""Files that only their owner can read, whatever the umask: everything the bot stores about money."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,16 @@ FOLDER: Final = 0o700
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder and those above it that are missing, each for its owner alone; return it."""
+    """Create a folder and its missing parents, each accessible to its owner only; return it."""
     missing = [place for place in (path, *path.parents) if not place.is_dir()]
     for place in reversed(missing):
         place.mkdir(mode=FOLDER, exist_ok=True)
-        place.chmod(FOLDER)  # the umask has taken bits away
+        place.chmod(FOLDER)  # the umask may have cleared bits
     return path
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file that its owner alone may read: an `opener` for `open`; one that was left open to others is closed to them."""
+    """Open a file with owner-only permissions (an `opener` for `open`); a writable existing file is restricted too."""
     handle = os.open(path, flags, FILE)
     if flags & (os.O_WRONLY | os.O_RDWR):
         os.chmod(path, FILE)
@@ -26,12 +26,12 @@ def private(path: str, flags: int) -> int:
 
 
 def open_private(path: Path, mode: str) -> Any:
-    """Open a file for its owner alone, to be kept open; text is UTF-8."""
+    """Open an owner-only file; text is UTF-8. The caller closes it."""
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=private)
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file for its owner alone, whole or not at all."""
+    """Write an owner-only file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:

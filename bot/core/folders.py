@@ -1,4 +1,4 @@
-"""The user's state folder: what belongs to the user of this machine, not to one journal (locks of accounts, kernels)."""
+"""The user's state folder: what belongs to the user of this machine, not to one journal (account locks, kernels)."""
 
 import os
 import sys
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def state_place() -> Path:
-    """Return where this user's state belongs, without making it; BOT_STATE names another place.
+    """Return the path of this user's state folder without creating it; BOT_STATE overrides it.
 
     Raises
     ------
     RuntimeError
-        The system knows no home folder for this user, and BOT_STATE is not set.
+        The user has no home folder, and BOT_STATE is not set.
     """
     if named := os.environ.get("BOT_STATE"):
         return Path(named).expanduser()
@@ -23,8 +23,8 @@ def state_place() -> Path:
 
 
 def state_folder() -> Path:
-    """Return the folder of this user's state, made for this user alone."""
+    """Create this user's state folder if missing, accessible to this user only, and return it."""
     folder = state_place()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)  # one that stood before, or that the umask changed
+    folder.chmod(0o700)  # it may have existed before, or the umask may have changed it
     return folder

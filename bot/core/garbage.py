@@ -1,6 +1,6 @@
-"""When not to look for garbage: while a start loads its modules, or numba compiles.
+"""Pause garbage collection while a start imports modules, or numba compiles.
 
-What they make stays: Python's collector goes through it again and again, finds nothing, and takes a twelfth of the time.
+Their objects are long-lived: the collector scans them repeatedly, frees nothing, and takes a twelfth of the time.
 """
 
 import gc
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Run this block without collecting garbage; afterwards it is collected again, if it was before."""
+    """Run a block with garbage collection disabled; restore the previous setting afterwards."""
     active = gc.isenabled()
     gc.disable()
     try:

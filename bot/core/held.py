@@ -1,8 +1,8 @@
-"""A file that one process holds: whoever wants it too learns who has it.
+"""A lock file held by one process; others can read who holds it.
 
-The lock is `filelock`'s, which the system drops when the process ends, however it ends. Who holds it stands in a file next to it:
-Windows lets nobody read a file that is locked. Both files stay, for removing a lock lets a third process lock a name that a
-second one still waits for.
+The lock is `filelock`'s, which the system releases when the process ends for any reason. The holder's description is in
+a file next to it, because Windows does not allow reading a locked file. Both files are kept: deleting a lock file would
+let a third process lock a name that a second one is still waiting for.
 """
 
 from contextlib import suppress
@@ -12,28 +12,28 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 MODE: Final = 0o600
-LONGEST: Final = 400  # characters of who holds it that are shown
+LONGEST: Final = 400  # characters shown of the holder's description
 
 
 class Held(Exception):
-    """Another process holds the file; the text is what it wrote of itself."""
+    """Another process holds the file; the message is that holder's description."""
 
 
 class HeldFile:
-    """One lock; `words` name its holder to others."""
+    """One lock; `words` describe its holder to other processes."""
 
     def __init__(self, path: Path, words: str) -> None:
         self.path, self.words = path, words
-        # Not bound to a thread: the journal may be closed from another one than opened it.
+        # Not thread-local: the journal may be closed by another thread than the one that opened it.
         self._lock = FileLock(path, timeout=0, mode=MODE, thread_local=False)
 
     def take(self) -> None:
-        """Hold the file.
+        """Acquire the lock without waiting.
 
         Raises
         ------
         Held
-            Another process has it.
+            Another process holds it.
         OSError
             The file cannot be opened.
         """
@@ -42,23 +42,23 @@ class HeldFile:
         except Timeout:
             raise Held(_words(self.path)) from None
         note = _note(self.path)
-        with suppress(OSError):  # on a full disk the lock holds all the same
+        with suppress(OSError):  # with a full disk the lock is still valid
             note.touch(mode=MODE)
             note.write_text(self.words, encoding="utf-8")
 
     @property
     def held(self) -> bool:
-        """Whether this process has it."""
+        """Whether this process holds the lock."""
         return bool(self._lock.is_locked)
 
     def release(self) -> None:
-        """Let the next one in; nothing if it is not held."""
+        """Release the lock if it is held."""
         if self._lock.is_locked:
             self._lock.release()
 
 
 def lock_holder(path: Path) -> str:
-    """Return who holds a lock file; empty when nobody does."""
+    """Return the description of a lock file's holder; empty if it is not held."""
     if not path.is_file():
         return ""
     lock = FileLock(path, timeout=0, mode=MODE, thread_local=False)

@@ -1,4 +1,4 @@
-"""What the engine wants done. Intents are values; a shell performs them and answers with events."""
+"""Intents: the engine's outputs. They are values; a shell executes them and replies with events."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -9,7 +9,7 @@ from bot.core.types import OrderSide, OrderType, TimeInForce
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """Send one order. STOP_MARKET goes to the algo service with `trigger_price`; with `close_position` there is no qty."""
+    """Place one order. STOP_MARKET goes to the algo service with `trigger_price`; with `close_position` it has no qty."""
 
     client_id: str
     symbol: str
@@ -31,7 +31,7 @@ class PlaceOrder:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
-    """Cancel by client id."""
+    """Cancel an order by client id."""
 
     client_id: str
     symbol: str
@@ -40,7 +40,7 @@ class CancelOrder:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Ask for TimerFired(name) `delay_ms` after the event now being handled; a timer of the same name is replaced."""
+    """Request TimerFired(name) `delay_ms` after the event being handled; replaces a timer of the same name."""
 
     name: str
     delay_ms: int
@@ -48,7 +48,7 @@ class SetTimer:
 
 @dataclass(frozen=True, slots=True)
 class CancelTimer:
-    """Forget a timer."""
+    """Cancel a timer."""
 
     name: str
 
@@ -63,9 +63,9 @@ class SetLeverage:
 
 @dataclass(frozen=True, slots=True)
 class RequestSnapshot:
-    """Ask for an AccountSnapshot: something needs reconciling.
+    """Request an AccountSnapshot for reconciliation.
 
-    With `income_since_ms` the snapshot also brings the account's bookings since then.
+    With `income_since_ms` the snapshot includes the account's income entries since then.
     """
 
     reason: str
@@ -74,10 +74,10 @@ class RequestSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Find out what became of an order: it is not among the working ones, or its outcome was never heard.
+    """Query the state of an order that is not among the working orders, or whose outcome was never reported.
 
-    Answered by an `OrderUpdate`: what the exchange tells, or REJECTED (EXPIRED if it had been `accepted`) with code -2013
-    once it is proved that the exchange knows no such order.
+    The reply is an `OrderUpdate`: the state reported by the exchange, or REJECTED (EXPIRED if it had been `accepted`)
+    with code -2013 once it is proven that the exchange has no such order.
     """
 
     client_id: str
@@ -91,7 +91,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Tell the person. `level` is info, warning or critical."""
+    """Notify the operator. `level` is info, warning or critical."""
 
     level: str
     text: str

@@ -1,10 +1,10 @@
-"""The one place where numba's flags are chosen, and where its cache is kept honest.
+"""The `kernel` decorators: the only place where numba's flags are set.
 
 `fastmath` stays off and `error_model` is numpy's, because live and batch must agree to the last bit and a division
 by zero must give NaN or infinity, not an exception, as in the Pine runtime that the formulas come from.
-`NUMBA_DISABLE_JIT=1` turns every kernel into plain Python (coverage and debugging see inside).
+`NUMBA_DISABLE_JIT=1` runs every kernel as plain Python (for coverage and debugging).
 
-Where machine code is kept, and that it is never that of other sources, is `kernel_cache`'s to see to.
+`kernel_cache` decides where machine code is stored, and that it always matches the sources.
 """
 
 import functools
@@ -27,33 +27,32 @@ FLAGS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
     "_nrt": False,
 }
-# Made before any kernel's module is read: a process keeps only what was compiled of the sources that it began with.
+# Created before any kernel module is imported: a process stores only code compiled from the sources it started with.
 STORE = Store()
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function` on first use and keep the machine code; kernels that call it take it in.
+    """Compile `function` on first use, cache the machine code, and inline it into kernels that call it.
 
-    A kernel allocates nothing, so that numba need not count references (atomic operations, a sixth of the time of a bar).
-    Left to itself the compiler calls sixty kernels a bar, each saving and loading registers and reporting success: taken
-    into their callers they cost a fifth less. What is seldom done stays `apart`.
-    Two more options save a third of the compile time: no wrapper for callers in C, of which there are none, and one
-    signature a kernel. By itself numba compiles a kernel once more for every literal that a caller writes
-    (`ema_step(x, 10)`).
+    A kernel allocates nothing, so numba need not count references (atomic operations, a sixth of the time per bar).
+    By default the compiler emits sixty kernel calls per bar, each saving and loading registers and returning a status:
+    inlined they cost a fifth less. Rarely executed code uses `outlined_kernel`.
+    Two more options save a third of the compile time: no C wrapper, as there are no C callers, and one signature per
+    kernel. By default numba compiles a kernel again for every literal argument (`ema_step(x, 10)`).
     """
     return _compiled(function, inlined=True)
 
 
 def outlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function` as a kernel that is called: work that few bars need, or so large that a call is nothing beside it.
+    """Compile `function` as a kernel that is not inlined: work that few bars need, or so large that a call is negligible.
 
-    It keeps its callers small and what they do on every bar in the processor's nearest cache.
+    This keeps callers small, and their per-bar code in the processor's L1 cache.
     """
     return _compiled(function, inlined=False)
 
 
 def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
-    # said either way: what is not said, a caller hands down
+    # set explicitly in both cases: otherwise the option is inherited from the caller
     compiled: Any = njit(**FLAGS, forceinline=inlined)(function)
     if hasattr(compiled, "get_call_template"):  # not with jit off
         compiled.get_call_template = _without_literals(compiled.get_call_template)
@@ -63,9 +62,9 @@ def _compiled(function: Callable[P, R], *, inlined: bool) -> Callable[P, R]:
 
 
 def is_cached(compiled: Any, *arguments: Any) -> bool:
-    """Whether machine code for such arguments is kept, so that a call would load it instead of compiling.
+    """Return whether machine code for these argument types is cached, so that a call would load instead of compile.
 
-    False for a kernel that is not kept: whoever asks then goes the long way, which is right too.
+    False for a kernel without a cache: the caller then takes the slow path, which is also correct.
     """
     cache = getattr(compiled, "_cache", None)
     if not isinstance(cache, KernelCache):
@@ -79,9 +78,9 @@ def _without_literals(lookup: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def record(dtype: np.dtype) -> Any:
-    """Return a zeroed record of `dtype` whose fields read as attributes, compiled or not.
+    """Return a zeroed record of `dtype` whose fields are attributes, compiled or not.
 
-    Without jit the fields are attributes of `np.record`, so no field may carry the name of one of its methods or
+    Without jit the fields are attributes of `np.record`, so no field may have the name of one of its methods or
     properties (`sum`, `max`, `size`, `base`, `flags`, ...).
 
     >>> int(record(np.dtype([("bars", "i8")])).bars)
@@ -92,28 +91,28 @@ def record(dtype: np.dtype) -> Any:
 
 @functools.cache
 def with_attributes(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of `records`, one object for each `dtype`."""
+    """Return the dtype used by `records`, the same object for equal `dtype`."""
     return np.dtype((np.record, dtype))
 
 
 def records(dtype: np.dtype, count: int) -> np.ndarray:
-    """Return an array of zeroed records, as `record` makes them.
+    """Return an array of `count` zeroed records, as `record` makes them.
 
-    The dtype object is made once: numba recognises a type it knows by identity in a microsecond, while comparing two equal
-    dtypes of a symbol's size field by field costs 240 µs a call.
+    The dtype object is created once: numba recognises a known type by identity in a microsecond, while comparing two
+    equal dtypes of a symbol's size field by field costs 240 µs a call.
     """
     return np.zeros(count, with_attributes(dtype))
 
 
 def _without_matrices() -> None:
-    """Load what numba knows of arrays without scipy, which it asks for a matrix product as soon as scipy is installed.
+    """Load numba's array functions without scipy, which it imports for matrix products whenever scipy is installed.
 
     No kernel multiplies matrices, and the import takes a tenth of a start.
     """
     name = "scipy.linalg"
     if name in sys.modules:
         return
-    sys.modules[name] = cast("Any", None)  # an import of it now fails like that of a package that is not there
+    sys.modules[name] = cast("Any", None)  # importing it now fails as if it were not installed
     try:
         importlib.import_module("numba.np.arraymath")
     finally:

@@ -1,15 +1,15 @@
-"""Where compiled kernels are kept: one folder of this user, named after all that their machine code depends on.
+"""Cache of compiled kernels: one per-user folder for each combination of everything that the machine code depends on.
 
-Numba's own cache looks only at the file that a kernel stands in, so after a change to a kernel that it takes in it would
-go on with the old machine code, wherever NUMBA_CACHE_DIR put it. Here the sources of all kernels, the versions of Python,
-numba, llvmlite and numpy, the processor and the compiler's settings make one key, and each key has a folder: a change of
-any of them finds an empty one. The folders lie in `kernels/` of the state folder (BOT_KERNELS names another place); where
-that cannot be written, in this user's part of the temporary folder; where that cannot be either, nothing is kept.
+Numba's own cache checks only the file that defines a kernel, so after a change to a kernel inlined from another file it
+would reuse the stale machine code, wherever NUMBA_CACHE_DIR put it. Here the sources of all kernels, the versions of
+Python, numba, llvmlite and numpy, the processor and the compiler's settings form one key, and each key has a folder: a
+change of any of them starts with an empty one. The folders are in `kernels/` of the state folder (BOT_KERNELS overrides
+it); if that is not writable, in a per-user folder of the temporary folder; if that is not writable either, nothing is cached.
 
-Several processes may compile at once. A file holds the machine code of one kernel for one signature, is put in place in
-one step, and carries a digest: whoever reads finds all of it or compiles. (Numba's index is shared by the signatures of a
-kernel, and of two writers at once the later one can leave an entry that names the other's machine code: numba issue 4807.)
-Machine code is loaded only from a folder of this user's own that nobody else can write.
+Several processes may compile at once. A file holds the machine code of one kernel for one signature, is written
+atomically and includes a digest: a reader gets the complete file or compiles. (Numba's index is shared by the signatures
+of a kernel, and of two concurrent writers the later one can leave an entry that names the other's machine code: numba
+issue 4807.) Machine code is loaded only from a folder owned by this user that nobody else can write.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from numba.core import serialize as numba_serialize
 from bot.core.folders import state_place
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
-# All that a kernel's machine code can come from: the files of kernels and of the constants that they take in.
+# All sources of machine code: the files of kernels and of the constants that they use.
 ROOMS: Final = ("indicators", "structure", "strategy")
 FILES: Final = (
     "core/jit.py",
@@ -50,22 +50,22 @@ FILES: Final = (
 )
 SETTINGS: Final = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 VARIABLE: Final = "BOT_KERNELS"
-KEPT: Final = 3  # folders of keys
-UNUSED_S: Final = 86_400.0  # and none that was used within a day goes
+KEPT: Final = 3  # key folders kept by `prune`
+UNUSED_S: Final = 86_400.0  # a folder used within a day of the newest is kept too
 _DIGEST: Final = hashlib.sha256().digest_size
 
 log = logging.getLogger(__name__)
-serialize: Any = numba_serialize  # without annotations
+serialize: Any = numba_serialize  # it has no annotations
 
 
 def source_files(package: Path = PACKAGE) -> list[Path]:
-    """Return the files whose text makes the key, in a fixed order."""
+    """Return the files whose text forms the key, in a fixed order."""
     found = [path for room in ROOMS for path in sorted((package / room).glob("*.py"))]
     return found + [path for name in FILES if (path := package / name).is_file()]
 
 
 def key_of(files: list[Path], package: Path = PACKAGE) -> str:
-    """Return the key: a digest of the sources, and of what else decides the machine code that comes of them."""
+    """Return the key: a digest of the sources and of everything else that determines the machine code."""
     digest = hashlib.sha256(repr(_surroundings()).encode())
     for path in files:
         text = path.read_bytes()
@@ -91,7 +91,7 @@ def _stats(files: list[Path]) -> tuple[tuple[int, int], ...]:
 
 
 def places() -> Iterator[Path]:
-    """Yield the folders that may hold kernels, the best first."""
+    """Yield the folders that may hold kernels, in order of preference."""
     if named := os.environ.get(VARIABLE):
         yield Path(named).expanduser()
     else:
@@ -102,7 +102,7 @@ def places() -> Iterator[Path]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether `folder` is a folder of this user's that nobody else can write: what lies there is run."""
+    """Return whether `folder` is owned by this user and writable by nobody else: its contents are executed."""
     try:
         stat = folder.lstat()
     except OSError:
@@ -113,12 +113,12 @@ def is_ours(folder: Path) -> bool:
 
 
 class Store:
-    """The kernels of one state of the sources, in the first place that takes them.
+    """The cached kernels of one version of the sources, in the first writable folder.
 
     Parameters
     ----------
     package
-        The folder of the sources; what they are is judged once, here.
+        The folder of the sources; their key is computed once, at construction.
     """
 
     def __init__(self, package: Path = PACKAGE) -> None:
@@ -130,11 +130,11 @@ class Store:
         self._writable: list[Path] = []
 
     def holds_source(self, file: str) -> bool:
-        """Whether the key covers a kernel of this file; one of any other file is not kept."""
+        """Return whether the key covers this file; kernels of other files are not cached."""
         return str(Path(file).resolve()) in self._names
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file as it was written, or None."""
+        """Return the content of a cached file, or None if it is missing or fails its digest."""
         if self._changed():
             return None
         for place in self._all():
@@ -149,11 +149,11 @@ class Store:
         return None
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether the cached file exists."""
         return not self._changed() and any(is_ours(p) and (p / self.key / name).is_file() for p in self._all())
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep a file, in one step; a place that takes none is reported once and asked no more."""
+        """Write a file atomically; a folder that is not writable is reported once and not tried again."""
         if self._changed():
             return
         self._all()
@@ -175,13 +175,13 @@ class Store:
         if self._places is None:
             self._places = list(places())
             self._writable = list(self._places)
-            for place in self._places:  # in use: the age of a folder is that of its last use
+            for place in self._places:  # mark as used: a folder's mtime is its last use
                 with contextlib.suppress(OSError):
                     os.utime(place / self.key)
         return self._places
 
     def _changed(self) -> bool:
-        """Whether the sources are others than those this process began with: its kernels then fit no key."""
+        """Return whether the sources have changed since this process started: its kernels then match no key."""
         try:
             return _stats(self._files) != self._seen
         except OSError:
@@ -207,7 +207,7 @@ class Store:
 
 
 def prune(place: Path) -> int:
-    """Remove the folders of old keys but the last `KEPT` and those used within a day of the newest; return how many."""
+    """Remove old key folders except the last `KEPT` and those used within a day of the newest; return the count."""
     used: list[tuple[float, Path]] = []
     with contextlib.suppress(OSError):
         for folder in place.iterdir():
@@ -222,16 +222,16 @@ def prune(place: Path) -> int:
 
 
 class KernelCache:
-    """The cache of one kernel, in the shape that numba's dispatcher asks for."""
+    """The cache of one kernel, with the interface that numba's dispatcher expects."""
 
     def __init__(self, function: Callable[..., Any], store: Store) -> None:
         self._store = store
         line = function.__code__.co_firstlineno
         self._name = f"{function.__module__}.{function.__qualname__}-{line}".removeprefix("bot.")
-        self.cache_path = None  # numba prints it
+        self.cache_path = None  # numba prints it in its statistics
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Return what was compiled for such a signature; None if that has to be done."""
+        """Return the cached compile result for a signature, or None."""
         target.refresh()
         key = _key(signature, target.codegen())
         content = self._store.read(self._file(key))
@@ -242,14 +242,14 @@ class KernelCache:
         return result._rebuild(target, *payload) if written_for == key else None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Keep what was compiled, unless it holds addresses of this process."""
+        """Cache a compile result, unless it contains addresses of this process."""
         if any(not each.can_cache for each in compiled.lifted) or compiled.library.has_dynamic_globals:
             return
         key = _key(signature, compiled.codegen)
         self._store.write(self._file(key), serialize.dumps((key, compiled._reduce())))
 
     def holds(self, signature: Any, target: Any) -> bool:
-        """Whether machine code for such a signature lies here."""
+        """Return whether machine code for a signature is cached."""
         return self._store.has(self._file(_key(signature, target.codegen())))
 
     def _file(self, key: tuple[Any, ...]) -> str:

@@ -1,10 +1,10 @@
-"""Klines as columns: one symbol's closed bars of one interval, and the way from 3m bars to 15m bars.
+"""Klines as columns: one symbol's closed bars of one interval, and aggregation of 3m bars to 15m bars.
 
-A kline (candle) covers `[open_ms, open_ms + interval_ms)` on the UTC clock. History, replay and live build their 15m bars
-from the 3m bars here, by one rule (strategy 1): a 15m bar is complete when the 3m bar that closes on a quarter of an
-hour has closed and all five are there, else it is missing. A short gap is filled with flat bars (open = high = low =
-close = the previous close, no volume, `filled` = 1): no trade happened that we know of, so nothing may be signalled on
-them; a longer gap is left, and everything that remembers earlier bars starts afresh after it.
+A kline (candle) covers `[open_ms, open_ms + interval_ms)` in UTC. History, replay and live build their 15m bars from the
+3m bars here, by one rule (strategy 1): a 15m bar is complete when the 3m bar that closes on a quarter of an hour has
+closed and all five are present, else it is missing. A short gap is filled with flat bars (open = high = low = close =
+the previous close, no volume, `filled` = 1): no known trade happened, so they give no signals; a longer gap is left,
+and all state that depends on earlier bars is reset after it.
 """
 
 import math
@@ -21,7 +21,7 @@ from bot.core.types import Kline
 _UNITS: Final = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": 1440 * MINUTE_MS}
 INTERVALS: Final = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")  # on the UTC grid
 
-# Taker volume may exceed the volume by the rounding of sums in float64, not by more.
+# Taker volume may exceed the volume only by the float64 rounding of sums.
 TAKER_TOLERANCE: Final = 1e-9
 
 
@@ -30,6 +30,11 @@ def interval_ms(name: str) -> int:
 
     >>> interval_ms("3m"), interval_ms("1h")
     (180000, 3600000)
+
+    Raises
+    ------
+    ConfigError
+        `name` is not one of `INTERVALS`.
     """
     if name not in INTERVALS:
         raise ConfigError(
@@ -46,6 +51,11 @@ def interval_name(length_ms: int) -> str:
 
     >>> interval_name(900000)
     '15m'
+
+    Raises
+    ------
+    ConfigError
+        No interval has that length.
     """
     if length_ms not in _NAMES:
         raise ConfigError(f"klines do not come in an interval of {length_ms} ms: use one of {', '.join(INTERVALS)}")
@@ -53,10 +63,19 @@ def interval_name(length_ms: int) -> str:
 
 
 def check_bar(open: float, high: float, low: float, close: float, volume: float, taker_buy_volume: float) -> str | None:
-    """Return what is impossible about a bar, or None; a NaN taker volume means that the source lacks it.
+    """Return why a bar is invalid, or None.
 
     >>> check_bar(10.0, 9.0, 8.0, 9.0, 1.0, float("nan"))
     'high 9.0 is below the open 10.0'
+
+    Parameters
+    ----------
+    open, high, low, close
+        Prices in quote units.
+    volume
+        Base units.
+    taker_buy_volume
+        Base units; NaN if the source lacks it.
     """
     for name, value in (("open", open), ("high", high), ("low", low), ("close", close), ("volume", volume)):
         if not math.isfinite(value):
@@ -91,7 +110,7 @@ class Klines:
     open, high, low, close : ndarray(float64, ndim=1)
         Prices in quote units.
     volume, taker_buy_volume : ndarray(float64, ndim=1)
-        Base units; the takers' part is NaN where the source lacks it.
+        Base units; the taker part is NaN where the source lacks it.
     quote_volume, trades, taker_buy_quote_volume : ndarray(float64, ndim=1)
         Quote units and a count; NaN where the source lacks them.
     filled : ndarray(float64, ndim=1)
@@ -123,11 +142,11 @@ class Klines:
 
     @property
     def end_ms(self) -> int:
-        """The instant at which the last bar is complete; 0 without bars."""
+        """Close time of the last bar, UTC epoch ms; 0 without bars."""
         return int(self.open_ms[-1]) + self.interval_ms if len(self) else 0
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the columns by name, in order."""
+        """Return the columns by name, in the order of `COLUMNS`."""
         return {name: getattr(self, name) for name in COLUMNS}
 
     def part(self, start: int, stop: int) -> "Klines":
@@ -135,13 +154,13 @@ class Klines:
         return self._take(slice(start, stop))
 
     def between(self, from_ms: int | None = None, to_ms: int | None = None) -> "Klines":
-        """Return the bars that open in `[from_ms, to_ms)`, as views; None leaves that side open."""
+        """Return the bars that open in `[from_ms, to_ms)`, as views; None means unbounded."""
         start = 0 if from_ms is None else int(np.searchsorted(self.open_ms, from_ms, side="left"))
         stop = len(self) if to_ms is None else int(np.searchsorted(self.open_ms, to_ms, side="left"))
         return self.part(start, max(start, stop))
 
     def kline(self, index: int) -> Kline:
-        """Return one bar as the value that events carry."""
+        """Return one bar as a `Kline`, the type used in events."""
         return Kline(
             self.symbol,
             self.interval_ms,
@@ -155,7 +174,7 @@ class Klines:
         )
 
     def rows(self) -> Iterator[Kline]:
-        """Yield the bars as values, oldest first."""
+        """Yield the bars as `Kline` values, oldest first."""
         names = ("open_ms", "open", "high", "low", "close", "volume", "taker_buy_volume")
         for values in zip(*(getattr(self, name).tolist() for name in names), strict=True):
             yield Kline(self.symbol, self.interval_ms, *values)
@@ -170,7 +189,15 @@ _SUMMED: Final = ("volume", *OPTIONAL)
 
 
 def make_klines(symbol: str, interval_ms: int, *, columns: dict[str, Any]) -> Klines:
-    """Build `Klines` from columns by name; what is optional and absent becomes NaN, `filled` becomes 0."""
+    """Build `Klines` from columns by name; a missing optional column becomes NaN, a missing `filled` 0.
+
+    Raises
+    ------
+    KeyError
+        A required column is missing.
+    ValueError
+        Columns differ in length.
+    """
     length = len(columns["open_ms"])
     full: dict[str, np.ndarray] = {"open_ms": np.ascontiguousarray(columns["open_ms"], dtype=np.int64)}
     for name in COLUMNS[1:]:
@@ -188,12 +215,18 @@ def make_klines(symbol: str, interval_ms: int, *, columns: dict[str, Any]) -> Kl
 
 
 def empty_klines(symbol: str, interval_ms: int) -> Klines:
-    """Return no bars of `symbol` and interval."""
+    """Return empty `Klines` of a symbol and interval."""
     return make_klines(symbol, interval_ms, columns=dict.fromkeys(COLUMNS, ()))
 
 
 def from_rows(rows: Sequence[Kline]) -> Klines:
-    """Build `Klines` from one symbol's bars, oldest first; at least one."""
+    """Build `Klines` from one symbol's bars, oldest first; at least one.
+
+    Raises
+    ------
+    ValueError
+        The bars differ in symbol or interval.
+    """
     symbol, length = rows[0].symbol, rows[0].interval_ms
     if any(row.symbol != symbol or row.interval_ms != length for row in rows):
         raise ValueError("bars of different symbols or intervals do not make one series")
@@ -202,7 +235,13 @@ def from_rows(rows: Sequence[Kline]) -> Klines:
 
 
 def join(parts: Sequence[Klines]) -> Klines:
-    """Put series of one symbol and interval behind each other; at least one, rising in time."""
+    """Concatenate series of one symbol and interval; at least one, in ascending time order.
+
+    Raises
+    ------
+    ValueError
+        The series differ in symbol or interval, overlap, or are out of order.
+    """
     first = parts[0]
     if any(p.symbol != first.symbol or p.interval_ms != first.interval_ms for p in parts):
         raise ValueError("series of different symbols or intervals cannot be joined")
@@ -213,7 +252,7 @@ def join(parts: Sequence[Klines]) -> Klines:
 
 
 def impossible_rows(klines: Klines) -> np.ndarray:
-    """Return the positions of all bars that `check_bar` refuses, rising."""
+    """Return the positions of all bars that `check_bar` rejects, ascending."""
     k = klines
     bad = (
         ~np.isfinite(k.open)
@@ -233,7 +272,7 @@ def impossible_rows(klines: Klines) -> np.ndarray:
 
 
 def bar_reason(klines: Klines, index: int) -> str | None:
-    """Return what is impossible about the bar at `index`, or None."""
+    """Return why the bar at `index` is invalid, or None."""
     k = klines.kline(index)
     return check_bar(k.open, k.high, k.low, k.close, k.volume, k.taker_buy_volume)
 
@@ -246,31 +285,31 @@ def gaps(klines: Klines) -> list[tuple[int, int]]:
 
 
 def missing_bars(previous_open_ms: int, open_ms: int, *, interval_ms: int) -> int:
-    """Return how many bars are missing between two that follow each other; 0 if none."""
+    """Return the number of bars missing between two consecutive ones; 0 if none."""
     return (open_ms - previous_open_ms) // interval_ms - 1
 
 
 def flat_bar(previous: Kline) -> Kline:
-    """Return the flat bar that fills the place right after `previous`."""
+    """Return the flat bar that follows `previous`."""
     price = previous.close
     return Kline(previous.symbol, previous.interval_ms, previous.close_ms, price, price, price, price, 0.0, 0.0)
 
 
 def fill_gaps(klines: Klines, max_gap_bars: int = 10) -> tuple[Klines, list[int]]:
-    """Fill every gap of up to `max_gap_bars` flat and report the longer ones.
+    """Fill each gap of up to `max_gap_bars` with flat bars and report the longer ones.
 
     Parameters
     ----------
     klines : Klines
     max_gap_bars : int
-        Longest gap that is filled, bars (`data.max_gap_bars`).
+        Longest gap to fill, bars (`data.max_gap_bars`).
 
     Returns
     -------
     Klines
-        The series with the flat bars in place.
+        The series including the flat bars.
     list of int
-        Positions, in the returned series, of the first bar after each gap that was left: memory resets before it.
+        Positions, in the returned series, of the first bar after each unfilled gap: state is reset before it.
     """
     found = gaps(klines)
     short = [(i, n) for i, n in found if n <= max_gap_bars]
@@ -295,22 +334,27 @@ def fill_gaps(klines: Klines, max_gap_bars: int = 10) -> tuple[Klines, list[int]
 
 
 def aggregate(klines: Klines, to_interval_ms: int) -> Klines:
-    """Build the bars of a longer interval, aligned to the clock, from complete sets of shorter ones only.
+    """Build the bars of a longer interval, aligned to UTC, from complete sets of shorter ones only.
 
-    A flat filler counts as there; a bar made of nothing but fillers is itself marked `filled`. Sums of a column that
-    the source lacks stay NaN.
+    A filled bar counts as present; a bar made only of filled bars is itself marked `filled`. Sums of a column that the
+    source lacks stay NaN.
 
     Parameters
     ----------
     klines : Klines
     to_interval_ms : int
         A multiple of the interval of `klines`, ms.
+
+    Raises
+    ------
+    ConfigError
+        It is not a multiple.
     """
     ratio = _ratio(klines.interval_ms, to_interval_ms)
     if ratio == 1:
         return klines
     start = klines.open_ms - klines.open_ms % to_interval_ms
-    # Bars rise strictly and lie on the grid: a set is complete when its last bar stands `ratio - 1` places after its first.
+    # Open times are strictly increasing and on the grid: a set is complete if its last bar is `ratio - 1` after its first.
     first = np.flatnonzero((klines.open_ms == start)[: max(0, len(klines) - ratio + 1)])
     first = first[klines.open_ms[first + ratio - 1] == start[first] + to_interval_ms - klines.interval_ms]
     if not len(first):
@@ -325,7 +369,7 @@ def aggregate(klines: Klines, to_interval_ms: int) -> Klines:
         "filled": klines.filled[block].min(axis=1),
     }
     for name in _SUMMED:
-        # Left to right, as the incremental aggregator adds: the two agree to the last bit.
+        # Sum left to right like `Aggregator`, so that both agree to the last bit.
         column = getattr(klines, name)
         total = column[first]
         for k in range(1, ratio):
@@ -341,7 +385,7 @@ def _ratio(short_ms: int, long_ms: int) -> int:
 
 
 class Aggregator:
-    """Builds the bars of a longer interval one closed bar at a time; agrees with `aggregate` to the last bit.
+    """Build the bars of a longer interval one closed bar at a time; agrees with `aggregate` to the last bit.
 
     >>> aggregator = Aggregator(180_000, 900_000)
     >>> bars = [Kline("X", 180_000, 900_000 + i * 180_000, 1.0, 2.0 + i, 1.0, 1.5, 1.0, 0.5) for i in range(5)]
@@ -358,10 +402,10 @@ class Aggregator:
         self._bars = 0
         self._bar: Kline | None = None
         self._all_filled = True
-        self.filled = False  # whether the bar returned last was made of fillers only
+        self.filled = False  # whether the last returned bar was made only of filled bars
 
     def push(self, bar: Kline, *, filled: bool = False) -> Kline | None:
-        """Take the next closed bar and return the longer bar that it completes, or None."""
+        """Add the next closed bar and return the longer bar that it completes, or None."""
         start = bar.open_ms - bar.open_ms % self._long_ms
         if bar.open_ms == start:
             self._bar = bar._replace(interval_ms=self._long_ms)
@@ -377,7 +421,7 @@ class Aggregator:
             )
             self._bars += 1
             self._all_filled = self._all_filled and filled
-        else:  # a bar is missing: this longer bar will not be complete
+        else:  # a bar is missing: this longer bar stays incomplete
             self._bar = None
         if self._bar is None or self._bars < self._ratio:
             return None
@@ -385,5 +429,5 @@ class Aggregator:
         return complete
 
     def extend(self, bars: Iterable[Kline]) -> list[Kline]:
-        """Push several bars and return the longer bars that they completed."""
+        """Add several bars and return the longer bars that they complete."""
         return [long for bar in bars if (long := self.push(bar)) is not None]

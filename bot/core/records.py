@@ -1,4 +1,4 @@
-"""What the engine tells about itself: decisions, trades and equity. Records are journalled and shown, never performed."""
+"""Records: the engine's reports of decisions, trades and equity. They are journalled and shown, never executed."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,7 +8,7 @@ from bot.core.types import Side
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One closed BTC bar: the twelve conditions, and why there was or wasn't a trade.
+    """The decision on one closed BTC bar: the twelve conditions, and the reason for or against a trade.
 
     `code` is `no_signal`, `entered`, or the code of the veto (`funding`, `spread`, `beyond_stop`, ...).
     `values` holds the evidence: numbers compared, block bounds, plan.
@@ -26,7 +26,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class TradeFill:
-    """One fill of a trade, alpha or leg. `role` is the client id's role (en, io, tp, sl, cs, hx, ...)."""
+    """One fill of a trade, alpha or leg. `role` is the role in the client id (en, io, tp, sl, cs, hx, ...)."""
 
     at_ms: int
     symbol: str
@@ -40,7 +40,7 @@ class TradeFill:
 
 @dataclass(frozen=True, slots=True)
 class TradeRecord:
-    """A closed trade (or setup that filled nothing: `fills` is empty), with its plan and its result in R."""
+    """A closed trade, or an unfilled setup (`fills` is empty), with its plan and its result in R."""
 
     trade_id: str
     symbol: str
@@ -72,14 +72,14 @@ class TradeRecord:
     net_beta: float
     max_favourable_r: float
     max_adverse_r: float
-    naked_ms: int  # longest time a position of the trade was without an accepted stop
+    naked_ms: int  # longest time that a position of the trade had no accepted stop
     fills: tuple[TradeFill, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EquityPoint:
-    """Equity = wallet + unrealised at last price, sampled at each closed BTC bar and each fill."""
+    """Equity = wallet + unrealised PnL at last price, sampled at each closed BTC bar and each fill."""
 
     at_ms: int
     wallet: Decimal
@@ -90,7 +90,7 @@ class EquityPoint:
 
 @dataclass(frozen=True, slots=True)
 class NakedSpell:
-    """A time during which a position was not wholly covered by accepted sized stops; told when it is over."""
+    """A period in which accepted sized stops did not fully cover a position; recorded when it ends."""
 
     at_ms: int  # its end
     symbol: str

@@ -1,8 +1,8 @@
-"""What must never be shown: keys, secrets, tokens and signed addresses are struck out of any text before it leaves.
+"""Redact keys, secrets, tokens and signed URLs from any text before it is output.
 
-The words to strike are registered when they are read (`hide`); besides them everything that looks like a signature, a listen
-key or an API key inside an address or a header goes. `redact` is the last step of whatever prints, logs, stores or sends text
-that was not written by us: exceptions of libraries above all, whose texts hold the addresses they were made from.
+Secrets are registered when they are read (`hide`); also redacted is everything that looks like a signature, a listen key
+or an API key in a URL or a header. `redact` is the last step of whatever prints, logs, stores or sends text that the bot
+did not write: above all library exceptions, whose messages include the requested URL.
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 STRUCK: Final = "***"
-SHORTEST: Final = 6  # a shorter word would strike out half of every sentence
+SHORTEST: Final = 6  # a shorter word would redact parts of ordinary text
 _WORDS: set[str] = set()
 _SIGNED: Final = re.compile(
     r"(?i)(signature|listen_?key|api_?key|api_?secret|secret|token|x-mbx-apikey|x-token)"
     r"(['\"]?\s*(?:=|:|%3D)\s*b?['\"]?)([A-Za-z0-9_%+/.\-]{6,})"
 )
-_NAMES: Final = ("signature", "key", "secret", "token")  # one of them stands in each name of the pattern above
+_NAMES: Final = ("signature", "key", "secret", "token")  # each name in the pattern above contains one of them
 _LISTEN_PATH: Final = re.compile(r"(/ws/|/stream/)([A-Za-z0-9]{40,})")
 _SCHEME: Final = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://")
 _ADDRESS: Final = re.compile(r"[^\s'\"<>|\\]+")
@@ -24,7 +24,7 @@ _PARAMETER: Final = re.compile(r"(?i)([?&;][^=&;#]*(?:pass|pwd|token|secret|key|
 
 
 def hide(*words: str) -> None:
-    """Register words that must never be shown, in the forms that addresses write them too."""
+    """Register secrets that must never be shown, including their URL-quoted and unquoted forms."""
     for word in words:
         for form in (word, quote(word, safe=""), unquote(word)):
             if len(form) >= SHORTEST:
@@ -42,15 +42,15 @@ def redact(text: str) -> str:
             text = text.replace(word, STRUCK)
     text = redact_addresses(text)
     lower = text.lower()
-    if any(word in lower for word in _NAMES):  # most lines of a log hold none, and the pattern is slow to find that out
+    if any(word in lower for word in _NAMES):  # most log lines contain none, and the pattern is slow to fail
         text = _SIGNED.sub(rf"\1\2{STRUCK}", text)
     return _LISTEN_PATH.sub(rf"\1{STRUCK}", text)
 
 
 def redact_addresses(text: str) -> str:
-    """Return `text` with the passwords of its addresses struck out: those before an @, and what queries call a secret.
+    """Return `text` with the secrets in its URLs redacted: passwords before an @, and secret query parameters.
 
-    A user without a password may be a token (`https://TOKEN@host`), so it goes too, except a database's.
+    A user without a password may be a token (`https://TOKEN@host`), so it is redacted too, except in a database URL.
 
     >>> redact_addresses("postgresql://bot:word@db/studies and https://h/x?token=12&page=3")
     'postgresql://bot:***@db/studies and https://h/x?token=***&page=3'
@@ -68,10 +68,10 @@ def redact_addresses(text: str) -> str:
 
 
 def _struck(scheme: str, rest: str) -> str:
-    """Return what follows an address's scheme without secrets."""
+    """Return the part of a URL after its scheme without secrets."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     name, colon, port = authority.partition(":")
-    # A password may hold a slash that should have been quoted: then what looks like a port is no number.
+    # A password may contain an unquoted slash: then the apparent port is not a number.
     odd = colon and "@" not in authority and not port.isdigit() and not name.startswith("[") and "@" in rest
     users, at, tail = (rest if odd else authority).rpartition("@")
     if at:
@@ -82,5 +82,5 @@ def _struck(scheme: str, rest: str) -> str:
 
 
 def is_hidden(word: str) -> bool:
-    """Whether a word has been registered."""
+    """Return whether a secret has been registered."""
     return word in _WORDS

@@ -1,4 +1,4 @@
-"""Spans of time in ms, and how an instant is written."""
+"""Durations in ms, and formatting of timestamps."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -9,7 +9,7 @@ DAY_MS: Final = 24 * HOUR_MS
 
 
 def utc(at_ms: int, *, seconds: bool = False) -> str:
-    """Return epoch ms as a date and time in UTC.
+    """Format epoch ms as a UTC date and time.
 
     >>> utc(1_700_000_000_000), utc(1_700_000_000_000, seconds=True)
     ('2023-11-14 22:13', '2023-11-14 22:13:20')

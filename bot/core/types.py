@@ -1,21 +1,21 @@
-"""Words of the trade: sides, klines, instruments with their rounding, positions and refusals."""
+"""Trading types: sides, orders, klines, instruments with their rounding, positions and refusals."""
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-REAL_VENUES: Final = ("testnet", "live")  # they exist without us: what is open there outlives the process
+REAL_VENUES: Final = ("testnet", "live")  # external venues: what is open there outlives the process
 
 
 class Side(Enum):
-    """Direction of a trade; every formula is written once with `sign`."""
+    """Direction of a trade; each formula is written once, using `sign`."""
 
     LONG = 1
     SHORT = -1
 
     def __init__(self, sign: int) -> None:
-        self.sign = sign  # a plain attribute: read at every step, and an enum's `value` is a slow one
+        self.sign = sign  # a plain attribute, because it is read at every step and an enum's `value` is slow
 
     @property
     def entry(self) -> "OrderSide":
@@ -44,7 +44,7 @@ class OrderSide(StrEnum):
 
 
 class OrderType(StrEnum):
-    """Order types the bot uses; STOP_MARKET goes to the algo service (venue notes 2.1)."""
+    """Order types that the bot uses; STOP_MARKET goes to the algo service (venue notes 2.1)."""
 
     LIMIT = "LIMIT"
     MARKET = "MARKET"
@@ -52,7 +52,7 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """GTC rests, IOC takes and expires, GTX is post-only."""
+    """GTC rests, IOC takes immediately or expires, GTX is post-only."""
 
     GTC = "GTC"
     IOC = "IOC"
@@ -60,7 +60,7 @@ class TimeInForce(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """One vocabulary for regular and algo orders. UNKNOWN: sent, outcome not known, being resolved by query."""
+    """Status of regular and algo orders. UNKNOWN: sent, outcome not known, being resolved by query."""
 
     PENDING = "PENDING"  # journalled, not yet acknowledged
     UNKNOWN = "UNKNOWN"
@@ -70,10 +70,10 @@ class OrderStatus(StrEnum):
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
-    REJECTED = "REJECTED"  # by the exchange; our own refusals are Denied and never sent
+    REJECTED = "REJECTED"  # by the exchange; an order that the bot refuses is Denied and never sent
 
     def __init__(self, name: str) -> None:
-        self.is_terminal = name in ("FILLED", "CANCELED", "EXPIRED", "REJECTED")  # nothing more can happen to the order
+        self.is_terminal = name in ("FILLED", "CANCELED", "EXPIRED", "REJECTED")  # the order can no longer change
         self.is_accepted = name in ("NEW", "TRIGGERED", "PARTIALLY_FILLED")  # the exchange holds it
 
 
@@ -92,7 +92,7 @@ class Kline(NamedTuple):
 
     @property
     def close_ms(self) -> int:
-        """The instant at which the bar is complete (the next bar's open)."""
+        """Close time of the bar (the next bar's open), UTC epoch ms."""
         return self.open_ms + self.interval_ms
 
 
@@ -115,7 +115,7 @@ class Tier(NamedTuple):
 
 
 class Round(Enum):
-    """Careful directions of rounding a price to the tick."""
+    """Direction of rounding a price to the tick."""
 
     DOWN = ROUND_FLOOR
     UP = ROUND_CEILING
@@ -126,13 +126,13 @@ class Round(Enum):
 
 
 def to_decimal(value: float | int | str | Decimal) -> Decimal:
-    """Return `value` as the Decimal a person would write: floats go through their shortest repr."""
+    """Return `value` as a Decimal; a float is converted by its shortest repr."""
     return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A symbol's filters, maintenance tiers and fees as the venue told them: the door between float64 and Decimal."""
+    """A symbol's filters, maintenance tiers and fees as reported by the venue; converts float64 to rounded Decimal."""
 
     symbol: str
     tick: Decimal
@@ -165,7 +165,7 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Our own refusal: a short code that is counted, and a sentence with the values compared."""
+    """A refusal by the bot: a short code that is counted, and a sentence with the values compared."""
 
     code: str
     reason: str
@@ -173,19 +173,19 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """A position as the venue tells it; `qty` is signed."""
+    """A position as reported by the venue; `qty` is signed."""
 
     symbol: str
     qty: Decimal
     entry_price: Decimal
     isolated_wallet: Decimal = Decimal(0)
     unrealized: Decimal = Decimal(0)
-    update_ms: int = 0  # when it last changed, by the exchange; 0 = not told
+    update_ms: int = 0  # last change, exchange time; 0 = not reported
 
 
 @dataclass(frozen=True, slots=True)
 class Income:
-    """One booking of the account's history: what changed the wallet, and why (TRANSFER, FUNDING_FEE, COMMISSION, ...)."""
+    """One entry of the account's income history: a wallet change and its kind (TRANSFER, FUNDING_FEE, COMMISSION, ...)."""
 
     at_ms: int
     kind: str
@@ -196,7 +196,7 @@ class Income:
 
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """A working order as the venue tells it (regular or algo)."""
+    """A working order, regular or algo, as reported by the venue."""
 
     client_id: str
     symbol: str

@@ -1,11 +1,11 @@
-"""Words about numbers, for sentences that a person reads."""
+"""Format numbers and lists for messages."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number with the thing counted, in singular or plural.
+    """Return a number with its noun, in singular or plural.
 
     >>> counted(1, "gap"), counted(2_500, "file"), counted(0, "row")
     ('1 gap', '2500 files', '0 rows')
@@ -14,7 +14,7 @@ def counted(number: int, what: str) -> str:
 
 
 def some_of(names: Sequence[str], most: int = 2) -> str:
-    """Return names as a list, those beyond `most` as their number.
+    """Return the first `most` names as a list, followed by the number of the others.
 
     >>> some_of(["a", "b"]), some_of(["a", "b", "c", "d"])
     ('a, b', 'a, b and 2 more')
@@ -24,7 +24,7 @@ def some_of(names: Sequence[str], most: int = 2) -> str:
 
 
 def positions(held: Iterable[tuple[str, Decimal]]) -> str:
-    """Return what is held, symbol by symbol; empty for nothing.
+    """Return positions as text, by symbol; empty if there are none.
 
     >>> positions([("BTCUSDT", Decimal("0.025")), ("ETHUSDT", Decimal("-0.103"))])
     'BTCUSDT +0.025, ETHUSDT -0.103'
