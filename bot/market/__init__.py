@@ -1,1 +1,1 @@
-"""Klines, funding and events on disk, their download, and the synthetic market."""
+"""Klines, funding and calendar events on disk, their download, and the synthetic market."""

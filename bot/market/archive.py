@@ -1,9 +1,9 @@
-"""Binance's bulk archive: one zip of klines or funding per symbol and month or day, each with its SHA-256 beside it.
+"""Binance's bulk archive: one zip of klines or funding per symbol and month or day, each with a SHA-256 file next to it.
 
 Layout (venue notes 6): `data/futures/um/monthly/klines/BTCUSDT/3m/BTCUSDT-3m-2023-01.zip`, the same under `daily`, and
-`monthly/fundingRate`. A month appears on the first Monday of the next one, a day one or two days later; what does not exist
-(yet) answers 404 and is had over REST. A zip counts only when its checksum agrees; archives are sometimes published anew while
-one reads, so a mismatch is tried again before it is given up.
+`monthly/fundingRate`. A month appears on the first Monday of the next one, a day one or two days later; a missing file
+returns 404 and is fetched over REST instead. A zip is used only if its checksum matches; archives are sometimes
+republished during a download, so a mismatch is retried before giving up.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ DAY_DELAY_DAYS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One zip of the archive: a month (`2023-01`) or a day (`2023-01-09`) of a series, [from_ms, to_ms)."""
+    """One zip of the archive: a month (`2023-01`) or a day (`2023-01-09`) of a series, `[from_ms, to_ms)`."""
 
     symbol: str
     series: str  # an interval, or "fundingRate"
@@ -41,12 +41,12 @@ class Part:
 
     @property
     def stem(self) -> str:
-        """The archive's own file name without its ending."""
+        """The archive's file name without its extension."""
         return f"{self.symbol}-{self.series}-{self.name}"
 
     @property
     def path(self) -> str:
-        """Where the archive keeps it."""
+        """Path of the zip in the archive."""
         period = "monthly" if len(self.name) == 7 else "daily"
         if self.series == "fundingRate":
             return f"data/futures/um/{period}/fundingRate/{self.symbol}/{self.stem}.zip"
@@ -62,10 +62,21 @@ def _next_month(first: datetime) -> datetime:
 
 
 def plan(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> list[Part]:
-    """Return the zips that cover [from_ms, to_ms) as far as the archive can have them by `now_ms`, oldest first.
+    """Return the zips that cover `[from_ms, to_ms)` and should be published by `now_ms`, oldest first.
 
     >>> [p.name for p in plan("X", "3m", 1672531200000, 1675382400000, now_ms=1676851200000)]
     ['2023-01', '2023-02-01', '2023-02-02']
+
+    Parameters
+    ----------
+    symbol
+        The symbol.
+    series
+        An interval, or `fundingRate`, which has months only.
+    from_ms, to_ms
+        Range, UTC epoch ms.
+    now_ms
+        Current time, UTC epoch ms.
     """
     parts: list[Part] = []
     month = datetime.fromtimestamp(from_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -81,7 +92,7 @@ def plan(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> 
 
 
 def days(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> list[Part]:
-    """Return the daily zips that cover [from_ms, to_ms)."""
+    """Return the daily zips that cover `[from_ms, to_ms)`; parameters as in `plan`."""
     first = from_ms - from_ms % DAY_MS
     return [
         Part(symbol, series, datetime.fromtimestamp(day / 1000, UTC).strftime("%Y-%m-%d"), day, day + DAY_MS)
@@ -91,14 +102,16 @@ def days(symbol: str, series: str, from_ms: int, to_ms: int, *, now_ms: int) -> 
 
 
 class Archive:
-    """Fetches zips and checks them.
+    """Fetch zips and verify them.
 
     Parameters
     ----------
+    session
+        HTTP session of the requests.
     url
-        Base, such as `https://data.binance.vision`.
+        Base URL, such as `https://data.binance.vision`.
     sleep
-        Waits between tries, in seconds.
+        Waits between retries, given seconds.
     """
 
     def __init__(
@@ -109,12 +122,14 @@ class Archive:
         self._sleep = sleep
 
     async def fetch(self, part: Part) -> bytes | None:
-        """Return the CSV inside a zip whose checksum agrees; None when the archive does not have it.
+        """Return the CSV inside a zip with a valid checksum; None if the archive does not have the zip.
 
         Raises
         ------
         DataError
-            It is there and stays wrong: the caller takes these bars over REST and says so.
+            The zip exists but is still invalid after all retries: the caller falls back to REST and reports it.
+        BotError
+            The archive does not respond.
         """
         fault = ""
         for pause in (*RETRIES_S, None):
@@ -134,7 +149,7 @@ class Archive:
         raise DataError(f"{part.stem}.zip of the archive is not used: {fault}")
 
     async def _get(self, url: str) -> bytes | None:
-        """Return a body, None for 404; patient with anything that may pass."""
+        """Return a response body, None for 404; retry every other error."""
         problem = ""
         for pause in (*RETRIES_S, None):
             try:
@@ -163,9 +178,14 @@ def _unzip(body: bytes, part: Part) -> bytes:
 
 
 def klines_of(csv: bytes, part: Part, folder: Path) -> Klines:
-    """Return the bars of an archive's CSV, checked; `DataError` names the first row that cannot be.
+    """Return the bars of an archive's CSV, validated.
 
-    `folder` holds the text for a moment, because the reader of kline files reads files.
+    `folder` temporarily holds the CSV, because the kline reader reads files.
+
+    Raises
+    ------
+    DataError
+        A row is invalid (the message names the first) or lies outside the period of the part.
     """
     path = folder / f"{part.stem}.csv"
     path.write_bytes(csv)

@@ -1,9 +1,9 @@
-"""`bot data check`: what is wrong with a folder of klines, file by file.
+"""`bot data check`: validate a folder of klines, file by file.
 
-A finding is a gap, a row twice, a row out of order, an impossible bar, a bar off its interval's grid, a file without a
-row or one that cannot be read. Gaps are findings too: a short one is filled flat at the door and a long one makes the
-indicators start afresh, but both cost signals, so the person should know. Exit code: 1 with any finding, 3 without any
-kline file or row, 0 when all is well.
+A finding is a gap, a duplicate row, a row out of order, an impossible bar, a bar off its interval's grid, an empty file,
+an unreadable file, or two files that contradict each other. Gaps are findings because they cost signals: a short one is
+filled with flat bars on loading, a long one resets the indicators. Exit code: 1 with any finding, 3 without any kline
+file or row, else 0.
 """
 
 import json
@@ -20,23 +20,23 @@ from bot.core.words import counted
 from bot.market.funding import read_funding
 from bot.market.store import format_time, read_files, read_raw, row_words, scan
 
-LINES_PER_FILE: Final = 20  # findings of one file that the text shows; JSON has all
+LINES_PER_FILE: Final = 20  # findings per file in the text report; JSON has all
 
 
 @dataclass(frozen=True, slots=True)
 class DataFinding:
-    """One thing that is wrong.
+    """One defect of a file.
 
     Attributes
     ----------
     kind : str
         `gap`, `duplicate`, `unsorted`, `impossible`, `misaligned`, `empty`, `unreadable` or `contradiction`.
     row : int
-        Data row counted from 1; 0 when it concerns the whole file.
+        Data row counted from 1; 0 if the finding concerns the entire file.
     at_ms : int
-        Open time of that row, of a gap its first missing bar; 0 for the whole file.
+        Open time of that row, for a gap of its first missing bar; 0 for the entire file.
     text : str
-        A sentence.
+        Description, one sentence.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class DataFinding:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file's rows, span (open of the first bar to the end of the last, ms) and findings."""
+    """One file's row count, range (open of the first bar to close of the last, UTC epoch ms) and findings."""
 
     file: str
     rows: int
@@ -56,13 +56,13 @@ class FileReport:
     findings: tuple[DataFinding, ...]
 
     def count(self, kind: str) -> int:
-        """Return how many findings of `kind` there are."""
+        """Return the number of findings of `kind`."""
         return sum(finding.kind == kind for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """All files of a folder; `warnings` tells of files that were not looked at."""
+    """The reports of all files in a folder; `warnings` lists the files that were ignored."""
 
     folder: str
     files: tuple[FileReport, ...]
@@ -98,7 +98,7 @@ class DataReport:
 
 
 def check_klines(klines: Klines) -> list[DataFinding]:
-    """Return everything that is wrong with a series, in the order of its rows; gaps between the sorted, distinct bars."""
+    """Return all findings of a series in row order; gaps are searched between the sorted, distinct bars."""
     times = klines.open_ms
     found = []
     for row in np.flatnonzero(np.diff(times) <= 0) + 1:
@@ -114,7 +114,7 @@ def check_klines(klines: Klines) -> list[DataFinding]:
     distinct, rows = np.unique(times, return_index=True)
     ordered = klines if len(distinct) == len(times) and not found else _in_order(klines, rows)
     for index, missing in gaps(ordered):
-        if missing < 1:  # off the grid by less than a bar: already told
+        if missing < 1:  # off the grid by less than a bar: already reported
             continue
         first = int(distinct[index - 1]) + klines.interval_ms
         text = f"gap of {counted(missing, 'bar')} from {format_time(first)} to {format_time(int(distinct[index]))}"
@@ -140,7 +140,7 @@ def _check_file(path: Path) -> FileReport:
 
 
 def _check_joined(paths: Sequence[Path], parts: Sequence[FileReport]) -> FileReport:
-    """Check what the files of one series are together: gaps between them, and bars that two of them hold differently."""
+    """Check the joined files of one series: gaps between files, and bars on which two files disagree."""
     name = f"{paths[0].name} to {paths[-1].name}"
     try:
         klines = read_files(paths)
@@ -158,7 +158,7 @@ def _check_funding(path: Path) -> FileReport:
 
 
 def check(source: Path | str) -> DataReport:
-    """Check every kline and funding file of a folder, or one file that is named itself."""
+    """Check every kline and funding file of a folder, or a single file."""
     source = Path(source)
     if source.is_file():
         return DataReport(str(source.parent), (_guarded(source, _check_file),), ())
@@ -192,6 +192,12 @@ def exit_code(report: DataReport) -> int:
 
 
 def run_check(source: Path | str) -> tuple[DataReport, int]:
-    """Check `source` and return the report and the command's exit code; a missing folder raises `DataMissing` (3)."""
+    """Check `source` and return the report and the command's exit code.
+
+    Raises
+    ------
+    DataMissing
+        The folder does not exist (exit code 3).
+    """
     report = check(source)
     return report, exit_code(report)

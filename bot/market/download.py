@@ -1,9 +1,10 @@
-"""History into `data/klines/`: months and days from the bulk archive, the rest over REST, nothing twice, nothing half.
+"""Download history into `data/klines/`: months and days from the bulk archive, the rest over REST.
 
-What a folder holds already is not fetched again. Every piece is checked when it arrives (checksum, order, grid, impossible
-bars) and put aside whole in `.download/`, so an interrupted download goes on where it was; the series' own file is replaced at
-the end in one step. A piece of the archive that is missing or wrong is had over REST, with a warning. What nobody has is
-reported as a gap: exchanges have had outages, and files without a hole would be made up.
+Data that the folder already has is not fetched again. Every piece is validated on arrival (checksum, order, grid,
+impossible bars) and saved atomically in `.download/`, so an interrupted download resumes where it stopped; the series'
+own file is replaced atomically at the end. A missing or invalid piece of the archive is fetched over REST instead, an
+invalid one with a warning. Data available from neither is reported as a gap: exchanges have had outages, and files
+without gaps would be made up.
 """
 
 import asyncio
@@ -26,27 +27,27 @@ from bot.market.history import History
 from bot.market.owned import make_folder
 from bot.market.store import first_fault, format_time, read_file, read_raw, row_words, write
 
-PARALLEL: Final = 6  # the archive asks for no more
-REST_BARS: Final = 1_000  # fewer missing bars than this are one request: no zip for them
-CHUNK_BARS: Final = 20_000  # REST pieces that are put aside
+PARALLEL: Final = 6  # the archive needs no more
+REST_BARS: Final = 1_000  # this many missing bars or fewer take one REST request, not a zip
+CHUNK_BARS: Final = 20_000  # bars per saved REST piece
 LONGEST_STEP_MS: Final = 8 * HOUR_MS  # between two settlements
 LATE_MS: Final = 60_000
 NEAR_STEPS: Final = 3
-MONTHS_FROM_MS: Final = 10 * 24 * HOUR_MS  # shorter spans are one request: no zip for them
+MONTHS_FROM_MS: Final = 10 * 24 * HOUR_MS  # ranges up to this take one REST request, not a zip
 ASIDE: Final = ".download"
 Advance = Callable[[int], None]
 
 
 @dataclass(slots=True)
 class SeriesReport:
-    """What became of one file."""
+    """Result of the download of one file."""
 
     file: str
     rows: int = 0
     new: int = 0
     from_ms: int = 0
     to_ms: int = 0
-    gaps: list[tuple[int, int]] = field(default_factory=list)  # first missing bar's time, bars
+    gaps: list[tuple[int, int]] = field(default_factory=list)  # open time of the first missing bar, number of bars
     warnings: list[str] = field(default_factory=list)
 
     def line(self) -> str:
@@ -58,12 +59,18 @@ class SeriesReport:
 
 
 class Download:
-    """Fetches series into a folder.
+    """Download series into a folder.
 
     Parameters
     ----------
+    folder
+        Folder of the kline and funding files.
+    archive, history
+        The two sources: bulk archive and REST.
+    now_ms
+        Current exchange time, UTC epoch ms.
     advance
-        Told how many bars have been dealt with since the last call.
+        Progress callback, given the number of bars processed since the last call.
     """
 
     def __init__(
@@ -79,7 +86,22 @@ class Download:
     # Klines ------------------------------------------------------------------------------------------------------------
 
     async def klines(self, symbol: str, interval: str, from_ms: int, to_ms: int) -> SeriesReport:
-        """Bring `SYMBOL-INTERVAL.parquet` up to [from_ms, to_ms) and report; a wrong file that is there stays as it is."""
+        """Complete `SYMBOL-INTERVAL.parquet` for `[from_ms, to_ms)` and return the report.
+
+        Parameters
+        ----------
+        symbol
+            The symbol.
+        interval
+            The exchange's name of the interval.
+        from_ms, to_ms
+            Range, UTC epoch ms.
+
+        Raises
+        ------
+        DataError
+            The existing file is invalid, or the merged bars are; the file is left unchanged.
+        """
         length = interval_ms(interval)
         path = self._folder / f"{symbol}-{interval}.parquet"
         report = SeriesReport(path.name)
@@ -108,7 +130,7 @@ class Download:
     async def _from_archive(
         self, held: Klines, interval: str, start: int, stop: int, report: SeriesReport
     ) -> list[Klines]:
-        """Fetch the months and days of which enough is missing."""
+        """Fetch the months and days with more than `REST_BARS` missing bars."""
         parts = [
             p for p in plan(held.symbol, interval, start, stop, now_ms=self._now_ms) if _lacks(held, p, start, stop)
         ]
@@ -129,7 +151,7 @@ class Download:
         return [one for part_of in found for one in part_of]
 
     async def _fetched(self, part: Part, length: int, report: SeriesReport) -> Klines | None:
-        """Return a piece from what was put aside, else from the archive; None when REST has to do it."""
+        """Return a piece saved by an earlier run, else from the archive; None for the REST fallback."""
         aside = self._aside / f"{part.stem}.parquet"
         if (kept := _kept(aside)) is not None:
             return kept
@@ -145,7 +167,7 @@ class Download:
         return self._put_aside(aside, piece)
 
     async def _over_rest(self, symbol: str, length: int, begin: int, end: int) -> Klines:
-        """Fetch a hole over REST, putting whole chunks aside."""
+        """Fetch a gap over REST and save each complete chunk."""
         pieces = []
         for first in range(begin, end, CHUNK_BARS * length):
             last = min(first + CHUNK_BARS * length, end)
@@ -159,8 +181,8 @@ class Download:
         return _merge(pieces, symbol, length)
 
     def _put_aside(self, path: Path, piece: Klines) -> Klines:
-        """Keep a piece until its series is written; the file appears whole or not at all."""
-        scratch = self._aside / path.stem  # `write` names its file by the series
+        """Save a piece atomically until its series is written."""
+        scratch = self._aside / path.stem  # a folder of its own, because `write` names the file after the series
         make_folder(scratch)
         write(scratch, piece).replace(path)
         scratch.rmdir()
@@ -175,7 +197,7 @@ class Download:
     # Funding -----------------------------------------------------------------------------------------------------------
 
     async def funding(self, symbol: str, from_ms: int, to_ms: int) -> SeriesReport:
-        """Bring `SYMBOL-funding.parquet` up to [from_ms, to_ms)."""
+        """Complete `SYMBOL-funding.parquet` for `[from_ms, to_ms)` and return the report."""
         path = self._folder / f"{symbol}-funding.parquet"
         report = SeriesReport(path.name)
         held = read_funding(path, symbol) if path.is_file() else no_funding(symbol)
@@ -218,23 +240,23 @@ def _missing_in(held: Klines, begin: int, end: int) -> int:
 
 
 def _lacks(held: Klines, part: Part, start: int, stop: int) -> bool:
-    """Whether a zip is worth fetching for what the folder lacks of it."""
+    """Return whether enough bars of a zip are missing to fetch it."""
     return _missing_in(held, max(part.from_ms, start), min(part.to_ms, stop)) > REST_BARS
 
 
 def _kept(path: Path) -> Klines | None:
-    """Return a piece that was put aside by an earlier run."""
+    """Return a piece saved by an earlier run, or None."""
     if not path.is_file():
         return None
     try:
         return read_raw(path)
     except DataError:
-        path.unlink()  # damaged since: fetched again
+        path.unlink()  # damaged: fetch it again
         return None
 
 
 def _merge(pieces: Sequence[Klines], symbol: str, length: int) -> Klines:
-    """Return all bars in order, each once; of two the earlier piece's."""
+    """Return all bars in order without duplicates; the earlier piece wins."""
     filled = [piece for piece in pieces if len(piece)]
     if not filled:
         return empty_klines(symbol, length)
@@ -244,7 +266,7 @@ def _merge(pieces: Sequence[Klines], symbol: str, length: int) -> Klines:
 
 
 def _holes(klines: Klines, start: int, stop: int) -> list[tuple[int, int]]:
-    """Return the spans of [start, stop) without bars."""
+    """Return the ranges of `[start, stop)` without bars."""
     times = klines.between(start, stop).open_ms
     edges = np.concatenate(([start - klines.interval_ms], times, [stop]))
     wide = np.flatnonzero(np.diff(edges) > klines.interval_ms)
@@ -252,10 +274,10 @@ def _holes(klines: Klines, start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def _unsettled(held: FundingRates, from_ms: int, to_ms: int) -> list[tuple[int, int]]:
-    """Return the spans before, within and after what is held in which a settlement may be missing.
+    """Return the ranges before, within and after the held settlements in which one may be missing.
 
-    A symbol settles every 8, 4 or 1 hours and may change from one to another. A step longer than one near it is therefore
-    asked for again, after a change for nothing: that costs a request.
+    A symbol settles every 8, 4 or 1 hours and may change from one to another. A step longer than a nearby one is
+    therefore requested again; after a change of interval that is one needless request.
     """
     edges = [from_ms - 1, *(int(t) for t in held.funding_ms if from_ms <= t < to_ms), to_ms]
     steps = [b - a for a, b in pairwise(edges)]
@@ -294,11 +316,27 @@ async def download(
     advance: Advance = lambda bars: None,
     planned: Callable[[int], None] = lambda bars: None,
 ) -> list[SeriesReport]:
-    """Fetch klines and funding of all symbols, one file after the other; `planned` is told the bars in sum."""
+    """Fetch klines and funding of all symbols, one file after the other, and return a report per file.
+
+    Parameters
+    ----------
+    folder
+        Folder of the kline and funding files.
+    symbols, intervals
+        Every interval is fetched for every symbol.
+    from_ms, to_ms
+        Range, UTC epoch ms; `to_ms` None means until now.
+    archive_url, rest_url
+        Base URLs of the bulk archive and of REST.
+    advance
+        Progress callback, given the number of bars processed since the last call.
+    planned
+        Called once with the total number of bars.
+    """
     timeout = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=60)
 
     def session_for(url: str) -> aiohttp.ClientSession:
-        """Return a session that takes the machine's proxy, but never to this machine."""
+        """Return a session that uses the system's proxy, except for loopback."""
         connector = aiohttp.TCPConnector(limit=PARALLEL + 2)
         return aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not is_loopback(url))
 

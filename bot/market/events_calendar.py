@@ -1,11 +1,11 @@
 """The calendar of announcements around which the bot does not enter (strategy 3): rate decisions, inflation, jobs.
 
-Two formats are read. `events.csv` has the columns `time_utc,name,impact`, a row an event, times as `2025-06-11T12:30`
-in UTC, impact `high`, `medium` or `low`. An `.ics` file as calendars export it: each event's `DTSTART` and `SUMMARY`;
-its impact is high unless `CATEGORIES` names one of the three words or `PRIORITY` says otherwise (1 to 4 high, 5 medium,
-6 to 9 low). An event of a whole day has no instant to keep away from: it stands at 00:00 UTC with impact low. A
-cancelled one is left out. The shipped `data/events.csv` holds only its header: announced dates change, and a wrong one
-is worse than none, so the person who trades puts the dates in.
+Two formats are supported. `events.csv` has the columns `time_utc,name,impact`, one event per row, times as
+`2025-06-11T12:30` in UTC, impact `high`, `medium` or `low`. Of an `.ics` file, as calendars export it, each event's
+`DTSTART` and `SUMMARY` are read; its impact is high unless `CATEGORIES` contains one of the three words or `PRIORITY`
+sets another (1 to 4 high, 5 medium, 6 to 9 low). An all-day event has no exact time to avoid: it is placed at 00:00 UTC
+with impact low. A cancelled event is skipped. The shipped `data/events.csv` contains only its header: announced dates
+change, and a wrong one is worse than none, so the user enters the dates.
 """
 
 import csv
@@ -22,7 +22,7 @@ IMPACTS: Final = ("high", "medium", "low")
 
 
 class CalendarEvent(NamedTuple):
-    """One announcement: its instant (UTC epoch ms), its name, and `high`, `medium` or `low`."""
+    """One announcement: its time (UTC epoch ms), its name, and its impact: `high`, `medium` or `low`."""
 
     ms: int
     name: str
@@ -30,10 +30,15 @@ class CalendarEvent(NamedTuple):
 
 
 def parse_csv(text: str, source: str) -> tuple[CalendarEvent, ...]:
-    r"""Read the rows of an `events.csv`; `source` names it in errors.
+    r"""Parse an `events.csv`; `source` names it in errors.
 
     >>> parse_csv("time_utc,name,impact\n2025-06-11T12:30,CPI,high\n", "events.csv")
     (CalendarEvent(ms=1749645000000, name='CPI', impact='high'),)
+
+    Raises
+    ------
+    DataError
+        The header or a row is invalid.
     """
     events = []
     rows = csv.reader(text.removeprefix("\ufeff").splitlines())
@@ -59,14 +64,20 @@ def parse_csv(text: str, source: str) -> tuple[CalendarEvent, ...]:
 
 
 def parse_ics(text: str, source: str) -> tuple[CalendarEvent, ...]:
-    """Read the events of an iCalendar file (RFC 5545); `source` names it in errors."""
+    """Parse an iCalendar file (RFC 5545); `source` names it in errors.
+
+    Raises
+    ------
+    DataError
+        The file or an event is invalid.
+    """
     events = []
     fields: dict[str, tuple[str, str]] | None = None  # of the open VEVENT: name -> (parameters, value)
     opened, nested = 0, 0
     for number, line in _unfolded(text):
         head, colon, value = line.partition(":")
         name, _, parameters = head.partition(";")
-        # A quoted parameter may hold the colon that seemed to end the head.
+        # A quoted parameter may contain the colon that appeared to end the head.
         while colon and head.count('"') % 2:
             more, colon, value = value.partition(":")
             head = f"{head}:{more}"
@@ -80,7 +91,7 @@ def parse_ics(text: str, source: str) -> tuple[CalendarEvent, ...]:
                 events.append(event)
             fields = None
         elif name in ("BEGIN", "END"):
-            nested += 1 if name == "BEGIN" else -1  # an alarm inside the event has fields of its own
+            nested += 1 if name == "BEGIN" else -1  # a nested component such as an alarm has its own fields
         elif fields is not None and nested == 0:
             fields.setdefault(name, (parameters, value))
     if fields is not None:
@@ -91,7 +102,15 @@ def parse_ics(text: str, source: str) -> tuple[CalendarEvent, ...]:
 
 
 def load_calendar(path: Path | str) -> tuple[CalendarEvent, ...]:
-    """Read `events.csv` or an `.ics` file, told apart by the ending; sorted by time."""
+    """Read an `.ics` file (by its extension) or a CSV like `events.csv`; return the events sorted by time.
+
+    Raises
+    ------
+    ConfigError
+        The file does not exist.
+    DataError
+        It cannot be read or parsed.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -105,7 +124,7 @@ def load_calendar(path: Path | str) -> tuple[CalendarEvent, ...]:
 
 
 def _unfolded(text: str) -> list[tuple[int, str]]:
-    """Return the logical lines with their number: a line that begins with a blank continues the one before."""
+    """Return the logical lines with their numbers: a line that starts with whitespace continues the previous one."""
     lines: list[tuple[int, str]] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         if line[:1] in (" ", "\t") and lines:
@@ -129,7 +148,7 @@ def _ics_event(fields: dict[str, tuple[str, str]], *, where: str) -> CalendarEve
 
 
 def _ics_time(parameters: str, value: str, *, where: str) -> tuple[int, bool]:
-    """Return the instant and whether it stands for a whole day; a time without zone is UTC."""
+    """Return the time (UTC epoch ms) and whether it is an all-day date; a time without zone is UTC."""
     words = dict(word.partition("=")[::2] for word in parameters.split(";") if word)
     whole_day = "T" not in value
     try:
@@ -157,7 +176,7 @@ def _ics_impact(fields: dict[str, tuple[str, str]], *, where: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Undo the escapes of a text value."""
+    """Unescape a text value."""
     out, escaped = [], False
     for letter in text:
         if escaped:

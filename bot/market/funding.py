@@ -1,9 +1,9 @@
-"""Funding at rest: what longs pay shorts (or the reverse) at fixed instants, every eight, four or one hours.
+"""Funding rates on disk: what longs pay shorts (or the reverse) at fixed times, every eight, four or one hours.
 
 `SYMBOL-funding.parquet` (`funding_time` in UTC epoch ms, `funding_rate` as a fraction of the notional), or the archive's
-months (`SYMBOL-fundingRate-2024-01.zip` or `.csv`), are looked for next to the klines, then in `../funding`. Without them
-funding counts as 0, and `warning` says so. Offline the rate that is known at an instant is the last one settled; a payment
-is `-side * qty * price * rate` (strategy 3), longs pay when the rate is positive.
+months (`SYMBOL-fundingRate-2024-01.zip` or `.csv`), are searched next to the klines, then in `../funding`. Without them
+funding is 0, and `warning` says so. Offline the known rate is the last one settled; a payment is
+`-side * qty * price * rate` (strategy 3), longs pay when the rate is positive.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ class FundingRates:
     ----------
     symbol : str
     funding_ms : ndarray(int64, ndim=1)
-        Instants of settlement, UTC epoch ms, strictly rising.
+        Settlement times, UTC epoch ms, strictly increasing.
     rate : ndarray(float64, ndim=1)
         Fraction of the notional per interval.
     warning : str or None
-        Why there are no rates, in a sentence.
+        Why there are no rates, one sentence.
     """
 
     symbol: str
@@ -47,7 +47,7 @@ class FundingRates:
         return len(self.funding_ms)
 
     def rate_at(self, ms: int) -> float:
-        """Return the rate settled last at or before `ms`; 0 before the first."""
+        """Return the last rate settled at or before `ms`; 0 before the first."""
         index = int(np.searchsorted(self.funding_ms, ms, side="right")) - 1
         return float(self.rate[index]) if index >= 0 else 0.0
 
@@ -56,20 +56,20 @@ class FundingRates:
         return self.rate_at(ms) * USUAL_HOURS / self.interval_hours_at(ms)
 
     def interval_hours_at(self, ms: int) -> int:
-        """Return the hours between the two last settlements at or before `ms`; 8 while that is not known."""
+        """Return the hours between the last two settlements at or before `ms`; 8 if unknown."""
         index = int(np.searchsorted(self.funding_ms, ms, side="right")) - 1
         if index < 1:
             return USUAL_HOURS
         hours = round(int(self.funding_ms[index] - self.funding_ms[index - 1]) / HOUR_MS)
-        return hours if 1 <= hours <= USUAL_HOURS else USUAL_HOURS  # a hole in the file is not an interval
+        return hours if 1 <= hours <= USUAL_HOURS else USUAL_HOURS  # a gap in the file is not an interval
 
     def payments(self, from_ms: int, to_ms: int) -> list[tuple[int, float]]:
-        """Return `(instant, rate)` of every settlement in `(from_ms, to_ms]`: what a position held over it pays."""
+        """Return `(time, rate)` of every settlement in `(from_ms, to_ms]`, paid by a position held over it."""
         start, stop = np.searchsorted(self.funding_ms, (from_ms, to_ms), side="right")
         return list(zip(self.funding_ms[start:stop].tolist(), self.rate[start:stop].tolist(), strict=True))
 
     def next_ms(self, ms: int) -> int:
-        """Return the first settlement after `ms`: from the file, beyond its end on the interval's grid."""
+        """Return the time of the first settlement after `ms`: from the file, after its end on the interval's grid."""
         index = int(np.searchsorted(self.funding_ms, ms, side="right"))
         if index < len(self.funding_ms):
             return int(self.funding_ms[index])
@@ -78,12 +78,12 @@ class FundingRates:
 
 
 def no_funding(symbol: str, *, warning: str | None = None) -> FundingRates:
-    """Return funding of 0 for `symbol`."""
+    """Return empty funding for `symbol`: all rates are 0."""
     return FundingRates(symbol, np.empty(0, np.int64), np.empty(0), warning)
 
 
 def on_the_minute(times: np.ndarray) -> np.ndarray:
-    """Return settlement times without the few ms by which they are told late.
+    """Return settlement times without their jitter: those less than 1 s after a full minute are rounded down to it.
 
     >>> on_the_minute(np.array([1789459200005, 1789459230000])).tolist()
     [1789459200000, 1789459230000]
@@ -93,7 +93,13 @@ def on_the_minute(times: np.ndarray) -> np.ndarray:
 
 
 def settlements(csv: bytes, symbol: str, source: str) -> FundingRates:
-    """Return the settlements of an archive's CSV (calc_time, funding_interval_hours, last_funding_rate)."""
+    """Parse an archive's CSV (calc_time, funding_interval_hours, last_funding_rate); `source` names it in errors.
+
+    Raises
+    ------
+    DataError
+        A row is invalid; the message names the first.
+    """
     times, rates = [], []
     lines = without_headers(csv, ARCHIVE_HEADER).decode("utf-8-sig").splitlines()
     for row, line in enumerate(lines, start=1):
@@ -110,7 +116,13 @@ def settlements(csv: bytes, symbol: str, source: str) -> FundingRates:
 
 
 def read_funding(path: Path, symbol: str) -> FundingRates:
-    """Read one funding file; `DataError` names the first offending row."""
+    """Read one funding file.
+
+    Raises
+    ------
+    DataError
+        The file is unreadable or a row is invalid; the message names the first.
+    """
     if path.suffix != ".parquet":
         return settlements(file_text(path), symbol, str(path))
     table = parquet_table(path)
@@ -133,7 +145,13 @@ def _sound(funding: FundingRates, source: str) -> FundingRates:
 
 
 def read_all(paths: Sequence[Path], symbol: str) -> FundingRates:
-    """Read the funding files of a symbol and join them; `DataError` where two hold different rates of one instant."""
+    """Read the funding files of a symbol and join them.
+
+    Raises
+    ------
+    DataError
+        A file is invalid, or two files have different rates for the same time.
+    """
     parts = [read_funding(path, symbol) for path in paths]
     if len(parts) == 1:
         return parts[0]
@@ -150,11 +168,11 @@ def read_all(paths: Sequence[Path], symbol: str) -> FundingRates:
 
 
 def load_funding(source: Path | str, symbol: str) -> FundingRates:
-    """Return the funding of `symbol` from the klines' folder (or file's folder), else from `../funding` by it, else 0."""
+    """Return the funding of `symbol` from the klines' folder (or a file's folder), else from `../funding`, else 0."""
     folder = Path(source)
     if folder.is_file():
         folder = folder.parent
-    # resolve: the folder beside `.` or of a linked folder is the real one's neighbour
+    # resolve: for `.` or a symbolic link, `../funding` is next to the actual folder
     for place in (folder, folder.resolve().parent / "funding"):
         if place.is_dir() and (found := scan(place).funding.get(symbol)):
             return read_all(found, symbol)
@@ -163,6 +181,6 @@ def load_funding(source: Path | str, symbol: str) -> FundingRates:
 
 
 def write_funding(folder: Path | str, funding: FundingRates) -> Path:
-    """Write `SYMBOL-funding.parquet` whole or not at all."""
+    """Write `SYMBOL-funding.parquet` atomically and return its path."""
     columns = {"funding_time": funding.funding_ms, "funding_rate": funding.rate}
     return write_table(Path(folder) / f"{funding.symbol}-funding.parquet", columns)

@@ -1,7 +1,8 @@
-"""History over REST: the bars and settlements that the bulk archive does not have (yet), from the exchange's public endpoints.
+"""History over REST: bars and settlements missing from the bulk archive, from the exchange's public endpoints.
 
-Keyless. A page of 1,000 bars costs 5 of the 2,400 weights that an address has in a minute; at half of them the download waits for
-the next minute, so that a bot on the same address is never in want. The bar that is still forming is left out.
+No API key is needed. A page of 1,000 bars costs 5 of the request weight of 2,400 per minute and IP address; at half of
+it the download waits for the next minute, so that a bot on the same address always has enough. The forming bar is
+left out.
 """
 
 import asyncio
@@ -34,14 +35,16 @@ _COLUMNS: Final = {
 
 
 class History:
-    """The public side of an exchange.
+    """Client of an exchange's public REST endpoints.
 
     Parameters
     ----------
+    session
+        HTTP session of the requests.
     url
-        Base without `/fapi`, such as `https://fapi.binance.com`.
+        Base URL without `/fapi`, such as `https://fapi.binance.com`.
     sleep
-        Waits, in seconds.
+        Waits, given seconds.
     """
 
     def __init__(
@@ -50,21 +53,38 @@ class History:
         self._session = session
         self._url = url.rstrip("/")
         self._sleep = sleep
-        self._one = asyncio.Lock()  # one request at a time: the weights are counted by the minute, not by us
+        self._one = asyncio.Lock()  # one request at a time, so that each reply's used weight is current
         self.requests = 0
 
     async def now_ms(self) -> int:
-        """Return the exchange's time."""
+        """Return the exchange's time, UTC epoch ms."""
         return int((await self._get("/fapi/v1/time", {}))["serverTime"])
 
     async def first_ms(self, symbol: str, length_ms: int) -> int | None:
-        """Return the open time of the symbol's first bar; None without any."""
+        """Return the open time of the symbol's first bar; None without bars."""
         params = {"symbol": symbol, "interval": interval_name(length_ms), "startTime": "0", "limit": "1"}
         rows = await self._get("/fapi/v1/klines", params)
         return int(rows[0][0]) if rows else None
 
     async def klines(self, symbol: str, length_ms: int, from_ms: int, to_ms: int) -> Klines:
-        """Return the closed bars that open in [from_ms, to_ms); the caller sees to it that all have closed."""
+        """Return the bars that open in `[from_ms, to_ms)`; the caller ensures that all have closed.
+
+        Parameters
+        ----------
+        symbol
+            The symbol.
+        length_ms
+            Interval, ms.
+        from_ms, to_ms
+            Range, UTC epoch ms.
+
+        Raises
+        ------
+        DataError
+            The reply is invalid, or the symbol is not listed.
+        BotError
+            The exchange does not respond, or rejects the request.
+        """
         rows: list[list[Any]] = []
         start = from_ms
         while start < to_ms:
@@ -89,7 +109,7 @@ class History:
         return make_klines(symbol, length_ms, columns=columns)
 
     async def funding(self, symbol: str, from_ms: int, to_ms: int) -> FundingRates:
-        """Return the settlements in [from_ms, to_ms)."""
+        """Return the settlements in `[from_ms, to_ms)`."""
         found: dict[int, float] = {}
         start = from_ms
         while start < to_ms:
@@ -132,6 +152,6 @@ class History:
         )
 
     async def _spare(self, used: str) -> None:
-        """Wait for the next minute when half of this one's weight is gone."""
+        """Wait once half of this minute's request weight is used."""
         if used.isdigit() and int(used) >= WEIGHT_SHARE:
-            await self._sleep(20.0)  # a part of a minute: the next reply tells how much is left
+            await self._sleep(20.0)  # less than a minute: the next reply reports the weight again

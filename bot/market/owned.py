@@ -1,4 +1,4 @@
-"""Files that go either into the bot's own data, where they are for its owner alone, or to a place that a person has named."""
+"""Files written either to the bot's data folder, with owner-only permissions, or to a path given by the user."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ from bot.market.paths import data_folder
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a path is in the bot's data folder."""
+    """Return whether a path is in the bot's data folder."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(data_folder()))
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder: private in the bot's data, as the umask has it elsewhere."""
+    """Create a folder: owner-only in the bot's data folder, by the umask elsewhere."""
     if is_ours(path):
         return private_folder(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -21,5 +21,5 @@ def make_folder(path: Path) -> Path:
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file that way: an `opener` for `open`."""
+    """Open a file with the same rule: an `opener` for `open`."""
     return private(path, flags) if is_ours(Path(path)) else os.open(path, flags, 0o666)

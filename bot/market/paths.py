@@ -1,6 +1,6 @@
-"""Where the bot keeps its own files: `data/` of the project, or the folder that BOT_DATA names.
+"""Locations of the bot's files: `data/` of the project, or the folder in BOT_DATA.
 
-What belongs to the user and not to one journal (the locks of accounts, compiled kernels) lies in the state folder.
+What belongs to the user and not to one journal (account locks, compiled kernels) is in the state folder.
 """
 
 import os
@@ -12,12 +12,12 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 def data_folder() -> Path:
-    """Return the folder of klines, journal and lock; `events.csv` and `models/` stay with the project."""
+    """Return the folder of klines, journal and lock; `events.csv` and `models/` stay in the project."""
     named = os.environ.get("BOT_DATA")
     return Path(named).expanduser() if named else PROJECT / "data"
 
 
 def project_file(name: str) -> Path:
-    """Return a file of the configuration: as it is when absolute, else seen from the project."""
+    """Return the path of a file named in the configuration; a relative one is relative to the project."""
     path = Path(name).expanduser()
     return path if path.is_absolute() else PROJECT / path

@@ -1,11 +1,11 @@
-"""Klines at rest: one file per symbol and interval in a folder, checked at the door.
+"""Klines on disk: one file per symbol and interval in a folder, validated on reading.
 
-`SYMBOL-INTERVAL.parquet` (`BTCUSDT-3m.parquet`) holds `open_time` in UTC epoch ms and float64 columns; a CSV of the same
+`SYMBOL-INTERVAL.parquet` (`BTCUSDT-3m.parquet`) has `open_time` in UTC epoch ms and float64 columns; a CSV of the same
 name in the layout of Binance's bulk archive is read too, with or without its header, and so are the archive's own months
-and days (`BTCUSDT-3m-2024-01.zip` or `.csv`), joined to one series: a bar that two of them hold alike counts once, and
-files that contradict each other are refused. An interval that is not there is built from a finer one. Whatever could not
-have happened on an exchange (rows out of order or twice, a high below the close, a negative volume) is refused with the
-first row that says it: wrong data is worse than none.
+and days (`BTCUSDT-3m-2024-01.zip` or `.csv`), joined to one series: a bar that is equal in two files counts once, and
+files that contradict each other are rejected. A missing interval is built from a finer one. Data that is impossible on
+an exchange (unsorted or duplicate rows, a high below the close, a negative volume) is rejected, naming the first such
+row: wrong data is worse than none.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from bot.core.klines import (
 from bot.market.owned import make_folder, opener
 from bot.market.tables import FILE_COLUMNS, csv_table, numbers, parquet_table, whole_ms
 
-LAST_MS: Final = 10_000_000_000_000  # the year 2286: what a person writes beyond it is no time in ms
+LAST_MS: Final = 10_000_000_000_000  # the year 2286: a larger number in user input is not a time in ms
 
 _KLINE_NAME: Final = re.compile(rf"([A-Z0-9_]+)-({'|'.join(INTERVALS)})\.(parquet|csv)")
 _ARCHIVE_NAME: Final = re.compile(
@@ -47,10 +47,15 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?Z?")
 
 
 def parse_time(text: str | int) -> int:
-    """Return a point in time as UTC epoch ms.
+    """Parse a date, a date and time (UTC) or epoch ms; return UTC epoch ms.
 
     >>> parse_time("2023-01-01"), parse_time("2023-01-01T12:03"), parse_time("1672531200000")
     (1672531200000, 1672574580000, 1672531200000)
+
+    Raises
+    ------
+    ConfigError
+        The text is none of these.
     """
     word = str(text).strip()
     if word.isascii() and word.isdigit():
@@ -68,7 +73,7 @@ def parse_time(text: str | int) -> int:
 
 
 def format_time(ms: int) -> str:
-    """Return epoch ms as `parse_time` reads it (UTC), or the bare number beyond the calendar.
+    """Format epoch ms in UTC as `parse_time` reads it, or as the number if outside the calendar's range.
 
     >>> format_time(1672574580000)
     '2023-01-01T12:03:00Z'
@@ -81,7 +86,7 @@ def format_time(ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a folder holds, by name.
+    """The data files of a folder, identified by name.
 
     Attributes
     ----------
@@ -89,9 +94,9 @@ class Scan:
     klines : dict of (symbol, interval in ms) to tuple of Path
         One file, or the archive's months and days in order.
     funding : dict of symbol to tuple of Path
-        The same.
+        One file, or the archive's months in order.
     ignored : tuple of (file name, reason)
-        Files that were left out; `warnings()` says so in sentences.
+        Files that were ignored; `warnings()` returns them as sentences.
     """
 
     folder: Path
@@ -108,12 +113,18 @@ class Scan:
         return sorted({symbol for symbol, _ in self.klines})
 
     def intervals(self, symbol: str) -> list[int]:
-        """Return the intervals of `symbol` in ms, finest first."""
+        """Return the intervals of `symbol` in ms, shortest first."""
         return sorted(length for name, length in self.klines if name == symbol)
 
 
 def scan(folder: Path | str) -> Scan:
-    """Look at the names of the files in `folder` (hidden ones and folders apart); `DataMissing` if there is no such folder."""
+    """Classify the files in `folder` by name; hidden files and subfolders are skipped.
+
+    Raises
+    ------
+    DataMissing
+        The folder does not exist.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataMissing(f"there is no folder {folder}: `python -m bot synth --out DIR` makes one")
@@ -121,7 +132,7 @@ def scan(folder: Path | str) -> Scan:
     funding: dict[str, tuple[Path, ...]] = {}
     ignored: list[tuple[str, str]] = []
     pieces: dict[tuple[str, str], dict[str, Path]] = {}
-    # Reversed, so that of two files of one series the Parquet comes before the CSV, and the zip before what was in it.
+    # Reversed, so that of two files of one series Parquet comes before CSV, and a zip before the CSV extracted from it.
     for path in sorted(folder.iterdir(), reverse=True):
         if path.name.startswith(".") or not path.is_file():
             continue
@@ -155,7 +166,13 @@ def scan(folder: Path | str) -> Scan:
 
 
 def series_of(path: Path) -> tuple[str, int]:
-    """Return symbol and interval (ms) that a file's name tells (`BTCUSDT-5m-taker.parquet`: BTCUSDT, 5m)."""
+    """Return symbol and interval (ms) from a file name (`BTCUSDT-5m-taker.parquet`: BTCUSDT, 5m).
+
+    Raises
+    ------
+    DataError
+        The name has another form.
+    """
     match = _EXPLICIT_NAME.fullmatch(path.name)
     if match is None:
         raise DataError(
@@ -165,14 +182,14 @@ def series_of(path: Path) -> tuple[str, int]:
 
 
 def read_raw(path: Path | str) -> Klines:
-    """Read a kline file as it stands, unchecked except that every row has a time and numbers can be read.
+    """Read a kline file without validating the bars; every row must have a time and its numbers must parse.
 
     Raises
     ------
     DataMissing
         The file does not exist.
     DataError
-        It is truncated, of another format, or lacks a column; one sentence.
+        It is truncated, of another format, or lacks a column.
     """
     path = Path(path)
     if not path.is_file():
@@ -190,7 +207,15 @@ def read_raw(path: Path | str) -> Klines:
 
 
 def read_file(path: Path | str) -> Klines:
-    """Read and check one kline file; `DataError` names the first offending row."""
+    """Read and validate one kline file.
+
+    Raises
+    ------
+    DataMissing
+        The file does not exist.
+    DataError
+        It is invalid; the message names the first invalid row.
+    """
     path = Path(path)
     klines = read_raw(path)
     fault = first_fault(klines)
@@ -201,10 +226,14 @@ def read_file(path: Path | str) -> Klines:
 
 
 def read_files(paths: Sequence[Path]) -> Klines:
-    """Read and check the files of one series and join them in order of time.
+    """Read and validate the files of one series and join them in time order.
 
-    A bar that several of them hold alike (a month and one of its days) counts once; `DataError` names the first that two
-    files hold with different values.
+    A bar that is equal in several files (a month and one of its days) counts once.
+
+    Raises
+    ------
+    DataError
+        A file is invalid, or a bar differs between two files; the message names the first.
     """
     parts = [read_file(path) for path in paths]
     if len(parts) == 1:
@@ -227,12 +256,12 @@ def read_files(paths: Sequence[Path]) -> Klines:
 
 
 def row_words(times: np.ndarray, row: int) -> str:
-    """Return how a row is named to a person: counted from 1, with its time."""
+    """Return the description of a row for messages: counted from 1, with its time."""
     return f"row {row + 1} (open_time {int(times[row])}, {format_time(int(times[row]))})"
 
 
 def order_fault(times: np.ndarray) -> tuple[int, str] | None:
-    """Return the first row that does not come after the one before, and why; or None."""
+    """Return the first row that is not later than the previous one (counted from 0) and the reason, or None."""
     wrong = np.flatnonzero(np.diff(times) <= 0)
     if not len(wrong):
         return None
@@ -243,7 +272,7 @@ def order_fault(times: np.ndarray) -> tuple[int, str] | None:
 
 
 def first_fault(klines: Klines) -> tuple[int, str] | None:
-    """Return the first offending row (counted from 0) and its reason, or None for a sound series."""
+    """Return the first invalid row (counted from 0) and its reason, or None for a valid series."""
     faults = []
     if (fault := order_fault(klines.open_ms)) is not None:
         faults.append(fault)
@@ -257,24 +286,24 @@ def first_fault(klines: Klines) -> tuple[int, str] | None:
 def load(
     source: Path | str, symbol: str, interval: str | int, from_ms: int | None = None, to_ms: int | None = None
 ) -> Klines:
-    """Load one series, building it from a finer one where its own file is missing.
+    """Load one series, built from a finer one if its own file is missing.
 
     Parameters
     ----------
     source : Path
-        A folder, or one kline file named itself.
+        A folder, or one kline file.
     symbol : str
     interval : str or int
         `"3m"`, or ms.
     from_ms, to_ms : int, optional
-        First open time that is wanted, and the first that is not, UTC epoch ms.
+        Open times in `[from_ms, to_ms)`, UTC epoch ms; None means unbounded.
 
     Raises
     ------
     DataMissing
-        Nothing there (exit code 3).
+        There are no such bars (exit code 3).
     DataError
-        What is there is wrong (exit code 1).
+        The data is invalid (exit code 1).
     """
     length_ms = interval if isinstance(interval, int) else interval_ms(interval)
     klines = build(read_files(files_of(Path(source), symbol, length_ms)), length_ms)
@@ -289,7 +318,13 @@ def load(
 
 
 def files_of(source: Path, symbol: str, length_ms: int) -> tuple[Path, ...]:
-    """Return the files of the series itself, else of the finer one that it is built from."""
+    """Return the files of a series, else of the finer series that it is built from.
+
+    Raises
+    ------
+    DataMissing
+        There are neither.
+    """
     name = interval_name(length_ms)
     if source.suffix in (".parquet", ".csv", ".zip") and not source.is_dir():
         if not source.is_file():
@@ -305,13 +340,13 @@ def files_of(source: Path, symbol: str, length_ms: int) -> tuple[Path, ...]:
     if not finer:
         held = ", ".join(f"{s} {interval_name(ms)}" for s, ms in found.klines) or "no klines"
         raise DataMissing(f"{source} holds no {symbol} {name} nor a finer interval to build it from (it holds {held})")
-    # The base interval of 3m is preferred to 5m: 15m bars are made of 3m bars everywhere.
+    # The base interval of 3m is preferred to 5m: 15m bars are built from 3m bars everywhere.
     best = length_ms if length_ms in finer else interval_ms("3m") if interval_ms("3m") in finer else finer[-1]
     return found.klines[symbol, best]
 
 
 def build(klines: Klines, to_interval_ms: int) -> Klines:
-    """Aggregate to a longer interval, from 1m by way of 3m, so that sums are the same from either file."""
+    """Aggregate to a longer interval; 1m bars go through 3m, so that sums are equal from either file."""
     base = interval_ms("3m")
     if klines.interval_ms < base < to_interval_ms and to_interval_ms % base == 0 and base % klines.interval_ms == 0:
         klines = aggregate(klines, base)
@@ -319,7 +354,7 @@ def build(klines: Klines, to_interval_ms: int) -> Klines:
 
 
 def write(folder: Path | str, klines: Klines) -> Path:
-    """Write `SYMBOL-INTERVAL.parquet` whole or not at all; filler bars are left out, they are no data."""
+    """Write `SYMBOL-INTERVAL.parquet` atomically and return its path; filled bars are not data and are left out."""
     source = {"open_time": "open_ms"}
     real = klines.filled == 0.0
     columns = {name: getattr(klines, source.get(name, name))[real] for name in FILE_COLUMNS}
@@ -327,7 +362,7 @@ def write(folder: Path | str, klines: Klines) -> Path:
 
 
 def write_table(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """Write int64 and float64 columns to `path` by way of a hidden file beside it, so that no reader sees a part."""
+    """Write int64 and float64 columns to `path` atomically, through a hidden temporary file next to it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -352,7 +387,7 @@ def write_table(path: Path, columns: dict[str, np.ndarray]) -> Path:
 
 
 def data_hash(*series: Klines) -> str:
-    """Return a SHA-256 over names, intervals and all values: the identity of what a report was computed on."""
+    """Return a SHA-256 over symbols, intervals and all values, which identifies the data of a report."""
     digest = hashlib.sha256()
     for klines in series:
         digest.update(f"{klines.symbol} {klines.interval_ms} {len(klines)}\n".encode())

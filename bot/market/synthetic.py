@@ -1,14 +1,14 @@
-"""A seeded market of BTC, ETH and SOL in 1m bars: what the bot trades on when there is neither network nor history.
+"""A seeded synthetic market of BTC, ETH and SOL in 1m bars, for when there is neither network nor history.
 
-It is made to look like the real thing where that matters to a program that reads bars, and is not tuned for signals.
-Seven-day regimes (bull, bear, range) follow each other in an order drawn from the seed, so that any thirty days hold a
-whole week of each. Within them the log price of BTC wanders around a sloped (or, in a range, level) line with
-stochastic volatility: a common log volatility made of fast, middle and slow parts, a day's rhythm and quieter
-week-ends. ETH and SOL follow BTC by their betas, plus a factor that both share, plus noise of their own. High and low
-come from the law of a Brownian bridge's extremes; volume follows range, volatility and its own memory; the takers'
-share of it leans to the side of the bar. Prices stand on the tick, quantities on the lot, funding falls due every 8 h.
+It resembles the real market in what matters to a program that reads bars, and is not tuned for signals. Seven-day
+regimes (bull, bear, range) follow each other in an order drawn from the seed, so that any thirty days contain a complete
+week of each. Within them the log price of BTC reverts to a sloped (or, in a range, level) line with stochastic
+volatility: a common log volatility with fast, medium and slow components, intraday seasonality and quieter weekends.
+ETH and SOL follow BTC by their betas, plus a shared factor, plus idiosyncratic noise. High and low are drawn from the
+distribution of a Brownian bridge's extremes; volume depends on range, volatility and an autoregressive component; the
+taker share leans to the side of the bar. Prices are on the tick, quantities on the lot, funding settles every 8 h.
 
-Calibrated on the BTCUSDT, ETHUSDT and SOLUSDT perpetuals, 1m, 2025-05-04 to 06-24 (the takers' share on BTC spot, 1m,
+Calibrated on the BTCUSDT, ETHUSDT and SOLUSDT perpetuals, 1m, 2025-05-04 to 06-24 (the taker share on BTC spot, 1m,
 March 2026; funding on 2024 and 2025). Real value → mean of eight seeds of 51 days:
 
 ======================================  ================  ================  ================
@@ -22,14 +22,14 @@ the same, lag 30                         0.17 →  0.17      0.15 →  0.17     
 mean range / mean |body|                 1.63 →  1.58      1.84 →  1.84      1.83 →  1.84
 correlation of volume and |r|            0.56 →  0.55      0.64 →  0.58      0.56 →  0.57
 std of log volume                        1.02 →  1.03      0.97 →  0.99      0.88 →  0.97
-std of the takers' share                 0.22 →  0.22
+std of the taker share                   0.22 →  0.22
 correlation of that share and r          0.46 →  0.46
 correlation with BTC                                       0.75 →  0.75      0.75 →  0.75
 beta on BTC                                                1.52 →  1.10      1.54 →  1.50
 ======================================  ================  ================  ================
 
-ETH's beta, and with it its standard deviation, is set to its long-run 1.1 on purpose: in those seven weeks ETH ran
-ahead. Known to be lighter than real: the tails of ETH and SOL, and those of volume (std / mean 1.3 instead of 1.7).
+ETH's beta, and with it its standard deviation, is deliberately set to its long-run 1.1: in those seven weeks ETH
+outperformed. Known to be lighter than real: the tails of ETH and SOL, and of volume (std / mean 1.3 instead of 1.7).
 """
 
 import math
@@ -53,7 +53,7 @@ REGIMES: Final = ("bull", "bear", "range")
 
 @dataclass(frozen=True, slots=True)
 class Coin:
-    """One symbol's constants: decimals of tick and lot, first price, typical volume a minute, base units a trade."""
+    """One symbol's constants: decimals of tick and lot, first price, median volume per minute, base units per trade."""
 
     symbol: str
     price_decimals: int
@@ -69,23 +69,23 @@ COINS: Final = (
     Coin("SOLUSDT", 2, 2, 150.0, 8_600.0, 12.0),
 )
 
-# Mean |return| of each UTC hour relative to the day's, mean of the three perpetuals.
+# Mean |return| of each UTC hour relative to the day, averaged over the three perpetuals.
 _HOURS: Final = (
     1.26, 1.13, 1.00, 0.85, 0.76, 0.73, 0.78, 0.88, 0.92, 0.85, 0.79, 0.81,
     0.91, 1.22, 1.35, 1.18, 1.13, 1.13, 1.10, 1.07, 1.03, 1.07, 1.07, 0.99,
 )  # fmt: skip
 _WEEKEND: Final = 0.75
 
-# Returns. Standard deviations per minute; variances and memories (minutes) of the parts of log volatility.
+# Returns: standard deviations per minute; variances and decay times (minutes) of the components of log volatility.
 _BTC_STD: Final = 5.42e-4
 _BETA: Final = (1.0, 1.1, 1.5)
-_IDIO: Final = 0.88  # own noise of ETH and SOL in units of their beta times BTC's: correlation 0.75
-_SHARED: Final = math.sqrt(0.5)  # half of its variance both share
+_IDIO: Final = 0.88  # noise of ETH and SOL relative to beta times BTC's standard deviation: correlation 0.75
+_SHARED: Final = math.sqrt(0.5)  # half of the variance of that noise is common to both
 _FAST_VAR: Final = 0.06
 _MID_VAR: Final = 0.10
 _SLOW_VAR: Final = 0.06
-_NOW_VAR: Final = 0.04  # without memory
-_OWN_VAR: Final = 0.10  # of each coin
+_NOW_VAR: Final = 0.04  # uncorrelated in time
+_OWN_VAR: Final = 0.10  # idiosyncratic, per coin
 _VARIANCE: Final = _FAST_VAR + _MID_VAR + _SLOW_VAR + _NOW_VAR
 _FAST_KEEP: Final = math.exp(-1.0 / 8.0)
 _MID_KEEP: Final = math.exp(-1.0 / 150.0)
@@ -96,17 +96,17 @@ _MID_GAIN: Final = math.sqrt(_MID_VAR * (1.0 - _MID_KEEP**2))
 _SLOW_GAIN: Final = math.sqrt(_SLOW_VAR * (1.0 - _SLOW_KEEP**2))
 _OWN_GAIN: Final = math.sqrt(_OWN_VAR * (1.0 - _OWN_KEEP**2))
 _NOW_GAIN: Final = math.sqrt(_NOW_VAR)
-_NEWS_CHANCE: Final = 1.0 / 1_200.0  # a minute: the fast part jumps up
+_NEWS_CHANCE: Final = 1.0 / 1_200.0  # per minute: the fast component jumps up
 _NEWS_SIZE: Final = 1.3
 _TREND_PULL: Final = 1.0 / 1_440.0  # towards the line of a bull or bear week, per minute
 _RANGE_PULL: Final = 1.0 / 480.0
 
 # Bars.
-_WICK: Final = (0.80, 0.95, 0.95)  # of the bridge's volatility
+_WICK: Final = (0.80, 0.95, 0.95)  # multiple of the bar's volatility in the bridge
 _NO_WICK: Final = (0.22, 0.10, 0.10)
-_SAME_OPEN: Final = 0.5  # share of bars that open at the close before, the others one tick off
+_SAME_OPEN: Final = 0.5  # share of bars that open at the previous close; the others open one tick off
 
-# Volume: exponents of volatility and of the bar's range; its own memory and noise; takers and trades.
+# Volume: exponents of volatility and of the bar's range; autoregressive component and noise; taker share.
 _VOLUME_STATE: Final = 1.35
 _VOLUME_RANGE: Final = 0.80
 _VOLUME_KEEP: Final = math.exp(-1.0 / 40.0)
@@ -114,18 +114,18 @@ _VOLUME_GAIN: Final = math.sqrt(0.10 * (1.0 - _VOLUME_KEEP**2))
 _VOLUME_NOISE: Final = 0.30
 _TAKER_LEAN: Final = 0.29
 _TAKER_NOISE: Final = 0.44
-_TAKER_MEMORY: Final = 0.15  # of the minute before's noise
+_TAKER_MEMORY: Final = 0.15  # weight of the previous minute's noise
 
-# Columns of noise: four parts of volatility and BTC's return, ETH's and SOL's; then per coin.
+# Columns of noise: four of returns (BTC, shared, ETH, SOL), four of common volatility; then per coin.
 _COMMON_NORMALS: Final = 8
 _COIN_NORMALS: Final = 5
 _NORMALS: Final = _COMMON_NORMALS + 3 * _COIN_NORMALS
-_TRADES_NOISE: Final = 4  # the place of the number of trades among a coin's
+_TRADES_NOISE: Final = 4  # index of the trade count's noise among a coin's columns
 _COIN_UNIFORMS: Final = 5
 _UNIFORMS: Final = 1 + 3 * _COIN_UNIFORMS
-_PIECE: Final = 43_200  # minutes of noise held at a time
+_PIECE: Final = 43_200  # minutes of noise in memory at a time
 
-# What the walk remembers between two minutes: log volatility's parts, the regime's line, log prices, last closes in ticks.
+# State between minutes: components of log volatility, the regime's line, volume memory, log prices, last closes in ticks.
 WALK: Final = np.dtype(
     [("fast", "f8"), ("mid", "f8"), ("slow", "f8"), ("line", "f8")]
     + [(name, "f8", 3) for name in ("own", "memory", "where", "last", "takers")]
@@ -134,7 +134,7 @@ WALK: Final = np.dtype(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SyntheticMarket:
-    """The market: 1m klines and funding by symbol, and `(start_ms, name)` of each regime."""
+    """1m klines and funding by symbol, and `(start_ms, name)` of each regime."""
 
     klines: dict[str, Klines]
     funding: dict[str, FundingRates]
@@ -143,13 +143,13 @@ class SyntheticMarket:
 
 @kernel
 def _wick(body: float, bridge: float, draw: float) -> float:
-    """Return how many whole ticks a Brownian bridge of volatility `bridge` goes beyond its body; `draw` is uniform."""
+    """Return by how many ticks a Brownian bridge of volatility `bridge` exceeds its body; `draw` is uniform."""
     return math.floor(0.5 * (math.sqrt(body * body - 2.0 * bridge * bridge * math.log(1.0 - draw)) - abs(body)) + 0.5)
 
 
 @kernel
 def _volatility(walk, normal, uniform, season):  # type: ignore[no-untyped-def]
-    """Advance the common log volatility by a minute and return it, without the part that has no memory."""
+    """Advance the common log volatility by a minute and return it without its uncorrelated component."""
     walk.fast = _FAST_KEEP * walk.fast + _FAST_GAIN * normal[4]
     if uniform[0] < _NEWS_CHANCE:
         walk.fast += _NEWS_SIZE
@@ -160,7 +160,7 @@ def _volatility(walk, normal, uniform, season):  # type: ignore[no-untyped-def]
 
 @kernel
 def _bar(walk, s, normal, uniform, step, wide, state, tick_count, out):  # type: ignore[no-untyped-def]
-    """Move coin `s` by the log return `step` of standard deviation `wide` and write its bar."""
+    """Move coin `s` by the log return `step` of standard deviation `wide` and write its bar to `out`."""
     walk.where[s] += step
     unit = math.exp(walk.where[s]) * tick_count
     # The bar in ticks: rounding never feeds back into the walk.
@@ -187,21 +187,21 @@ def _bar(walk, s, normal, uniform, step, wide, state, tick_count, out):  # type:
 
 @kernel
 def _market(walk, normal, uniform, season, drift, pull, starts, tick_count, bars):  # type: ignore[no-untyped-def]
-    """Walk the market minute by minute.
+    """Simulate the market minute by minute.
 
     Parameters
     ----------
     walk : record of WALK
     normal, uniform : ndarray(float64, ndim=2)
-        Noise, a row a minute.
+        Noise, one row per minute.
     season, drift, pull : ndarray(float64, ndim=1)
-        Log of the day's rhythm; slope of the regime's line (log price a minute); pull towards it (a minute).
+        Log seasonality; slope of the regime's line (log price per minute); reversion to the line (per minute).
     starts : ndarray(bool, ndim=1)
         True where a regime begins: the line starts at the price.
     tick_count : ndarray(float64, ndim=1)
-        Ticks in a price of 1, by coin.
+        Ticks per unit of price, by coin.
     bars : ndarray(float64, ndim=3)
-        Out, by minute and coin: open, high, low, close in ticks, log of relative volume, takers' share.
+        Output by minute and coin: open, high, low, close in ticks, log of relative volume, taker share.
     """
     alone = math.sqrt(1.0 - _SHARED**2)
     for i in range(normal.shape[0]):
@@ -226,10 +226,10 @@ def _market(walk, normal, uniform, season, drift, pull, starts, tick_count, bars
 def _schedule(
     rng: np.random.Generator, minutes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, str]]]:
-    """Draw the regimes: slope and pull a minute, where one begins, and `(minute, name)` of each.
+    """Draw the regimes: slope and reversion per minute, where one begins, and `(minute, name)` of each.
 
-    The three follow each other in one drawn order for 7 to 7.5 days each. The next of a kind therefore ends at most
-    four times 7.5 days after the last began: every window of thirty days holds a whole week of it.
+    The three repeat in one drawn order for 7 to 7.5 days each. The next of a kind therefore ends at most four times
+    7.5 days after the last began: every window of thirty days contains a complete week of it.
     """
     order = [REGIMES[i] for i in rng.permutation(3)]
     drift, pull, starts = np.zeros(minutes), np.zeros(minutes), np.zeros(minutes, np.bool_)
@@ -249,7 +249,7 @@ def _schedule(
 
 
 def _season(start_ms: int, minutes: int) -> np.ndarray:
-    """Return the log of the day's rhythm for each minute, interpolated between the middles of the hours."""
+    """Return the log seasonality of each minute, interpolated between mid-hours."""
     minute = start_ms // MINUTE_MS + np.arange(minutes)
     hours = np.array(_HOURS)
     ring = np.concatenate((hours[-1:], hours, hours[:1]))
@@ -259,7 +259,7 @@ def _season(start_ms: int, minutes: int) -> np.ndarray:
 
 
 def _klines(coin: Coin, open_ms: np.ndarray, bars: np.ndarray, noise: np.ndarray) -> Klines:
-    """Turn one coin's walk into klines: ticks to prices, relative to absolute volume."""
+    """Convert one coin's simulated bars to klines: ticks to prices, relative to absolute volume."""
     scale, lot = 10.0**coin.price_decimals, 10.0**coin.qty_decimals
     # Whole ticks divided by a power of ten: the float nearest to the decimal price.
     opened, high, low, close = (np.ascontiguousarray(bars[:, k]) / scale for k in range(4))
@@ -267,7 +267,7 @@ def _klines(coin: Coin, open_ms: np.ndarray, bars: np.ndarray, noise: np.ndarray
     takers = np.rint(lots * bars[:, 5])
     trades = np.maximum(1.0, np.rint((lots / lot / coin.qty_per_trade) ** 0.95 * np.exp(0.25 * noise)))
     volume, taker_buy = lots / lot, takers / lot
-    # The average price of the minute: between the extremes and the body, the same for both sides.
+    # The average price of the minute, the same for all volume and for takers.
     average = (opened + high + low + close) / 4.0
     columns = {
         "open_ms": open_ms,
@@ -285,7 +285,7 @@ def _klines(coin: Coin, open_ms: np.ndarray, bars: np.ndarray, noise: np.ndarray
 
 
 def _funding(coin: Coin, rng: np.random.Generator, start_ms: int, minutes: int, drift: np.ndarray) -> FundingRates:
-    """Draw funding every eight hours: persistent, higher in a bull week, seldom several times its usual size."""
+    """Draw funding every eight hours: persistent, higher in a bull week, rarely several times its usual size."""
     first = start_ms - start_ms % FUNDING_MS
     times = np.arange(first, start_ms + minutes * MINUTE_MS, FUNDING_MS, dtype=np.int64)
     rates = np.empty(len(times))
@@ -299,7 +299,7 @@ def _funding(coin: Coin, rng: np.random.Generator, start_ms: int, minutes: int, 
 
 
 def synthetic_market(days: int, seed: int, *, start_ms: int = DEFAULT_START_MS) -> SyntheticMarket:
-    """Make the market of `days` days from `seed`; the same arguments give the same values, more days the same beginning.
+    """Simulate `days` days from `seed`; equal arguments give equal values, more days extend the same beginning.
 
     Parameters
     ----------
@@ -309,6 +309,11 @@ def synthetic_market(days: int, seed: int, *, start_ms: int = DEFAULT_START_MS) 
         Not negative.
     start_ms : int
         Open time of the first bar, UTC epoch ms, on a quarter of an hour.
+
+    Raises
+    ------
+    ConfigError
+        An argument is out of range.
     """
     if days < 1:
         raise ConfigError(f"a synthetic market of {days} days has no bar: ask for at least 1")
@@ -328,7 +333,7 @@ def synthetic_market(days: int, seed: int, *, start_ms: int = DEFAULT_START_MS) 
         walk.last[s] = round(coin.first_price * tick_count[s])
     season = _season(start_ms, minutes)
     bars, trades = np.empty((minutes, len(COINS), 6)), np.empty((minutes, len(COINS)))
-    # In pieces: the noise of ten years at once would not fit into memory. The draws are the same either way.
+    # In pieces: the noise of ten years would not fit in memory. The draws do not depend on the piece length.
     for at in range(0, minutes, _PIECE):
         part = slice(at, min(at + _PIECE, minutes))
         normal = normals.standard_normal((part.stop - at, _NORMALS))
@@ -355,10 +360,19 @@ def write_market(
 ) -> list[Path]:
     """Write the market as `SYMBOL-{1m,3m,15m}.parquet` and `SYMBOL-funding.parquet`; return the files.
 
+    Parameters
+    ----------
+    folder
+        Folder of the files.
+    days, seed, start_ms
+        As in `synthetic_market`.
+    overwrite
+        Replace existing files.
+
     Raises
     ------
     ConfigError
-        A file of such a name is there already, and `overwrite` was not said; nothing has been written.
+        A file of that name exists and `overwrite` is false; nothing has been written.
     """
     names = [f"{coin.symbol}-{what}.parquet" for coin in COINS for what in ("1m", "3m", "15m", "funding")]
     held = next((name for name in names if (Path(folder) / name).exists()), None)

@@ -1,7 +1,7 @@
-"""Columns of numbers out of files: Parquet, and CSV in the layout of Binance's bulk archive, also inside its zips.
+"""Read columns of numbers from Parquet, and from CSV in the layout of Binance's bulk archive, also inside its zips.
 
-Times come in seconds, ms, µs (spot archives from 2025 on) or ns. A file has one unit, told by the size of its numbers: they
-are of the years 2001 to 2286, and of 10, 13, 16 or 19 digits. Anything else is refused with the first row that says it.
+Times are in seconds, ms, µs (spot archives from 2025 on) or ns. A file has one unit, inferred from the magnitude of its
+numbers: years 2001 to 2286, with 10, 13, 16 or 19 digits. Anything else is rejected, naming the first such row.
 """
 
 import io
@@ -40,7 +40,7 @@ FILE_COLUMNS: Final = (
     "taker_buy_volume",
     "taker_buy_quote_volume",
 )
-# A unit, its first number (2001), and the first that is none of its (2286; ns end with the numbers, in 2262).
+# Unit, its first number (2001), and the first beyond its range (2286; ns end in 2262 with int64).
 _UNITS: Final = (
     ("seconds", 10**9, 10**10),
     ("ms", 10**12, 10**13),
@@ -50,7 +50,13 @@ _UNITS: Final = (
 
 
 def parquet_table(path: Path) -> Any:
-    """Read a Parquet file as a pyarrow table; `DataError` in one sentence if it cannot be read."""
+    """Read a Parquet file as a pyarrow table.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -61,7 +67,13 @@ def parquet_table(path: Path) -> Any:
 
 
 def csv_table(path: Path) -> Any:
-    """Read a CSV file, or the only one inside a zip, as a pyarrow table; header lines in its midst are left out."""
+    """Read a CSV file, or the only one inside a zip, as a pyarrow table; repeated header lines are dropped.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.csv as csv
 
@@ -89,7 +101,13 @@ def csv_table(path: Path) -> Any:
 
 
 def file_text(path: Path) -> bytes:
-    """Return the content of a file, or of the only CSV inside a zip."""
+    """Return the content of a file, or of the only CSV inside a zip.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or the zip does not contain exactly one CSV.
+    """
     try:
         if path.suffix != ".zip":
             return path.read_bytes()
@@ -103,7 +121,7 @@ def file_text(path: Path) -> bytes:
 
 
 def without_headers(text: bytes, header: str) -> bytes:
-    """Return the lines that are not `header`: months put together one after the other keep that of each."""
+    """Return the text without `header` lines: concatenated months contain one each."""
     line = header.encode()
     if line not in text:
         return text.removeprefix(b"\xef\xbb\xbf")
@@ -113,13 +131,19 @@ def without_headers(text: bytes, header: str) -> bytes:
 
 
 def unreadable(path: Path, what: str, error: Exception) -> BotError:
-    """Return the one sentence for a file that its format's reader refuses."""
+    """Return the error for a file that the reader of its format rejects."""
     detail = " ".join(str(error).split())[:160].rstrip(". ")
     return DataError(f"{path} cannot be read as {what} (truncated, or of another format): {detail}")
 
 
 def whole_ms(path: Path, table: Any, name: str) -> np.ndarray:
-    """Return a column of times as int64 epoch ms, whatever unit the file has."""
+    """Return a column of times as int64 epoch ms, whatever the file's unit.
+
+    Raises
+    ------
+    DataError
+        A value is missing, not an integer, or of no known unit.
+    """
     import pyarrow as pa
 
     column = table[name]
@@ -136,12 +160,17 @@ def whole_ms(path: Path, table: Any, name: str) -> np.ndarray:
 
 
 def in_ms(times: np.ndarray, source: str, name: str) -> np.ndarray:
-    """Return times of one unit as epoch ms; `DataError` names the first row that is of none, or of another.
+    """Convert times of one unit to epoch ms.
 
     >>> in_ms(np.array([1704067200]), "a file", "open_time").tolist()
     [1704067200000]
     >>> in_ms(np.array([1704067200000000000]), "a file", "open_time").tolist()
     [1704067200000]
+
+    Raises
+    ------
+    DataError
+        A time is of no known unit, or of another than those before; the message names the first such row.
     """
     if not len(times):
         return times
@@ -164,7 +193,13 @@ def in_ms(times: np.ndarray, source: str, name: str) -> np.ndarray:
 
 
 def numbers(path: Path, table: Any, name: str) -> np.ndarray:
-    """Return a column as float64; null becomes NaN."""
+    """Return a column as float64; null becomes NaN.
+
+    Raises
+    ------
+    DataError
+        A value is not a number.
+    """
     import pyarrow as pa
 
     try:
@@ -176,9 +211,9 @@ def numbers(path: Path, table: Any, name: str) -> np.ndarray:
 
 
 def _values(column: Any, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column's values and which of them are there, from its buffers.
+    """Return a column's values and the mask of valid (not null) ones, from its buffers.
 
-    `to_numpy` would do, but it imports pandas: a quarter of a second on the way to the first decision.
+    `to_numpy` would work too, but it imports pandas: a quarter of a second before the first decision.
     """
     values: np.ndarray = np.zeros(len(column), dtype)
     valid = np.ones(len(column), np.bool_)
