@@ -1,11 +1,10 @@
-"""The timetable: what is done again and again while the bot runs, and what is done by the day, week, month and quarter.
+"""Scheduled jobs: periodic ones while the bot trades, and hourly, daily, weekly, monthly and quarterly ones.
 
-Two kinds, because there are two clocks. What belongs to trading repeats on the exchange's clock (`Repeat`):
-reconciliation every `jobs.reconcile_seconds` while a position or an order of ours may be open and ten times as seldom
-while flat, the clock every `jobs.clock_seconds`; replays keep that timetable on their own clock. What belongs to the
-calendar (strategy 12) keeps wall time and UTC (`Timetable`, by APScheduler): the hourly sentinel, the daily report,
-and research runs as processes of low priority whose results are *proposed*, written to files for a person to read,
-and never applied.
+There are two kinds, for two clocks. Trading jobs repeat on the exchange's clock (`Repeat`): reconciliation every
+`jobs.reconcile_seconds` while a position or an order of ours may be open and a tenth as often while flat, clock
+synchronisation every `jobs.clock_seconds`; replays run them on their own clock. Calendar jobs (strategy 12) run on wall
+time in UTC (`Timetable`, by APScheduler): the hourly sentinel, the daily report, and research runs as low-priority
+processes whose results are *proposals*, written to files for a person to read, and never applied.
 """
 
 import logging
@@ -16,16 +15,20 @@ from bot.config import Jobs
 from bot.core.clock import Cancellable, Clock
 
 log = logging.getLogger(__name__)
-LATE_S: Final = 3_600  # a job that a sleeping machine missed is made up for within this time
+LATE_S: Final = 3_600  # a job missed by a suspended machine still runs within this delay
 
 
 class Repeat:
-    """Calls `action` again and again on a clock until cancelled.
+    """Call `action` periodically on a clock until cancelled.
 
     Parameters
     ----------
+    clock
+        Clock of the waits.
     seconds
-        Asked anew before each wait, so that a pace can depend on the state.
+        Returns the next wait; called before each one, so that the interval can depend on the state.
+    action
+        Called after each wait.
     """
 
     def __init__(self, clock: Clock, seconds: Callable[[], float], action: Callable[[], None]) -> None:
@@ -41,7 +44,7 @@ class Repeat:
     def _run(self) -> None:
         try:
             self._action()
-        finally:  # one failure is no end of the timetable
+        finally:  # repeat even after a failure
             self._wait()
 
     def cancel(self) -> None:
@@ -55,14 +58,16 @@ Job = Callable[[], Awaitable[None]]
 
 
 class Timetable:
-    """The jobs of strategy 12 on wall time.
+    """The calendar jobs of strategy 12 on wall time.
 
     Parameters
     ----------
+    settings
+        Times and intervals of the jobs.
     sentinel, daily
-        What is done by the hour and by the day.
+        The job that runs every `sentinel_minutes`, and the daily job.
     research
-        Given ``weekly``, ``monthly`` or ``quarterly``; only when `jobs.research` is on.
+        Called with ``weekly``, ``monthly`` or ``quarterly``; only if `jobs.research` is on.
     """
 
     def __init__(
@@ -90,16 +95,16 @@ class Timetable:
             add(research, CronTrigger(month="1,4,7,10", day=2, **at), args=["quarterly"], id="quarterly")
 
     def start(self) -> None:
-        """Let the timetable run, in the running event loop."""
+        """Start the scheduler in the running event loop."""
         self._scheduler.start()
 
     def close(self) -> None:
-        """Stop it; what runs goes on to its end or is cancelled with its task."""
+        """Stop the scheduler; a running job finishes or is cancelled with its task."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
     def next_times(self) -> dict[str, Any]:
-        """Return when each job runs next (after `start`)."""
+        """Return the next run time of each job (after `start`)."""
         return {job.id: job.next_run_time for job in self._scheduler.get_jobs()}
 
 

@@ -1,19 +1,19 @@
-"""The bot's memory: every event that came in, every intent and decision that went out, kept in one SQLite file.
+"""The journal: all events, intents and records of the bot in one SQLite file.
 
-The rule is write-ahead: an event is recorded before it is handled, and an order is recorded, in a transaction that
-survives a killed process, before it is sent. After a crash the events are read back, the engine handles them again and
-knows what it knew; what the exchange did meanwhile is found by reconciliation. Orders, fills, trades, decisions and equity
-are kept in tables of their own for the person who asks, and so are naked spells and what was measured of the bot itself.
+It is a write-ahead log: an event is recorded before it is handled, and an order is recorded, in a transaction that
+survives a killed process, before it is sent. After a crash the engine replays the events and so restores its state;
+reconciliation finds what the exchange did meanwhile. Orders, fills, trades, decisions and equity are also stored in
+separate tables for queries, and so are naked spells and measurements of the bot itself.
 
-Entries belong to a session: one engagement of one account at one venue, with the settings that it was begun with. The
-embedded exchange starts a new one each time; a test network or live account resumes its last unfinished one, and a new session
-takes over what the last one left (`memory`: equity peak, soft stop, leverage ramp, the day's limits). Prices and money are
-stored as text, to the digit.
+Entries belong to a session: one run of one account at one venue, with the settings that it was started with, across
+restarts. The embedded exchange starts a new session each time; a testnet or live account resumes its last unfinished
+one, and a new session takes over the limits of the last one (`memory`: equity peak, soft stop, leverage ramp, the day's
+limits). Prices and money are stored as text, exact to the last digit.
 
-Theory of operation: one connection, one stream of transactions. Appending begins a transaction when none is open, `commit`
-ends it; in WAL mode with `synchronous = normal` a commit writes without waiting for the disk (about as long as the rows
-themselves), and the wait is taken in `settle`, when nothing is urgent: after fills and closed trades, and at the end. The log is
-begun anew there too, which waits for the disk once more, so that no later commit does.
+Theory of operation: one connection, one sequence of transactions. Appending begins a transaction if none is open,
+`commit` ends it; in WAL mode with `synchronous = normal` a commit does not wait for the disk (it takes about as long as
+writing the rows). `settle` waits for it when nothing is urgent: after fills and closed trades, and at the end. It also
+restarts the log, which waits for the disk once more, so that no later commit does.
 """
 
 from bot.journal.file import Aside, Busy, Damaged, Trouble

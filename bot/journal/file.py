@@ -1,12 +1,12 @@
-"""The file itself: opened by one process at a time, checked at the door, committed and settled.
+"""The journal's file: opened by one process at a time, validated on opening, committed and settled.
 
-What cannot be gone on with (damaged, of a newer version, no journal at all) is a `Damaged`: a bot that starts has it set aside
-under another name and begins a new file, because what the exchange holds has to be looked after all the same. Nothing is
-ever written into such a file, and no newer version is migrated down.
+An unusable file (damaged, of a newer version, not a journal) raises `Damaged`: a starting bot renames it and begins a
+new file, because open positions and orders at the exchange must be managed in any case. Nothing is ever written to such
+a file, and no newer version is migrated down.
 
-While a bot trades (`on_trouble` is set) a write that fails raises nothing. What was appended since the last commit is kept
-in memory with all that follows, `on_trouble` is called once, and `retry` writes it all in order when the file can be
-written again. More than `KEPT` entries are never held: quotes go first, the oldest first, then whatever is oldest.
+While a bot trades (`on_trouble` is set) a failed write does not raise. Everything appended since the last commit and
+afterwards is buffered in memory, `on_trouble` is called once, and `retry` writes the buffer in order once the file is
+writable again. The buffer holds at most `KEPT` entries: the oldest quotes are dropped first, then the oldest entries.
 """
 
 import os
@@ -24,35 +24,35 @@ from bot.core.events import Quotes
 from bot.core.held import Held, HeldFile
 from bot.journal.schema import APPLICATION_ID, MEASURE, SCHEMA, bring_up_to_date
 
-SETTLE_ROWS: Final = 20_000  # rows after which the log is moved into the file even without a trade
-KEPT: Final = 100_000  # entries held in memory while nothing can be written
-AT_ONCE: Final = 500  # of them written in one go: some 20 ms
-OPENING_WAIT_MS: Final = 1_000  # how long another program's lock is waited for while opening
+SETTLE_ROWS: Final = 20_000  # rows after which `settle` checkpoints the log even without a trade
+KEPT: Final = 100_000  # entries buffered in memory while nothing can be written
+AT_ONCE: Final = 500  # buffered entries per transaction of `retry`: some 20 ms
+OPENING_WAIT_MS: Final = 1_000  # wait for another program's lock while opening
 LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Damaged(DataError):
-    """The file cannot be gone on with: it is damaged, of a newer version, or no journal."""
+    """The file is unusable: it is damaged, of a newer version, or not a journal."""
 
 
 class Busy(BotError):
-    """Another program holds the file just now."""
+    """Another program has locked the file."""
 
 
 @dataclass(slots=True)
 class Trouble:
-    """Why nothing can be written, and since when (monotonic seconds)."""
+    """Why the journal cannot be written, and since when (monotonic seconds)."""
 
     text: str
     since: float
-    dropped: int = 0  # entries that had to go because too many waited
+    dropped: int = 0  # entries dropped because the buffer was full
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A file that was moved out of the way: where it is now, and why."""
+    """A renamed unusable file: its new path, and the reason."""
 
     path: Path
     why: str
@@ -64,14 +64,25 @@ class File:
     Parameters
     ----------
     path
-        The SQLite file; made, with its folder, when it is not there. Next to it stand a lock file and the write-ahead log.
+        The SQLite file; created, with its folder, if missing. A lock file and the write-ahead log are next to it.
     sync
-        SQLite's `synchronous`: ``normal`` survives a killed process, ``full`` a power cut at the cost of one disk wait
-        a commit.
+        SQLite's `synchronous`: ``normal`` survives a killed process, ``full`` a power failure at the cost of one disk
+        wait per commit.
     read_only
         For `trades` and `status` next to a running bot: takes no lock and writes nothing.
     aside
-        What the name of a damaged file gets added when a new one is begun in its place; empty refuses it.
+        Suffix for the name of an unusable file that is replaced by a new one; empty raises instead.
+
+    Raises
+    ------
+    DataMissing
+        `read_only`, and the file does not exist.
+    Damaged
+        The file is unusable.
+    Busy
+        Another program has locked the file.
+    BotError
+        Another bot holds the file, or the system denies access to it.
     """
 
     def __init__(
@@ -85,13 +96,13 @@ class File:
         self.path = Path(path)
         self.aside: Aside | None = None
         self.trouble: Trouble | None = None
-        self.on_trouble: Callable[[Trouble], None] | None = None  # from when on a write that fails is kept
+        self.on_trouble: Callable[[Trouble], None] | None = None  # once set, failed writes are buffered
         self._suffix, self._sync, self._wait_ms = aside, sync, OPENING_WAIT_MS
         self._lock: HeldFile | None = None
         self._db_open = False
         self._session = 0
         self._seq = 0
-        self._unsettled = 0  # rows since the log was moved into the file
+        self._unsettled = 0  # rows since the last checkpoint
         self._settle_due = False
         self._last_event = (0, 0)  # sequence number and time of the newest event
         self._unwritten: deque[Call] = deque()  # since the last commit
@@ -119,7 +130,7 @@ class File:
             raise
 
     def _open(self) -> None:
-        """Connect for writing; a damaged file makes room for a new one, if that is wanted."""
+        """Connect for writing; replace an unusable file by a new one if a suffix is given."""
         try:
             self._db = self._connect(read_only=False)
         except (Damaged, sqlite3.Error) as error:
@@ -130,16 +141,18 @@ class File:
             self._db = self._connect(read_only=False)
         self._db.execute(f"PRAGMA busy_timeout = {self._wait_ms}")
         self._db.execute(f"PRAGMA synchronous = {self._sync}")
-        # Checkpoints wait for the disk: `settle` makes them, never a commit that an order waits for.
+        # Checkpoints wait for the disk: only `settle` makes them, never a commit that an order waits for.
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
 
     def start_over(self, why: str) -> Aside:
-        """Set the file aside, because what it holds cannot be gone on with, and begin a new one; return where it is.
+        """Rename the file, because its content is unusable, and begin a new one; return the renamed file.
 
         Raises
         ------
         Damaged
-            It was not opened with a name for that.
+            The file was opened without a suffix for that.
+        BotError
+            The new file cannot be opened.
         """
         if not self._suffix:
             raise Damaged(why)
@@ -162,7 +175,7 @@ class File:
             n += 1
             name = f"{self.path.name}.{self._suffix}-{n}"
         self.path.rename(moved)
-        for part in ("-wal", "-shm"):  # under these names SQLite finds them again
+        for part in ("-wal", "-shm"):  # the names that SQLite expects
             log = self.path.with_name(self.path.name + part)
             if log.exists():
                 log.rename(moved.with_name(moved.name + part))
@@ -170,7 +183,7 @@ class File:
         return self.aside
 
     def _unreadable(self, error: sqlite3.Error) -> BotError:
-        """Return what a fault of SQLite means, by its code: its words alone have misled."""
+        """Map an SQLite error to an exception of the bot by its code: the message alone has been misleading."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in LOCKED:
             return Busy(f"the journal {self.path} cannot be used: another program holds it ({error})")
@@ -198,12 +211,12 @@ class File:
         if version < SCHEMA and not read_only:
             bring_up_to_date(self.path)
         if not read_only:
-            with suppress(OSError):  # a file of somebody else's that we may write: theirs to decide
+            with suppress(OSError):  # another user's file that we may write: its mode is that user's decision
                 self.path.chmod(0o600)
         connection = self._line("ro" if read_only else "rw")
         connection.row_factory = sqlite3.Row
         try:
-            connection.execute("SELECT count(*) FROM sessions").fetchone()  # a damaged file shows here, not in a trade
+            connection.execute("SELECT count(*) FROM sessions").fetchone()  # detects damage now, not in a trade
         except BaseException:
             connection.close()
             raise
@@ -214,12 +227,12 @@ class File:
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=OPENING_WAIT_MS / 1000)
 
     def _examine(self, *, check: bool) -> int:
-        """Return the version of the file, 0 for none; with `check`, read all of it for damage.
+        """Return the schema version of the file, 0 if there is none; with `check`, scan the entire file for damage.
 
         Raises
         ------
         Damaged
-            It is damaged, of a newer version, or something else.
+            The file is damaged, of a newer version, or not a journal.
         """
         if not self.path.exists():
             return 0
@@ -250,7 +263,7 @@ class File:
         self.close()
 
     def close(self) -> None:
-        """Commit, move the log into the file and let the next bot in. The session stays unfinished: see `end_session`."""
+        """Commit, checkpoint the log and release the lock. The session stays unfinished: see `end_session`."""
         try:
             if self._db_open and self._lock is not None:
                 if self.trouble is None:
@@ -278,15 +291,15 @@ class File:
                 raise InvariantError("the journal is written before a session is open")
             self._db.execute("BEGIN IMMEDIATE")
 
-    # Writing, now or later ---------------------------------------------------------------------------------------------
+    # Immediate and deferred writes -------------------------------------------------------------------------------------
 
     def wait_at_most(self, ms: int) -> None:
-        """Wait so long for another program's lock from now on: nearly nothing where an event loop waits with it."""
+        """Set the wait for another program's lock, ms; keep it near 0 in an event loop, which the wait blocks."""
         self._wait_ms = ms
         self._db.execute(f"PRAGMA busy_timeout = {ms}")
 
     def _write(self, how: Callable[..., None], *what: Any) -> None:
-        """Write now, or keep it until it can be written."""
+        """Write now, or buffer the entry until the file is writable."""
         if not self._session:
             raise InvariantError("the journal is written before a session is open")
         self._unwritten.append((how, what))
@@ -299,11 +312,11 @@ class File:
         except sqlite3.Error as error:
             self._fail(error)
         except BaseException:
-            self._unwritten.pop()  # what cannot be stored at all must not hold up the rest
+            self._unwritten.pop()  # an entry that can never be stored must not block the others
             raise
 
     def _keep_within(self) -> None:
-        """Let go of what is needed least when too much waits."""
+        """Drop the least needed entries if the buffer is full."""
         if len(self._unwritten) <= KEPT:
             return
         assert self.trouble is not None
@@ -316,7 +329,7 @@ class File:
         self.trouble.dropped += before - len(self._unwritten)
 
     def _fail(self, error: sqlite3.Error) -> None:
-        """Undo what was begun, and keep what was appended for `retry`; without anybody to call, raise."""
+        """Roll back and keep the appended entries for `retry`; without `on_trouble`, raise."""
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -331,7 +344,7 @@ class File:
         self.on_trouble(self.trouble)
 
     def retry(self, *, at_once: int = AT_ONCE) -> bool:
-        """Write what waits, some of it in one go; return whether that went well. All is on file when `trouble` is None again."""
+        """Write up to `at_once` buffered entries; return whether that succeeded. `trouble` is None once all are written."""
         if self.trouble is None:
             return True
         part = [self._unwritten[n] for n in range(min(at_once, len(self._unwritten)))]
@@ -353,11 +366,11 @@ class File:
 
     @property
     def waiting(self) -> int:
-        """How many entries are not on file yet."""
+        """Number of entries not yet committed."""
         return len(self._unwritten)
 
     def commit(self) -> None:
-        """Make everything appended so far survive the death of this process. Called before intents are performed."""
+        """Commit, so that everything appended survives a killed process. Called before intents are executed."""
         if self.trouble is not None or not self._db.in_transaction:
             return
         try:
@@ -368,7 +381,7 @@ class File:
             self._unwritten.clear()
 
     def settle(self) -> None:
-        """Commit, and after a fill, a closed trade or many rows also wait for the disk. For moments without hurry."""
+        """Commit, and after a fill, a closed trade or many rows also wait for the disk. Call it when nothing is urgent."""
         self.commit()
         if self.trouble is None and (self._settle_due or self._unsettled >= SETTLE_ROWS):
             started = time.perf_counter()
@@ -377,11 +390,11 @@ class File:
             except BotError as error:
                 cause = error.__cause__
                 assert isinstance(cause, sqlite3.Error)
-                self._settle_due = True  # `retry` tries that again too
+                self._settle_due = True  # `retry` repeats the checkpoint too
                 self._fail(cause)
                 return
             self._settle_due, self._unsettled = False, 0
-            # The first write after that begins the log anew and waits for the disk once more: here, not before an order.
+            # The first write after a checkpoint restarts the log and waits for the disk: do it here, not before an order.
             waited_ms = (time.perf_counter() - started) * 1000
             self._write(self._write_measure, "settle_ms", waited_ms, self._last_event[1])
             self.commit()
@@ -399,7 +412,7 @@ class File:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder and those above it, for this user alone; those that are there stay as they are."""
+    """Create the missing folders of a path for this user only; existing ones are unchanged."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for parent in reversed(missing):
         parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The journal's tables, how an older file is brought up to date, and the statements that are written often."""
+"""The journal's tables, migration of older files, and the SQL of frequent writes."""
 
 import os
 import sqlite3
@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-APPLICATION_ID: Final = 0x626F7421  # in the file's header: how a journal is told from any other SQLite file
+APPLICATION_ID: Final = 0x626F7421  # in the file's header: distinguishes a journal from any other SQLite file
 SCHEMA: Final = 2
 
 EVENT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
 EVENT_AGAIN: Final = (
-    "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"  # a commit may have failed and yet be on file
+    "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"  # idempotent: a commit that failed may still be on disk
 )
 INTENT: Final = "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)"
 DECISION: Final = "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?)"
@@ -22,7 +22,7 @@ _ORDER_COLUMNS: Final = """session, client_id, symbol, side, type, qty, price, r
     status, filled_qty, average_price, created_ms, updated_ms, order_id, code, reason"""
 ORDER_NEW: Final = f"""INSERT OR IGNORE INTO orders ({_ORDER_COLUMNS})
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', '0', '0', ?, ?, '', 0, '')"""
-# A status never goes back: a late "NEW" after a partial fill, or anything after the end, changes nothing.
+# Statuses are monotonic: a late NEW after a partial fill, or any update of a terminal order, changes nothing.
 _RANK: Final = """CASE {} WHEN 'PENDING' THEN 0 WHEN 'UNKNOWN' THEN 1 WHEN 'NEW' THEN 2
     WHEN 'PARTIALLY_FILLED' THEN 3 WHEN 'TRIGGERED' THEN 3 ELSE 4 END"""
 ORDER_UPDATE: Final = f"""INSERT INTO orders ({_ORDER_COLUMNS})
@@ -32,7 +32,7 @@ ORDER_UPDATE: Final = f"""INSERT INTO orders ({_ORDER_COLUMNS})
      order_id = CASE excluded.order_id WHEN '' THEN order_id ELSE excluded.order_id END
     WHERE ({_RANK.format("status")} < 4 OR status = excluded.status)
      AND {_RANK.format("excluded.status")} >= {_RANK.format("status")}"""
-# What an order's fills add up to: its own last word may have been said while no bot listened.
+# The sum of an order's fills: its final update may have been sent while no bot was connected.
 ORDER_FILLED: Final = f"""UPDATE orders SET filled_qty = ?, average_price = ?, updated_ms = max(updated_ms, ?),
      status = CASE WHEN ? THEN 'FILLED' ELSE status END
     WHERE session = ? AND client_id = ? AND {_RANK.format("status")} < 4"""
@@ -41,11 +41,11 @@ MEASURE: Final = "INSERT INTO measures VALUES (?, ?, ?, ?)"
 
 
 def bring_up_to_date(path: Path) -> None:
-    """Bring the file to this version's tables; a new one gets its name when it has them all.
+    """Migrate the file to this version's tables; a new one is renamed into place when it has all of them.
 
-    So a journal is never empty or half made, whenever the process ends. Only a file that is not there yet pays for the import.
+    So a journal is never empty or incomplete, whenever the process ends. Only a new or older file pays for the import.
     """
-    from sqlite_utils import Database, Migrations  # 0.6 s: not on the way to a decision
+    from sqlite_utils import Database, Migrations  # 0.6 s: kept off the path to a decision
 
     migrations = Migrations("journal")
 
@@ -67,7 +67,7 @@ def bring_up_to_date(path: Path) -> None:
         decision = {"session": whole, "open_ms": whole, "at_ms": whole, "signal": whole, "code": text, "body": text}
         db.table("sessions").create(session, pk="id", not_null={"venue", "account"})
         db.table("trades").create(trade, pk=("session", "trade_id"))
-        # Clustered by their key: one page is touched by an append, and each page of a commit costs a write.
+        # Clustered by key: an append touches one page, and each page of a commit costs a write.
         for name, columns, key in (
             ("events", event, ("session", "seq")),
             ("intents", intent, ("session", "seq", "n")),
@@ -96,12 +96,14 @@ def bring_up_to_date(path: Path) -> None:
     new = not path.exists()
     place = path.with_name(path.name + ".new") if new else path
     if new:
-        for part in ("", "-wal", "-shm"):  # of a start that did not get to its end
+        for part in ("", "-wal", "-shm"):  # left by an interrupted start
             place.with_name(place.name + part).unlink(missing_ok=True)
         os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(place)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # first: a half-made journal is still ours
+        connection.execute(
+            f"PRAGMA application_id = {APPLICATION_ID}"
+        )  # first: an incomplete journal is still a journal
         migrations.apply(Database(connection, execute_plugins=False))
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
         connection.commit()

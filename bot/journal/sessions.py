@@ -1,4 +1,4 @@
-"""Sessions: one engagement of one account at one venue, begun, taken up again after a crash, ended, forgotten."""
+"""Sessions: one run of one account at one venue; started, resumed after a crash, ended, pruned."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from bot.journal.file import Damaged, File
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One engagement of an account; `resumed` tells that it holds events to replay before anything new is handled."""
+    """One run of an account; if `resumed`, its events must be replayed before any new one is handled."""
 
     id: int
     venue: str
     account: str
     resumed: bool
-    events: int  # how many it holds: the last sequence number
-    config: str | None = None  # the settings that it was begun with
-    memory: dict[str, Any] | None = None  # what the session before it left
+    events: int  # number of events: the last sequence number
+    config: str | None = None  # the settings that it was started with
+    memory: dict[str, Any] | None = None  # state left by the previous session
 
 
 def _loaded(text: str | None, session: int) -> dict[str, Any] | None:
@@ -36,9 +36,9 @@ def _loaded(text: str | None, session: int) -> dict[str, Any] | None:
 
 
 def salvage(path: Path, venue: str, account: str) -> dict[str, Any] | None:
-    """Return what can still be read of a damaged file's limits: what the last session of an account left or took over.
+    """Recover the limits from a damaged file: the state that the last session of an account left or took over.
 
-    A higher peak of its equity line counts. None when nothing can be read.
+    A higher peak of its equity curve replaces the stored one. None if nothing can be read.
     """
     sql = "SELECT id, final, memory FROM sessions WHERE venue = ? AND account = ? ORDER BY ended_ms IS NULL DESC, id DESC LIMIT 1"
     try:
@@ -69,26 +69,26 @@ class Sessions(File):
         config: str | None = None,
         memory: Mapping[str, Any] | None = None,
     ) -> Session:
-        """Return the session that is written from now on.
+        """Resume or start a session, to which all further writes belong, and return it.
 
         Parameters
         ----------
         venue, account
-            Where, and whose: the account is any stable text (never a secret).
+            The account is any stable text (never a secret).
         resume
-            Take up the last session of this venue and account that was not ended, if there is one; a new one takes over what
-            the last one remembered.
+            Resume the last session of this venue and account if it is unfinished; else a new one takes over the state
+            of the last one.
         at_ms
-            Exchange time, of a new session's start.
+            Start of a new session, exchange time, UTC epoch ms.
         config
-            The settings of a new session, as text that `Config` reads back.
+            The settings of a new session, as text that `Config` can read.
         memory
-            What a new session takes over in place of what the last one left.
+            State for a new session, instead of that left by the last one.
 
         Raises
         ------
         Damaged
-            What the session to take up remembers cannot be read.
+            The stored state cannot be read, or events are missing.
         """
         left = None
         with self._translated():
@@ -122,12 +122,12 @@ class Sessions(File):
         return Session(self._session, row["venue"], row["account"], True, self._seq, row["config"], memory)
 
     def has_begun(self, session: int) -> bool:
-        """Whether the account was looked at in a session: before that, it holds nothing but history."""
+        """Return whether a session has an account snapshot: before that, it has only history bars."""
         sql = "SELECT 1 FROM events WHERE session = ? AND type = 'AccountSnapshot' LIMIT 1"
         return bool(self._rows(sql, (session,)))
 
     def end_session(self, at_ms: int, *, memory: Mapping[str, Any] | None = None) -> None:
-        """Mark the session finished: it will not be resumed; `memory` is what the next one takes over."""
+        """Mark the session as finished, so that it is not resumed; `memory` is the state for the next one."""
         text = orjson.dumps(memory).decode() if memory is not None else None
         with self._translated():
             self._begin()
@@ -145,7 +145,7 @@ class Sessions(File):
         )
 
     def left_open(self, venue: str) -> bool:
-        """Whether something may be open at a venue: the fills of an unfinished session do not cancel out, or cannot be read."""
+        """Return whether a position may be open at a venue: an unfinished session's fills are unbalanced or unreadable."""
         if self.aside is not None:
             return True
         try:
@@ -155,7 +155,7 @@ class Sessions(File):
             return True
 
     def held(self, session: int) -> dict[str, Decimal]:
-        """Return what the fills on record add up to, by symbol, without what is flat."""
+        """Return the net quantity of the recorded fills by symbol, without flat ones."""
         rows = self._rows("SELECT symbol, side, qty FROM fills WHERE session = ? ORDER BY symbol", (session,))
         found: dict[str, Decimal] = {}
         for row in rows:
@@ -164,9 +164,10 @@ class Sessions(File):
         return {symbol: qty for symbol, qty in found.items() if qty}
 
     def forget(self, *, venue: str, keep: int) -> int:
-        """Drop the event streams of a venue's sessions but the last `keep`; trades and equity stay. Return how many.
+        """Delete events and intents of all but the last `keep` sessions of a venue; return the number of sessions.
 
-        A replay on the embedded exchange is never resumed, and its events weigh far more than what came of them.
+        Trades and equity are kept. A replay on the embedded exchange is never resumed, and its events take far more space
+        than its results.
         """
         old = self._rows("SELECT id FROM sessions WHERE venue = ? ORDER BY id DESC LIMIT -1 OFFSET ?", (venue, keep))
         with self._translated():

@@ -1,4 +1,4 @@
-"""Appending: events before they are handled, what the engine answered before it is performed."""
+"""Append to the journal: events before they are handled, the engine's outputs before they are executed."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -25,14 +25,14 @@ from bot.journal.schema import (
 )
 from bot.journal.sessions import Sessions
 
-RECORDS: Final = get_args(Record)  # asking a union of types takes three times as long
+RECORDS: Final = get_args(Record)  # isinstance on the union takes three times as long
 
 
 class Writing(Sessions):
-    """What a running bot does to its journal."""
+    """The writes of a running bot."""
 
     def append_event(self, event: Event) -> int:
-        """Record an event, before it is handled, and return its sequence number. Durable at the next `commit`."""
+        """Record an event before it is handled and return its sequence number. Durable after the next `commit`."""
         body = orjson.dumps(pack(event)).decode()
         self._seq += 1
         self._last_event = (self._seq, event.at_ms)
@@ -48,7 +48,7 @@ class Writing(Sessions):
             self._append_book(event)
 
     def append_events(self, events: Iterable[Event]) -> int:
-        """Record many events that decide nothing (the klines of the warm-up) at once; return the last number."""
+        """Record many events that trigger no decision (the warm-up klines) at once; return the last sequence number."""
         rows = [
             (self._session, seq, event.at_ms, type(event).__name__, orjson.dumps(pack(event)).decode())
             for seq, event in enumerate(events, self._seq + 1)
@@ -64,10 +64,19 @@ class Writing(Sessions):
     def append_outputs(
         self, seq: int, outputs: Iterable[Intent | Record], *, intents: bool = True, records: bool = True
     ) -> bool:
-        """Record what the engine answered to event `seq`; True if it holds an intent, which `commit` must precede.
+        """Record the outputs for event `seq`; return whether they include an intent: then `commit` before executing it.
 
-        Writing the answers of a replayed event again changes nothing: they have the same keys. While an order waits to
-        be sent, the intents may be recorded first and the rest afterwards.
+        Idempotent: the outputs of a replayed event have the same keys. While an order waits to be sent, the intents may
+        be recorded first and the records afterwards.
+
+        Parameters
+        ----------
+        seq
+            Sequence number of the event.
+        outputs
+            All outputs of the engine for that event, in order.
+        intents, records
+            Which of the two kinds to write.
         """
         wanted = []
         urgent = False
@@ -129,7 +138,7 @@ class Writing(Sessions):
         self._db.execute(ORDER_NEW, (self._session, *what, *flags, at_ms, at_ms))
 
     def _append_book(self, event: Event) -> None:
-        """Keep the tables of orders and fills in step with what the venue tells."""
+        """Update the tables of orders and fills from the venue's reports."""
         execute = self._db.execute
         if isinstance(event, OrderUpdate):
             what = (event.client_id, event.symbol, event.side.value, "", str(event.qty), "", 0, int(event.algo))
@@ -154,7 +163,7 @@ class Writing(Sessions):
         self._settle_due = True
 
     def _append_filled(self, fill: Fill) -> None:
-        """Bring an order's row up to its fills: after a crash they are read again, its own updates are not."""
+        """Update an order's row from its fills: after a crash fills are fetched again, order updates are not."""
         execute = self._db.execute
         order = execute(
             "SELECT qty FROM orders WHERE session = ? AND client_id = ?", (self._session, fill.client_id)
@@ -174,5 +183,5 @@ class Writing(Sessions):
         )
 
     def measure(self, name: str, value: float, *, at_ms: int) -> None:
-        """Record something measured of the bot itself (`decision_ms`, ...); durable with the next commit."""
+        """Record a measurement of the bot itself (`decision_ms`, ...); durable after the next commit."""
         self._write(self._write_measure, name, value, at_ms)
