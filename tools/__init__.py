@@ -1,1 +1,1 @@
-"""Tools beside the bot; nothing of it needs them."""
+"""Development tools; the bot does not depend on them."""

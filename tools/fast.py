@@ -1,9 +1,9 @@
-"""`make fast`: the bot with its engine compiled to machine code from the very same sources, for research at speed.
+"""`make fast`: the bot with its engine compiled to machine code from the same sources, for faster research.
 
-A copy of `bot/` is made in build/fast/, the modules that `[tool.fast]` in pyproject.toml lists are compiled there by mypyc
-(it comes with mypy, which checks the types anyway), and the command runs with that folder first on the path. Results are
-the same to the bit. Nothing is ever compiled beside the sources: there a stale library would hide an edited file.
-What was built is used again until a source, this list or a version changes.
+`bot/` is copied to build/fast/, the modules listed in `[tool.fast]` of pyproject.toml are compiled there by mypyc (part
+of mypy, which checks the types anyway), and the command runs with that folder first on the path. Results are identical
+to the bit. Nothing is ever compiled next to the sources: there a stale library would hide an edited file. A build is
+reused until a source, this list or a version changes.
 """
 
 import contextlib
@@ -25,16 +25,22 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 FAST: Final = ROOT / "build" / "fast"
 STAMP: Final = "built-from"
-LINKED: Final = ("config.toml", "data")  # what the bot looks for beside its package
-LEVEL: Final = "2"  # of the C compiler's optimisation: 3 gains nothing and 1 saves little
+LINKED: Final = ("config.toml", "data")  # what the bot expects next to its package
+LEVEL: Final = "2"  # optimisation level of the C compiler: 3 gains nothing and 1 saves little
 
 
 class BuildError(Exception):
-    """What is missing or does not compile, in a sentence."""
+    """A prerequisite is missing or a module does not compile."""
 
 
 def modules() -> list[str]:
-    """Return the paths of the modules that are compiled, as pyproject.toml lists them."""
+    """Return the paths of the modules to compile, as listed in pyproject.toml.
+
+    Raises
+    ------
+    BuildError
+        A pattern matches no file.
+    """
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["fast"]["modules"]
     found = set()
     for pattern in patterns:
@@ -46,7 +52,7 @@ def modules() -> list[str]:
 
 
 def fingerprint() -> str:
-    """Return a digest of all that a build depends on: sources, list, this tool, Python and mypy."""
+    """Return a digest of everything a build depends on: sources, list, this tool, Python and mypy."""
     digest = hashlib.sha256(f"{sys.version} {importlib.metadata.version('mypy')} {LEVEL}".encode())
     sources = [p for p in (ROOT / "bot").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     for path in sorted([*sources, ROOT / "pyproject.toml", Path(__file__)]):
@@ -55,13 +61,19 @@ def fingerprint() -> str:
 
 
 def is_built(folder: Path = FAST) -> bool:
-    """Whether what lies in `folder` was built from the sources as they are now."""
+    """Return whether the build in `folder` matches the current sources."""
     stamp = folder / STAMP
     return stamp.is_file() and stamp.read_text(encoding="ascii") == fingerprint()
 
 
 def check_tools() -> None:
-    """Say in a sentence what a build lacks, before anything is written."""
+    """Check the prerequisites of a build, before anything is written.
+
+    Raises
+    ------
+    BuildError
+        The C compiler or Python's headers are missing.
+    """
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
         raise BuildError(f"`make fast` needs a C compiler, and there is no {compiler} here (Debian: apt install gcc)")
@@ -73,10 +85,15 @@ def check_tools() -> None:
 
 
 def build(folder: Path = FAST) -> None:
-    """Copy the bot and compile its engine into `folder`, saying so on standard error, unless nothing has changed.
+    """Copy the bot and compile its engine into `folder`, unless nothing has changed; progress goes to standard error.
 
-    It is put together beside `folder` and takes its place when it is whole, so that a build that was broken off leaves
-    nothing behind that runs.
+    The build is made in a temporary folder and renamed to `folder` when complete, so that an interrupted build leaves
+    nothing executable.
+
+    Raises
+    ------
+    BuildError
+        A prerequisite is missing, or the engine does not compile.
     """
     if is_built(folder):
         return
@@ -86,7 +103,7 @@ def build(folder: Path = FAST) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made:
         part = Path(made) / folder.name
-        # With the times of the files: bytecode stays valid. Kernels are found by what the sources say, wherever they lie.
+        # Keep file times, so that bytecode stays valid. The kernel cache is keyed by source text, not by location.
         shutil.copytree(ROOT / "bot", part / "bot", copy_function=shutil.copy2)
         for name in LINKED:
             (part / name).symlink_to(os.path.relpath(ROOT / name, folder))
@@ -99,13 +116,19 @@ def build(folder: Path = FAST) -> None:
 
 
 def say(what: str) -> None:
-    """Tell a person what takes so long; standard output is the command's."""
+    """Print progress to standard error; standard output belongs to the command."""
     print(what, file=sys.stderr, flush=True)
 
 
 def compile_group(paths: list[str], objects: Path) -> None:
-    """Compile the modules at `paths`, seen from here, into one library and a small one for each of them."""
-    import setuptools  # has to come before mypyc's own import of it
+    """Compile the modules at `paths`, relative to the current folder, into one library and a small one for each.
+
+    Raises
+    ------
+    BuildError
+        The compilation fails.
+    """
+    import setuptools  # must come before mypyc's own import of it
     from mypyc.build import mypycify
     from setuptools.command.build_ext import build_ext
 
@@ -117,7 +140,7 @@ def compile_group(paths: list[str], objects: Path) -> None:
                 [*options, *paths],
                 opt_level=LEVEL,
                 debug_level="0",
-                multi_file=True,  # a C file a module: they are compiled beside each other
+                multi_file=True,  # one C file per module, so that they compile in parallel
                 target_dir=str(objects / "c"),
                 group_name="engine",
             )
@@ -132,7 +155,7 @@ def compile_group(paths: list[str], objects: Path) -> None:
 
 @contextlib.contextmanager
 def in_parallel() -> Iterator[None]:
-    """Let the C compiler work on as many files of one library at once as there are cores; by itself it takes them in turn."""
+    """Compile the C files of one library in parallel on all cores; by default they are compiled one by one."""
     from distutils.ccompiler import CCompiler
 
     one_by_one = CCompiler.compile
@@ -150,7 +173,7 @@ def in_parallel() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -161,7 +184,7 @@ def environment(*folders: Path) -> dict[str, str]:
 
 
 def build_or_exit() -> None:
-    """Build if something changed; end with a sentence where that cannot be done."""
+    """Build if something changed; exit with the error message if that fails."""
     try:
         build()
     except BuildError as error:
@@ -169,13 +192,13 @@ def build_or_exit() -> None:
 
 
 def become(module: str, words: list[str], *folders: Path) -> None:
-    """Go on as `python -m module` with the compiled bot first on the path and `folders` after it."""
-    # -P: not the current folder first, where the plain package may lie
+    """Replace this process by `python -m module` with the compiled bot first on the path and `folders` after it."""
+    # -P: do not put the current folder first, which may contain the uncompiled package
     os.execve(sys.executable, [sys.executable, "-P", "-m", module, *words], environment(*folders))
 
 
 def main() -> None:
-    """Build if something changed, then become `python -m bot` with the words given."""
+    """Build if something changed, then become `python -m bot` with the given arguments."""
     build_or_exit()
     if len(sys.argv) == 1:
         print(f'the compiled bot is in {FAST.relative_to(ROOT)}/; ARGS="backtest ..." runs a command with it')

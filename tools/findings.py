@@ -1,9 +1,9 @@
-"""Measures what the strategy really does on the klines beside the repository: every number of `docs/findings.md`.
+"""Measure the strategy on the klines next to the repository: all numbers of `docs/findings.md`.
 
-`python -m tools.findings --klines DIR --out FILE` (or `make findings`) runs all profiles over both markets,
-with and without hedge and costs, compares with random entries, searches on the first part of one market and judges on
-the rest and on the other, walks forward, and writes the figures as JSON and the tables as Markdown. Nothing is tuned
-on what it is reported on.
+`python -m tools.findings --klines DIR --out FILE` (or `make findings`) runs all profiles over both markets, with and
+without hedge and costs, compares with random entries, optimises on the first part of one market and evaluates on the
+rest and on the other, runs a walk-forward, and writes the figures as JSON and the tables as Markdown. Nothing is tuned
+on the data that it is evaluated on.
 """
 
 import json
@@ -41,7 +41,19 @@ NEAR: Final = 400
 
 
 def profile_rows(config: Config, market: Market, profile: str, *, pool: int) -> tuple[dict[str, Any], Result]:
-    """Return everything about one profile on one market, and its result."""
+    """Return all figures of one profile on one market, and its result.
+
+    Parameters
+    ----------
+    config
+        The configuration with the profile applied.
+    market
+        The klines and funding.
+    profile
+        Name of the profile.
+    pool
+        Random entries per side to compare with; 0 for none.
+    """
     kept = prepare(config, market)
     result = run_backtest(config, market, signals_cache=kept, profile=profile)
     rows = [figures_of("as configured", "", result)]
@@ -83,7 +95,19 @@ def profile_rows(config: Config, market: Market, profile: str, *, pool: int) -> 
 
 
 def near_rows(config: Config, market: Market, result: Result, *, limit: int) -> dict[str, Any]:
-    """Return what near misses would have made, by the condition that was missing."""
+    """Return the simulated results of near misses, by the missing condition.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    market
+        The klines and funding.
+    result
+        The back-test whose near misses are simulated.
+    limit
+        Largest number of near misses to simulate.
+    """
     made = with_near_misses(result, prepare(config, market), limit=limit)
     found: dict[str, Any] = {}
     for name in sorted({miss.missing for miss in made.near_misses}):
@@ -103,9 +127,22 @@ def near_rows(config: Config, market: Market, result: Result, *, limit: int) -> 
 def search_rows(
     config: Config, folder: Path, markets: dict[str, Market], *, trials: int, storage: str
 ) -> dict[str, Any]:
-    """Search on the first 70 % of the spot months; judge the winner on the rest of them and on the other market.
+    """Optimise on the first 70 % of the spot months; evaluate the winner on the rest of them and on the other market.
 
-    By one worker: a search by several depends on who is done first, and finds another winner each time.
+    With one worker: a search by several depends on which finishes first, and finds another winner each time.
+
+    Parameters
+    ----------
+    config
+        The configuration to start from.
+    folder
+        Folder of the market folders.
+    markets
+        The loaded markets by name.
+    trials
+        Number of trials.
+    storage
+        URL of the study's database.
     """
     market = markets["spot"]
     task = optimise.make_task(config, folder / "spot", market, trials=trials, storage=storage)
@@ -125,7 +162,25 @@ def search_rows(
 def measure(
     klines: Path, text: str, *, trials: int, walk_trials: int, jobs: int, pool: int, near: int, storage: str
 ) -> dict[str, Any]:
-    """Return every figure of the findings."""
+    """Return all figures of the findings.
+
+    Parameters
+    ----------
+    klines
+        Folder of the market folders.
+    text
+        The configuration as TOML.
+    trials, walk_trials
+        Trials of the search, and of each walk-forward slice.
+    jobs
+        Worker processes of the walk-forward.
+    pool
+        Random entries per side.
+    near
+        Largest number of near misses to simulate.
+    storage
+        URL of the studies' database.
+    """
     configs = {name: parse(text, profile=name) for name in PROFILES}
     markets = {name: load_market(configs["alert"], klines / name) for name in MARKETS}
     told: dict[str, Any] = {"profiles": {}, "markets": MARKETS}

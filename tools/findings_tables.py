@@ -1,4 +1,4 @@
-"""The tables of `docs/findings.md`: figures in, Markdown out, put between the marks of the document."""
+"""The tables of `docs/findings.md`: format figures as Markdown between the markers of the document."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,12 +20,12 @@ def grid(head: list[str], rows: list[list[str]]) -> str:
 
 
 def span(pair: list[float] | None, form: str = "+.2f") -> str:
-    """Return an interval."""
+    """Return an interval as text."""
     return "-" if pair is None else f"{show(pair[0], form)} to {show(pair[1], form)}"
 
 
 def main_table(told: dict[str, Any]) -> str:
-    """Return one row a profile."""
+    """Return the table of main figures, one row per profile."""
     rows = []
     for name, found in told.items():
         f = found["figures"]
@@ -48,7 +48,7 @@ def main_table(told: dict[str, Any]) -> str:
 
 
 def variant_table(told: dict[str, Any]) -> str:
-    """Return the same range under other assumptions, profile by profile."""
+    """Return the table of the same range under other assumptions, by profile."""
     rows = [
         [
             f"`{name}`",
@@ -67,13 +67,13 @@ def variant_table(told: dict[str, Any]) -> str:
 
 
 def claim_table(found: dict[str, Any]) -> str:
-    """Return the claims beside the measurements of a profile."""
+    """Return the table of claims and measurements of a profile."""
     rows = [list(claim_row(figure, claim)) for figure, claim in found["figures"]["claims"].items()]
     return grid(["claim", "claimed", "measured", "verdict"], rows)
 
 
 def group_table(groups: dict[str, Any], name: str) -> str:
-    """Return the figures of trades by a key."""
+    """Return the table of trade groups, largest first; `name` is the header of the key."""
     rows = [
         [
             key.replace("_", " "),
@@ -89,7 +89,7 @@ def group_table(groups: dict[str, Any], name: str) -> str:
 
 
 def cost_table(found: dict[str, Any]) -> str:
-    """Return the cost by part and what would have to fall."""
+    """Return the table of costs by part, with the level that each alone would need."""
     rows = []
     for name, part in found["needed"]["parts"].items():
         if part["needed_r"] is None:
@@ -101,7 +101,7 @@ def cost_table(found: dict[str, Any]) -> str:
 
 
 def funnel_table(found: dict[str, Any]) -> str:
-    """Return the funnel of both sides, bars a day."""
+    """Return the table of the funnel of both sides, bars per day."""
     rows = []
     for side, told in found["figures"]["funnel"]["sides"].items():
         rows += [
@@ -119,7 +119,7 @@ def funnel_table(found: dict[str, Any]) -> str:
 
 
 def near_table(found: dict[str, Any]) -> str:
-    """Return the near misses by the missing condition."""
+    """Return the table of near misses by the missing condition."""
     rows = [
         [
             name,
@@ -134,7 +134,7 @@ def near_table(found: dict[str, Any]) -> str:
 
 
 def chance_table(told: dict[str, Any]) -> str:
-    """Return each profile beside random entries."""
+    """Return the table that compares each profile with random entries."""
     rows = []
     for name, found in told.items():
         c = found["chance"]
@@ -154,7 +154,7 @@ def chance_table(told: dict[str, Any]) -> str:
 
 
 def hedge_table(told: dict[str, Any]) -> str:
-    """Return what the hedge did, profile by profile."""
+    """Return the table of the hedge's effect, by profile."""
     rows = [
         [
             f"`{name}`",
@@ -173,7 +173,7 @@ def hedge_table(told: dict[str, Any]) -> str:
 
 
 def ruin_table(found: dict[str, Any]) -> str:
-    """Return the Monte-Carlo quantiles, and how much of the planned risk the trades take."""
+    """Return the table of Monte-Carlo quantiles, and the share of the planned risk that trades take."""
     rows = [
         [
             s["name"],
@@ -191,7 +191,7 @@ def ruin_table(found: dict[str, Any]) -> str:
 
 
 def search_words(search: dict[str, Any]) -> str:
-    """Return what the search found and changed, and what became of it on the other market."""
+    """Return the list of the search's results, its changes, and its result on the other market."""
     winner = search["winner"]
     other, score = winner["other_market_figures"], winner["other_market"]
     sentences = [
@@ -204,7 +204,7 @@ def search_words(search: dict[str, Any]) -> str:
 
 
 def walk_table(told: dict[str, Any]) -> str:
-    """Return the walk-forward slices."""
+    """Return the table of walk-forward slices."""
     rows = []
     for row in told["slices"]:
         cells = [f"{utc(row['from_ms'])[:10]} to {utc(row['to_ms'])[:10]}", "yes" if row["feasible"] else "no"]
@@ -239,7 +239,7 @@ SECTIONS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def filled_in(document: str, told: dict[str, Any]) -> str:
-    """Return the document with what stands between `<!-- NAME -->` and `<!-- /NAME -->` measured anew."""
+    """Return the document with the text between each `<!-- NAME -->` and `<!-- /NAME -->` replaced by its section."""
     for name, make in SECTIONS.items():
         opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, found, rest = document.partition(opening)

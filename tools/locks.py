@@ -1,9 +1,9 @@
-"""`make locks`: the three lock files anew from pyproject.toml, each release with the hashes of all its files.
+"""`make locks`: regenerate the three lock files from pyproject.toml, each release with the hashes of all its files.
 
-A hash is what makes a lock one: pip and uv refuse a file that is not the one that was locked, whoever sends it. Pins stay as
-they are as long as pyproject.toml allows them; `make locks ARGS=--upgrade` takes the newest releases, and
-`ARGS="--upgrade-package NAME"` that of one package. The locks hold for every Python from 3.11 on and every system, and name no
-package index. Each holds what it adds to the one before and reads that one, so any of them can be installed alone.
+With hashes pip and uv reject any file other than the locked one, whatever its source. Pins are kept as long as
+pyproject.toml allows them; `make locks ARGS=--upgrade` takes the newest releases, and `ARGS="--upgrade-package NAME"`
+that of one package. The locks are valid for every Python from 3.11 on and every system, and name no package index. Each
+contains its additions to the previous one and includes that one, so each can be installed by itself.
 """
 
 import os
@@ -21,12 +21,12 @@ LOCKS: Final = {
     "requirements-dev.lock": ("dev",),
     "requirements-bench.lock": ("dev", "bench"),
 }
-TOOL: Final = ROOT / "build" / "locks"  # uv, where the machine has none: it is needed for this alone
+TOOL: Final = ROOT / "build" / "locks"  # uv, if not installed: nothing else needs it
 _PIN: Final = re.compile(r"^[A-Za-z0-9][\w.-]*==\S+")
 
 
 def resolver() -> Path:
-    """Return uv's path: the machine's, else one that is installed under build/."""
+    """Return the path of uv: the installed one, else install it under build/."""
     found = shutil.which("uv")
     if found is not None:
         return Path(found)
@@ -38,7 +38,7 @@ def resolver() -> Path:
 
 
 def entries(text: str) -> list[str]:
-    """Return the pins of a lock, each with its hashes as one text."""
+    """Return the pins of a lock, each as one string with its hashes."""
     found: list[str] = []
     for line in text.splitlines():
         if _PIN.match(line):
@@ -49,7 +49,19 @@ def entries(text: str) -> list[str]:
 
 
 def resolved(uv: Path, groups: tuple[str, ...], before: list[str], options: list[str]) -> list[str]:
-    """Return the pins of the project with `groups`; `before` are the pins to keep where they may stay."""
+    """Return the resolved pins of the project.
+
+    Parameters
+    ----------
+    uv
+        Path of uv.
+    groups
+        Dependency groups to include.
+    before
+        Pins to keep where pyproject.toml allows them.
+    options
+        Further options of `uv pip compile`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "requirements.lock"
         out.write_text("\n".join(before), encoding="utf-8")
@@ -70,7 +82,7 @@ def resolved(uv: Path, groups: tuple[str, ...], before: list[str], options: list
 
 
 def main(options: list[str]) -> None:
-    """Write the locks: all of them parts of one resolution, so that each fits on the one beneath it."""
+    """Write the locks: all are parts of one resolution, so that each is consistent with the one it includes."""
     uv = resolver()
     before = [pin for name in LOCKS for pin in entries((ROOT / name).read_text(encoding="utf-8"))]
     everything = resolved(uv, (*LOCKS.values(),)[-1], before, options)

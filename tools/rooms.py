@@ -1,6 +1,6 @@
-"""`python -m tools.rooms`: draw the rooms of the package and who imports whom into `docs/architecture.md`.
+"""`python -m tools.rooms`: draw the import graph of the bot's packages into `docs/architecture.md`.
 
-Arrows that follow from others are left out: if cli imports app and app imports report, cli -> report is not drawn.
+Only the transitive reduction is drawn: if cli imports app and app imports report, cli -> report is left out.
 """
 
 import ast
@@ -12,7 +12,7 @@ BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->"
 
 
 def rooms() -> dict[str, set[str]]:
-    """Return the rooms of `bot/` (folders and single modules) and the rooms that each imports."""
+    """Return the packages and top-level modules of `bot/` with the ones that each imports."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "bot").rglob("*.py")):
         room = path.relative_to(ROOT / "bot").parts[0].removesuffix(".py")
@@ -25,7 +25,7 @@ def rooms() -> dict[str, set[str]]:
 
 
 def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return the graph without arrows that follow from others."""
+    """Return the transitive reduction of the graph."""
 
     def below(room: str) -> set[str]:
         return set().union(*({other} | below(other) for other in graph[room]))
@@ -34,13 +34,13 @@ def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def picture() -> str:
-    """Return the graph in Mermaid's notation."""
+    """Return the graph in Mermaid syntax."""
     lines = [f"    {room} --> {other}" for room, others in sorted(reduced(rooms()).items()) for other in sorted(others)]
     return "\n".join(["```mermaid", "graph TD", *lines, "```", ""])
 
 
 def drawn(text: str) -> str:
-    """Return the page with the picture as it is now."""
+    """Return the page with the current graph."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + picture() + END + rest.split(END)[1]
 

@@ -228,7 +228,7 @@ class KernelCache:
         self._store = store
         line = function.__code__.co_firstlineno
         self._name = f"{function.__module__}.{function.__qualname__}-{line}".removeprefix("bot.")
-        self.cache_path = None  # numba prints it in its statistics
+        self.cache_path = None  # numba prints it
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """Return the cached compile result for a signature, or None."""

@@ -2,8 +2,8 @@
 
 A finding is a gap, a duplicate row, a row out of order, an impossible bar, a bar off its interval's grid, an empty file,
 an unreadable file, or two files that contradict each other. Gaps are findings because they cost signals: a short one is
-filled with flat bars on loading, a long one resets the indicators. Exit code: 1 with any finding, 3 without any kline
-file or row, else 0.
+filled with flat bars, a long one resets the indicators. Exit code: 1 with any finding, 3 without any kline file or row,
+else 0.
 """
 
 import json

@@ -151,7 +151,7 @@ class Download:
         return [one for part_of in found for one in part_of]
 
     async def _fetched(self, part: Part, length: int, report: SeriesReport) -> Klines | None:
-        """Return a piece saved by an earlier run, else from the archive; None for the REST fallback."""
+        """Return a piece saved by an earlier run, else from the archive; None if the archive has no valid one."""
         aside = self._aside / f"{part.stem}.parquet"
         if (kept := _kept(aside)) is not None:
             return kept

@@ -1,1 +1,1 @@
-"""Figures: what a finished back-test or session amounts to. Each figure has one function, with its formula and unit."""
+"""Figures of a finished back-test or session. Each figure has one function, with its formula and unit."""

@@ -1,8 +1,8 @@
-"""What a finished back-test is: trades with their costs, the equity line, every bar's conditions, and what was assumed.
+"""The result of a back-test: trades with their costs, the equity curve, every bar's conditions, and the assumptions.
 
-Everything that reports, statistics and optimisation need stands here and nothing else: they never look into the engine. Money is
-in quote (USDT), times are UTC epoch ms, R is what a trade risked (`TradeRecord.risk_quote`). A trade's *gross* result is what
-the same fills had made at the middle of the book and without any fee; gross minus the cost parts is the net result.
+It contains everything that reports, statistics and optimisation need; they never access the engine. Money is in quote
+(USDT), times are UTC epoch ms, R is what a trade risked (`TradeRecord.risk_quote`). A trade's *gross* result is that of
+the same fills at the mid price without fees; gross minus the cost parts is the net result.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,17 +21,17 @@ from bot.results.trades import END_OF_DATA
 
 @dataclass(frozen=True, slots=True)
 class EntryTime:
-    """An entry that takes the place of a signal: the same plan, sizing and exits on a block laid around the close.
+    """An entry in place of a signal: the same plan, sizing and exits, on a block placed around the close.
 
     Parameters
     ----------
     open_ms
-        Open time of the base bar at whose close it is decided.
+        Open time of the base bar at whose close the entry is decided.
     side
         Direction.
     bottom_atr, top_atr
         The block's edges as distances from that close, in ATR14 of the bar. The stop rule is the usual one (0.6 or 0.75
-        ATR beyond the far edge, by the block's height). Those of real signals are `Result.geometry`; the default is a
+        ATR beyond the far edge, by the block's height). `Result.geometry` has those of real signals; the default is a
         block of one ATR around the close.
     """
 
@@ -43,7 +43,7 @@ class EntryTime:
 
 @dataclass(frozen=True, slots=True)
 class CostParts:
-    """What a trade paid, by part, each in R (positive = paid). The legs' costs stand together in `hedge`."""
+    """The costs of a trade by part, each in R (positive = paid). `hedge` is the sum of the legs' costs."""
 
     fees: float
     spread: float
@@ -59,7 +59,7 @@ class CostParts:
 
 @dataclass(frozen=True, slots=True)
 class BacktestTrade:
-    """One trade that filled something: the engine's own record, what it cost, and the decision with its evidence."""
+    """One filled trade: the engine's record, its costs, and the decision with its evidence."""
 
     record: TradeRecord
     cost: CostParts
@@ -67,7 +67,7 @@ class BacktestTrade:
 
     @property
     def net_r(self) -> float:
-        """Result after everything, in R."""
+        """Result after all costs, in R."""
         return self.record.r_multiple
 
     @property
@@ -77,7 +77,7 @@ class BacktestTrade:
 
     @property
     def judged(self) -> bool:
-        """Whether it counts for win rate and profit factor: not if only the end of the data closed it."""
+        """Whether the trade counts for win rate and profit factor: not if the end of the data closed it."""
         return self.record.exit_reason != END_OF_DATA
 
     @property
@@ -87,34 +87,34 @@ class BacktestTrade:
 
     @property
     def atr_fraction(self) -> float:
-        """ATR14 at the signal as a fraction of the price; NaN where the decision does not hold it."""
+        """ATR14 at the signal as a fraction of the price; NaN if the decision lacks it."""
         return float(self.decision.values.get("atr14", float("nan"))) / float(self.record.entry_price)
 
     def break_even_stop(self, gross_r: float = CLAIMED_EXPECTANCY_R) -> float:
-        """Return the stop distance (fraction of the price) at which a gross result of `gross_r` R just pays these costs."""
+        """Return the stop distance (fraction of the price) at which a gross result of `gross_r` R equals these costs."""
         return self.cost.total * self.stop_distance / gross_r if gross_r > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A bar on which five of six held: which one was missing, and what the trade would have made, taken alone."""
+    """A bar on which five of six conditions held: the missing one, and the trade that it would have given, alone."""
 
     open_ms: int
     side: Side
     missing: str  # name in `strategy.rules.NAMES`
-    trade: BacktestTrade | None = None  # None: not simulated, or nothing filled
-    outcome: str = ""  # why there was no trade
+    trade: BacktestTrade | None = None  # None: not simulated, or not filled
+    outcome: str = ""  # why there is no trade
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EquityLine:
-    """Samples of equity at fills and at closed bars while something was open, oldest first; between them it stands still.
+    """Equity sampled at fills and at closed bars while something was open, oldest first; constant between samples.
 
     Attributes
     ----------
     at_ms : ndarray(int64, ndim=1)
     wallet, equity, peak : ndarray(float64, ndim=1)
-        Quote.
+        Quote units.
     day_r : ndarray(float64, ndim=1)
         Realised and open result of the UTC day, R.
     """
@@ -126,20 +126,20 @@ class EquityLine:
     day_r: np.ndarray
 
     def at(self, times_ms: np.ndarray, initial: float) -> np.ndarray:
-        """Return equity at the given instants: the last sample at or before each, `initial` before the first."""
+        """Return equity at the given times: the last sample at or before each, `initial` before the first."""
         return equity_at(self.at_ms, self.equity, times_ms, initial)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BarGrid:
-    """Every base bar of the traded symbol: what held, and what was decided. All arrays have one entry a bar.
+    """Conditions and decision of every base bar of the traded symbol. All arrays have one entry per bar.
 
     Attributes
     ----------
     open_ms : ndarray(int64)
     close, atr14 : ndarray(float64)
     filled, ready : ndarray(bool)
-        A flat bar put in for a missing one; the indicators have seen enough.
+        A flat bar in place of a missing one; the indicators are warmed up.
     long, short : ndarray(uint8)
         Bit i is condition i of `strategy.rules.CONDITIONS`.
     long_gates, short_gates : ndarray(uint8)
@@ -147,7 +147,7 @@ class BarGrid:
     signal : ndarray(int8)
         +1, -1, 0.
     code : ndarray(int16)
-        What was decided, as an index into `codes` (`no_signal`, `gates`, `warm_up`, `filled`, `entered` or a veto).
+        The decision, as an index into `codes` (`no_signal`, `gates`, `warm_up`, `filled`, `entered` or a veto).
     codes : tuple of str
     """
 
@@ -169,11 +169,11 @@ class BarGrid:
         return len(self.open_ms)
 
     def flags(self, side: Side) -> np.ndarray:
-        """Return the conditions of a side as bits."""
+        """Return the conditions of a side as bit masks."""
         return self.long if side is Side.LONG else self.short
 
     def gates(self, side: Side) -> np.ndarray:
-        """Return the gates of a side as bits."""
+        """Return the gates of a side as bit masks."""
         return self.long_gates if side is Side.LONG else self.short_gates
 
 
@@ -181,7 +181,7 @@ class BarGrid:
 class Result:
     """A finished back-test.
 
-    `trades` and `unfilled` are in the order of their signals; `decisions` holds the bars with a signal (or with a given entry).
+    `trades` and `unfilled` are in signal order; `decisions` has the bars with a signal (or with a given entry).
     """
 
     config: Config
@@ -199,8 +199,8 @@ class Result:
     assumptions: dict[str, str]
     counters: dict[str, int]
     soft_stops: int
-    seconds: float  # of the run, indicators included unless they were given
-    signals_cached: bool  # whether the indicators' results were given
+    seconds: float  # run time, including indicators unless cached
+    signals_cached: bool  # whether cached indicator results were used
     near_misses: tuple[NearMiss, ...] = ()
     geometry: tuple[tuple[Side, float, float], ...] = ()  # side, bottom_atr, top_atr of each signal's block
     warnings: tuple[str, ...] = field(default=())
@@ -212,7 +212,7 @@ class Result:
 
     @property
     def days(self) -> float:
-        """Length of the range."""
+        """Length of the range, days."""
         return (self.to_ms - self.from_ms) / DAY_MS
 
     @property
@@ -222,16 +222,16 @@ class Result:
 
     @property
     def bars_per_second(self) -> float:
-        """Speed of the run."""
+        """Speed of the run, base bars per second."""
         return self.bars / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def final_equity(self) -> float:
-        """Equity at the end."""
+        """Equity at the end, quote units."""
         return float(self.equity.equity[-1]) if len(self.equity.equity) else self.initial_equity
 
     def table(self) -> dict[str, np.ndarray]:
-        """Return the trades as columns, one row a trade, in order: what `trades.parquet` holds, without the fills."""
+        """Return the trades as columns, one row per trade, in order: as `trades.parquet`, without the fills."""
         return trade_table(self.trades)
 
 
@@ -265,7 +265,7 @@ _NUMBERS: Final = (
 
 
 def _turnover(trade: BacktestTrade) -> tuple[float, float]:
-    """Return what was turned over as taker and as maker, legs included, in units of the trade's risk: the base of all costs."""
+    """Return taker and maker turnover, including legs, in units of the trade's risk: the base of all costs."""
     taker = sum(float(f.qty * f.price) for f in trade.record.fills if not f.maker)
     maker = sum(float(f.qty * f.price) for f in trade.record.fills if f.maker)
     risk = float(trade.record.risk_quote)
@@ -273,7 +273,7 @@ def _turnover(trade: BacktestTrade) -> tuple[float, float]:
 
 
 def trade_table(trades: tuple[BacktestTrade, ...]) -> dict[str, np.ndarray]:
-    """Return trades as columns: the record's fields, `side` (+1, -1), `gross_r`, `net_r`, the cost parts and more."""
+    """Return trades as columns: the record's fields, `side` (+1, -1), `gross_r`, `net_r`, cost parts and derived values."""
     records = [trade.record for trade in trades]
     table: dict[str, np.ndarray] = {name: np.array([getattr(r, name) for r in records], object) for name in _TEXT}
     table["side"] = np.array([r.side.sign for r in records], np.int64)

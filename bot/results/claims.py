@@ -1,8 +1,8 @@
-"""What the recipe claims, and what was measured: one table for terminal, page and document.
+"""The strategy's claims next to the measurements: one table for terminal, page and document.
 
-The strategy's authors claim a win rate of 62 to 68 %, a profit factor of 1.6, seven signals a day and more (strategy 10).
-Nothing here assumes any of it. A claim gets a verdict only where the run is long enough: ten trades prove neither the claim
-nor its opposite.
+The strategy's authors claim a win rate of 62 to 68 %, a profit factor of 1.6, seven signals a day, and other figures
+(strategy 10). Nothing here assumes any of them. A claim gets a verdict only if the run is long enough: ten trades
+neither confirm nor refute it.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bot.results.numbers import DASH, show
 
-FEW_TRADES: Final = 30  # below, a win rate's 95 % interval is wider than 30 points: no verdict on a claim about trades
+FEW_TRADES: Final = 30  # with fewer, a win rate's 95 % interval is wider than 30 points: no verdict on trades
 CLAIMED_EXPECTANCY_R: Final = 0.276
 VERDICTS: Final = {None: "no verdict", True: "kept", False: "not kept"}
 
@@ -25,15 +25,15 @@ class Claim:
     figure
         Key of the figure in a summary.
     label, claimed
-        How a person reads the figure, and the claim.
+        The figure's name and the claim, as displayed.
     form
         Format of the measured value.
     low, high
-        Smallest and largest value that keeps the claim.
+        Smallest and largest value that meets the claim; None means unbounded.
     of_trades
-        It speaks about trades, so few of them carry no verdict; else a day of time is needed.
+        The claim is about trades: a verdict needs `FEW_TRADES` of them; otherwise it needs one day.
     wanting
-        What stands in place of a value that was not measured.
+        Displayed in place of a missing measurement.
     """
 
     figure: str
@@ -62,7 +62,7 @@ BY_FIGURE: Final = {claim.figure: claim for claim in CLAIMS}
 
 
 def claims(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each claim beside its measurement, plain JSON values; `met` is None where there is no verdict to give.
+    """Return each claim with its measurement, plain JSON values; `met` is None where there is no verdict.
 
     >>> measured = {"trades": 40, "trades_end_of_data": 0, "days": 9.0, "win_rate": 0.5}
     >>> claims(measured)["win_rate"]["met"], claims(measured)["slippage"]["met"]

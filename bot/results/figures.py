@@ -1,7 +1,7 @@
-"""The formulas of all figures, one function each; what they mean together stands in `summary` and `session`.
+"""The formulas of all figures, one function each; `summary` and `session` combine them.
 
-A figure is None where there is nothing to measure: no trades, no loss to divide by, too few days. Results are R multiples or
-quote (USDT) alike, one value a trade; equity is in quote.
+A figure is None where it is undefined: no trades, no loss to divide by, too few days. Results are R multiples or quote
+(USDT), one value per trade; equity is in quote.
 """
 
 import math
@@ -18,7 +18,7 @@ Z_95: Final = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Return the mean of `values`, same unit.
+    """Return the mean of `values`, in their unit.
 
     >>> mean(np.array([1.0, -1.0, 3.0])), mean(np.array([]))
     (1.0, None)
@@ -27,7 +27,7 @@ def mean(values: np.ndarray) -> float | None:
 
 
 def share_won(results: np.ndarray) -> float | None:
-    """Return the share of results above 0 (the win rate), 0 to 1; a result of exactly 0 is not won.
+    """Return the win rate: the share of results above 0, 0 to 1; a result of exactly 0 is not a win.
 
     >>> share_won(np.array([2.0, -1.0, 0.0, 1.0]))
     0.5
@@ -36,7 +36,7 @@ def share_won(results: np.ndarray) -> float | None:
 
 
 def wilson(wins: int, n: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of a share (Wilson's score interval, 1927): how little a short run can tell.
+    """Return the 95 % confidence interval of a share (Wilson's score interval, 1927).
 
     >>> low, high = wilson(7, 10)
     >>> round(low, 3), round(high, 3)
@@ -51,7 +51,7 @@ def wilson(wins: int, n: int) -> tuple[float, float] | None:
 
 
 def profit_factor(results: np.ndarray) -> float | None:
-    """Return what was won over what was lost, `sum(r > 0) / -sum(r < 0)`; None without a loss.
+    """Return the profit factor, sum of gains over sum of losses, `sum(r > 0) / -sum(r < 0)`; None without a loss.
 
     >>> profit_factor(np.array([2.0, -1.0, 1.0, -0.5])), profit_factor(np.array([1.0]))
     (2.0, None)
@@ -61,7 +61,7 @@ def profit_factor(results: np.ndarray) -> float | None:
 
 
 def profit_factors(rows: np.ndarray) -> np.ndarray:
-    """Return the profit factor of each row of (lists, trades): infinite without a loss, 0 with neither gain nor loss.
+    """Return the profit factor of each row of `(samples, trades)`: infinite without a loss, 0 without gain or loss.
 
     >>> profit_factors(np.array([[2.0, -1.0], [1.0, 1.0], [0.0, 0.0]])).tolist()
     [2.0, inf, 0.0]
@@ -79,18 +79,18 @@ def interval(
     seed: int = SEED,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval (Efron, 1979) of the mean, or of the profit factor; None below two values.
+    """Return the percentile bootstrap interval (Efron, 1979) of the mean or the profit factor; None below two values.
 
-    Trades count as independent draws. The seed is fixed: the same values give the same interval.
+    Trades are treated as independent draws. The seed is fixed: equal values give an equal interval.
 
     Parameters
     ----------
     values : ndarray(float64, ndim=1)
-        One result a trade.
+        One result per trade.
     statistic
-        `mean` or `profit_factor`. A resample without a loss counts as an infinite factor.
+        `mean` or `profit_factor`. A resample without a loss has an infinite factor.
     resamples, seed
-        Number of resamples, and of the generator.
+        Number of resamples, and seed of the generator.
     level
         Share of the resamples inside the interval.
     """
@@ -102,13 +102,13 @@ def interval(
         drawn = values[rng.integers(0, len(values), (len(part), len(values)))]
         found.append(drawn.mean(axis=1) if statistic == "mean" else profit_factors(drawn))
     edge = (1 - level) / 2
-    # An order statistic instead of an interpolation: an infinite factor must not become not-a-number.
+    # An order statistic instead of interpolation: an infinite factor must not become NaN.
     low, high = np.quantile(np.concatenate(found), [edge, 1 - edge], method="nearest")
     return float(low), float(high)
 
 
 def max_drawdown(equity: np.ndarray) -> float:
-    """Return the deepest fall of a line from its peak so far, as a fraction of that peak; 0 of an empty line.
+    """Return the maximum drawdown of an equity curve as a fraction of the running peak; 0 if empty.
 
     >>> round(max_drawdown(np.array([100.0, 110.0, 99.0, 120.0, 114.0])), 9)
     0.1
@@ -120,7 +120,7 @@ def max_drawdown(equity: np.ndarray) -> float:
 
 
 def max_drawdown_r(multiples: np.ndarray) -> float:
-    """Return the deepest fall of the running sum of R multiples from its peak, which starts at 0; in R.
+    """Return the maximum drawdown of cumulative R multiples, whose peak starts at 0; in R.
 
     >>> max_drawdown_r(np.array([1.0, -1.0, -1.5, 3.0]))
     2.5
@@ -130,7 +130,7 @@ def max_drawdown_r(multiples: np.ndarray) -> float:
 
 
 def day_drawdown_r(day_r: np.ndarray) -> float | None:
-    """Return the worst standing of any UTC day below its start, in day R; None without samples.
+    """Return the largest fall below the start of any UTC day, in day R; None without samples.
 
     >>> day_drawdown_r(np.array([0.5, -1.2, 0.1]))
     1.2
@@ -139,16 +139,25 @@ def day_drawdown_r(day_r: np.ndarray) -> float | None:
 
 
 def equity_at(at_ms: np.ndarray, equity: np.ndarray, times_ms: np.ndarray, initial: float) -> np.ndarray:
-    """Return equity at the given instants: the last sample at or before each, `initial` before the first.
+    """Return equity at the given times: the last sample at or before each, `initial` before the first.
 
     >>> equity_at(np.array([10, 20]), np.array([101.0, 99.0]), np.array([9, 10, 25]), 100.0).tolist()
     [100.0, 101.0, 99.0]
+
+    Parameters
+    ----------
+    at_ms, equity : ndarray(ndim=1)
+        Times of the samples, UTC epoch ms ascending, and their equity, quote units.
+    times_ms : ndarray(int64, ndim=1)
+        Requested times, UTC epoch ms.
+    initial : float
+        Equity before the first sample.
     """
     return np.concatenate(([initial], equity))[np.searchsorted(at_ms, times_ms, side="right")]
 
 
 def day_ends(from_ms: int, to_ms: int) -> np.ndarray:
-    """Return the ends of all UTC days of a range in epoch ms, the last one cut at the end of the range.
+    """Return the ends of all UTC days of a range in epoch ms; the last one is clipped to the end of the range.
 
     >>> (day_ends(0, DAY_MS + 5) / DAY_MS).round(3).tolist()
     [1.0, 1.0]
@@ -159,7 +168,7 @@ def day_ends(from_ms: int, to_ms: int) -> np.ndarray:
 
 
 def sharpe(returns: np.ndarray) -> float:
-    """Return the Sharpe ratio per observation, mean over sample deviation; NaN below two observations or without deviation.
+    """Return the Sharpe ratio per observation, mean over sample deviation; NaN below two observations or at deviation 0.
 
     >>> round(sharpe(np.array([1.0, 2.0, 3.0])), 6)
     2.0
@@ -171,16 +180,16 @@ def sharpe(returns: np.ndarray) -> float:
 
 
 def sharpe_daily(equity: np.ndarray, initial: float) -> float | None:
-    """Return the Sharpe ratio of the daily returns, a year: their mean over their deviation, times the root of 365.
+    """Return the annualised Sharpe ratio of daily returns: mean over deviation, times the square root of 365.
 
-    Days without a trade count as returns of 0; nothing is taken off for a riskless rate.
+    Days without a trade count as returns of 0; the risk-free rate is 0.
 
     Parameters
     ----------
     equity : ndarray(float64, ndim=1)
-        At the end of every UTC day of the range, in order.
+        Equity at the end of every UTC day of the range, in order.
     initial : float
-        At the beginning.
+        Equity at the start.
 
     >>> round(sharpe_daily(np.array([101.0, 101.0, 102.01]), 100.0), 2)
     22.06
@@ -195,7 +204,7 @@ def sharpe_daily(equity: np.ndarray, initial: float) -> float | None:
 def return_over(span_days: float, growth: float, days: float) -> float | None:
     """Return the compound return over `span_days` of a run that multiplied the equity by `growth` in `days`.
 
-    None for a shorter run: a return of an hour says nothing of a day.
+    None for a run shorter than `span_days`: the return of an hour is no estimate for a day.
 
     >>> round(return_over(1, 1.21, 2.0), 6), return_over(22, 1.21, 2.0)
     (0.1, None)

@@ -1,8 +1,8 @@
-"""Why does it trade so seldom? How many bars pass each condition alone, all of them in sequence, and all but one.
+"""The funnel, which shows why signals are rare: bars passing each condition alone, in sequence, and all but one.
 
-*Alone*: bars on which the condition holds, whatever the others say. *In sequence*: bars that are left when the
-conditions are asked one after the other. *Without*: bars on which all the others hold, so the signals there would be
-if this condition were dropped. Counted are bars that can decide: warmed up and not put in for a missing one.
+*Alone*: bars on which the condition holds, regardless of the others. *In sequence*: bars that remain after applying the
+conditions one after the other. *Without*: bars on which all the others hold, which would be the signals without this
+condition. Only usable bars count: warmed up and not filled.
 """
 
 from collections import Counter
@@ -32,11 +32,11 @@ def side_funnel(
     flags, gates : ndarray(uint8, ndim=1)
         Bit i is condition (gate) i.
     usable : ndarray(bool, ndim=1)
-        Bars that can decide.
+        Bars that count: warmed up and not filled.
     names
-        Of the conditions, in order.
+        Names of the conditions, in order.
     required
-        Bit number of each gate that is a condition too, by name.
+        Bit number of each required gate, by name.
     days : float
         Length of the range; counts are also given per day.
     """
@@ -80,14 +80,20 @@ def funnel(
     wanted: Sequence[str],
     days: float,
 ) -> dict[str, Any]:
-    """Return the funnel of both sides and what was decided on the bars with a signal.
+    """Return the funnel of both sides and the decisions on bars with a signal.
 
     Parameters
     ----------
+    grid
+        Conditions and decisions of all bars.
     names
         `{"long": (...), "short": (...)}`: names of the six conditions.
     gate_names
-        All optional gates in the order of their bits; `wanted` are those in force.
+        All optional gates in the order of their bits.
+    wanted
+        The required gates.
+    days
+        Length of the range.
     """
     usable = grid.ready & ~grid.filled
     required = {name: i for i, name in enumerate(gate_names) if name in wanted}

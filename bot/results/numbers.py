@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: on pages, in documents and on a terminal."""
+"""Format numbers for pages, documents and the terminal."""
 
 import math
 from typing import Final
@@ -8,7 +8,7 @@ MINUS: Final = "\u2212"
 
 
 def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
-    """Return a number by a format of Python; a dash where there is none.
+    """Format a number by a Python format spec; None, NaN and infinity become a dash.
 
     >>> show(0.123456, ".1%"), show(None), show(-1.5, "+.2f", " R")
     ('12.3 %', '–', '−1.50 R')

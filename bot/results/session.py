@@ -1,6 +1,6 @@
-"""The report of a session: what was traded and what it cost, with the recipe's claims beside what was measured.
+"""The report of a session: its trades and costs, and the strategy's claims next to the measurements.
 
-Every figure is `None` where the session is too short or nothing was traded.
+A figure is `None` where the session is too short or has no trades.
 """
 
 from collections import Counter
@@ -31,13 +31,13 @@ def session_report(
     Parameters
     ----------
     trades
-        Every trade and every setup that filled nothing, in the order of their signals.
+        All trades and unfilled setups, in signal order.
     decisions
-        One a closed bar of the alpha symbol.
+        One per closed bar of the alpha symbol.
     equity
         Samples of equity, oldest first.
     meta
-        What only the caller knows; taken over into the summary. Read here: `initial_equity`, `interval_ms`, `slippage`
+        Values known only to the caller, copied to the summary. Used here: `initial_equity`, `interval_ms`, `slippage`
         (mean fraction of the price, taker fills), `decision_ms` (closed kline to order, median), `bars`, `days`.
     """
     known = dict(meta or {})
@@ -114,7 +114,7 @@ def _count(decisions: Iterable[Decision], interval_ms: int) -> tuple[int, int, C
 def _ends(
     equity: Sequence[EquityPoint], known: Mapping[str, Any], taken: Sequence[TradeRecord]
 ) -> tuple[float | None, float | None]:
-    """Return equity at the beginning and at the end, None where neither a sample nor the caller tells."""
+    """Return equity at the start and at the end, None where neither a sample nor the caller gives it."""
     given = known.get("initial_equity")
     first = float(given) if given is not None else float(equity[0].equity) if equity else None
     if equity:
@@ -136,7 +136,7 @@ def _total(trades: Sequence[TradeRecord], name: str) -> float | int:
 
 
 def _standing(taken: Sequence[TradeRecord]) -> np.ndarray:
-    """Return the realised R of the UTC day after each trade, by the order of their ends."""
+    """Return the realised R of the UTC day after each trade, in closing order."""
     standing: dict[int, float] = {}
     line = []
     for trade in sorted(taken, key=lambda trade: trade.closed_ms):

@@ -1,9 +1,9 @@
-"""What a finished back-test amounts to: every figure with the interval that says how far it can be trusted.
+"""Summary of a finished back-test: all figures, with confidence intervals.
 
-R is what a trade risked. *Gross* is what the same fills had made at the middle of the book without any fee, *net* is
-what was left. A trade that only the end of the data closed is money but no verdict: it is left out of win rate and
-profit factor (strategy 10). Intervals are 95 % percentile bootstraps with a fixed seed: the same trades give the same
-interval. Every figure is None where there is nothing to measure.
+R is what a trade risked. *Gross* is the result of the same fills at the mid price without fees, *net* the result after
+all costs. A trade closed by the end of the data counts as money but not as a win or loss: it is left out of win rate and
+profit factor (strategy 10). Intervals are 95 % percentile bootstraps with a fixed seed, so equal trades give equal
+intervals; that of the win rate is Wilson's. A figure is None where it is undefined.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,26 +34,55 @@ COST_PARTS: Final = ("fees", "spread", "slippage", "funding", "hedge")
 
 
 def daily(at_ms: np.ndarray, values: np.ndarray, *, from_ms: int, to_ms: int) -> np.ndarray:
-    """Return the sum of `values` by UTC day from the first to the last day of the range; 0 on days without any."""
+    """Return the sum of `values` per UTC day of the range; 0 on days without any.
+
+    Parameters
+    ----------
+    at_ms : ndarray(int64, ndim=1)
+        Times of the values, UTC epoch ms; those outside the range count for its first or last day.
+    values : ndarray(float64, ndim=1)
+        The values, one per time.
+    from_ms, to_ms : int
+        Range, UTC epoch ms.
+    """
     first, last = from_ms // DAY_MS, max(from_ms, to_ms - 1) // DAY_MS
     days = np.clip(at_ms // DAY_MS - first, 0, last - first)
     return np.bincount(days, weights=values, minlength=last - first + 1)
 
 
 def daily_equity(line: EquityLine, *, initial: float, from_ms: int, to_ms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (end of each UTC day in ms, equity there), the last day cut at the end of the range."""
+    """Return `(end of each UTC day in epoch ms, equity there)`; the last day is clipped to the end of the range.
+
+    Parameters
+    ----------
+    line
+        The equity curve.
+    initial
+        Equity before its first sample, quote units.
+    from_ms, to_ms
+        Range, UTC epoch ms.
+    """
     ends = day_ends(from_ms, to_ms)
     return ends, line.at(ends, initial)
 
 
 def drawdown(line: EquityLine, initial: float, *, from_ms: int, to_ms: int) -> dict[str, float]:
-    """Return the deepest fall from the peak, in quote and as a fraction, and the days of the longest one.
+    """Return the maximum drawdown, in quote and as a fraction of the peak, and the longest drawdown in days.
 
-    The longest fall is the longest time from a peak until it is seen again; one that is not over ends with the range.
+    A drawdown lasts from a peak until it is reached again; an unfinished one ends with the range.
+
+    Parameters
+    ----------
+    line
+        The equity curve.
+    initial
+        Equity before its first sample, quote units.
+    from_ms, to_ms
+        Range, UTC epoch ms.
     """
     equity = np.concatenate(([initial], line.equity))
     peak = np.maximum.accumulate(equity)
-    # Equity stands still between samples: what is below the peak stays there until the next one, or until the end.
+    # Equity is constant between samples: a value below the peak stays there until the next sample, or until the end.
     starts = np.concatenate(([from_ms], line.at_ms))
     ends = np.concatenate((line.at_ms, [to_ms]))
     below = equity < peak
@@ -66,7 +95,7 @@ def drawdown(line: EquityLine, initial: float, *, from_ms: int, to_ms: int) -> d
 
 
 def of_results(net: np.ndarray, gross: np.ndarray, judged: np.ndarray) -> dict[str, Any]:
-    """Return the figures of a list of R multiples: what a table row about any group of trades shows."""
+    """Return the figures of one group of trades (one table row) from their R multiples; `judged` is a mask."""
     counted = net[judged]
     return {
         "trades": len(net),
@@ -85,7 +114,7 @@ def of_results(net: np.ndarray, gross: np.ndarray, judged: np.ndarray) -> dict[s
 
 
 def costs(table: Columns) -> dict[str, float | None]:
-    """Return the mean cost of a trade by part and in all, R."""
+    """Return the mean cost per trade by part and in total, R."""
     found: dict[str, float | None] = {}
     for name in COST_PARTS:
         found[name] = mean(table[f"cost_{name}_r"])
@@ -94,7 +123,7 @@ def costs(table: Columns) -> dict[str, float | None]:
 
 
 def excursions(table: Columns) -> dict[str, Any]:
-    """Return how far trades went for and against, R: means and quartiles, and how many reached each whole level."""
+    """Return the maximum favourable and adverse excursions, R: means, quartiles, and the shares that reached each level."""
     best, worst = table["max_favourable_r"], table["max_adverse_r"]
     if not len(best):
         return {"favourable": None, "adverse": None, "reached": {}}
@@ -106,7 +135,7 @@ def excursions(table: Columns) -> dict[str, Any]:
 
 
 def groups(table: Columns, keys: Sequence[Any], wanted: Sequence[Any] | None = None) -> dict[str, dict[str, Any]]:
-    """Return the figures of the trades by a key of each trade; `wanted` fixes the order and keeps empty groups."""
+    """Return the figures of the trades grouped by `keys`; `wanted` fixes the order and keeps empty groups."""
     labels = np.array([str(key) for key in keys], object)
     order = [str(w) for w in wanted] if wanted is not None else sorted(set(labels.tolist()))
     result = {}
@@ -119,16 +148,26 @@ def groups(table: Columns, keys: Sequence[Any], wanted: Sequence[Any] | None = N
 
 
 def months(table: Columns, equity_at: Callable[[np.ndarray], np.ndarray], *, from_ms: int, to_ms: int) -> list[dict]:
-    """Return one row a calendar month of the range: trades, R and return of the equity."""
+    """Return one row per calendar month of the range: trades, R and return of the equity.
+
+    Parameters
+    ----------
+    table
+        Columns of `trade_table`.
+    equity_at
+        Returns equity at the given times, UTC epoch ms.
+    from_ms, to_ms
+        Range, UTC epoch ms.
+    """
     start = np.array([from_ms], "datetime64[ms]").astype("datetime64[M]")[0]
     rows = []
     while int(start.astype("datetime64[ms]").astype(np.int64)) < to_ms:
         end = start + np.timedelta64(1, "M")
         low = max(from_ms, int(start.astype("datetime64[ms]").astype(np.int64)))
         high = min(to_ms, int(end.astype("datetime64[ms]").astype(np.int64)))
-        # The end of the data closes a trade at `to_ms` itself: it belongs to the last month.
+        # The end of the data closes a trade at exactly `to_ms`: it belongs to the last month.
         chosen = (table["closed_ms"] >= low) & ((table["closed_ms"] < high) | (high == to_ms))
-        # Samples at the very start of a month still belong to the month before.
+        # A sample at exactly the start of a month still belongs to the previous month.
         before, after = equity_at(np.array([low, high]))
         net = table["net_r"][chosen]
         rows.append(
@@ -151,10 +190,10 @@ TRENDS: Final = ("with the day's move", "quiet day", "against the day's move")
 
 
 def regimes(result: Result) -> dict[str, list[str]]:
-    """Return two regimes of each trade, as known at its signal.
+    """Return the volatility and trend regime of each trade at its signal.
 
-    Volatility: ATR14 over price against the terciles of the bars *before* the signal's day (all bars on the first
-    day). Trend: the last 24 hours' move beyond 1 % with or against the trade's side.
+    Volatility: ATR14 over price against the terciles of the bars *before* the signal's day (of all bars if those are
+    fewer than 480, as on the first day). Trend: a move of more than 1 % in the last 24 hours with or against the trade.
     """
     grid, table = result.grid, result.table()
     at = np.clip(np.searchsorted(grid.open_ms + 180_000, table["signal_ms"]), 0, max(0, len(grid) - 1))
@@ -176,10 +215,10 @@ def regimes(result: Result) -> dict[str, list[str]]:
 
 
 def needed_costs(gross_r: float, parts: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return what each part of the costs would have to fall to, alone, for the mean trade to break even.
+    """Return the level to which each cost part alone would have to fall for the mean trade to break even.
 
-    `factor` is the share of today's cost that may remain; None where even 0 would not do. With a gross result at or
-    below 0 no cost can fall far enough: `possible` is false for all.
+    `factor` is the allowed share of today's cost; None where even a cost of 0 is not enough. With a gross result below 0
+    no reduction is enough.
     """
     known = {name: float(parts[name] or 0.0) for name in COST_PARTS}
     net = gross_r - sum(known.values())
@@ -197,7 +236,7 @@ def needed_costs(gross_r: float, parts: Mapping[str, float | None]) -> dict[str,
 
 
 def summary_figures(result: Result) -> dict[str, Any]:
-    """Return every figure of a back-test by name, plain JSON values; assumptions and claims are the caller's."""
+    """Return all figures of a back-test by name, plain JSON values; the caller adds assumptions and claims."""
     table = result.table()
     net, gross, judged = table["net_r"], table["gross_r"], table["judged"]
     fall = drawdown(result.equity, result.initial_equity, from_ms=result.from_ms, to_ms=result.to_ms)
@@ -237,7 +276,7 @@ def summary_figures(result: Result) -> dict[str, Any]:
 
 
 def report_figures(result: Result) -> dict[str, Any]:
-    """Return the figures of a result with the recipe's claims beside them and the funnel."""
+    """Return the figures of a result with the strategy's claims and the funnel."""
     figures = summary_figures(result)
     figures["trades_end_of_data"] = int((~result.table()["judged"]).sum())
     figures["claims"] = claims(figures)

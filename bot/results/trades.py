@@ -1,7 +1,7 @@
-"""Closed trades as plain rows, and which of them count.
+"""Closed trades as plain rows, and the selection of those that count.
 
-A trade that the end of the data closed is real money but no verdict: it is left out of win rate and profit factor
-(strategy 10), and in everything else.
+A trade closed by the end of the data is left out of win rate and profit factor (strategy 10), and included in every
+other figure.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ END_OF_DATA: Final = "end_of_data"
 
 
 def number(value: Decimal | float | int) -> float | int:
-    """Return money as a JSON number: 15 digits, what a cent-exact sum needs (the journal keeps every digit)."""
+    """Return money as a JSON number: 15 digits, enough for sums exact to the cent (the journal keeps every digit)."""
     return value if isinstance(value, int) else float(value)
 
 
 def filled(trades: Iterable[TradeRecord]) -> list[TradeRecord]:
-    """Return the trades that took a position; the others are setups that filled nothing."""
+    """Return the filled trades, without unfilled setups."""
     return [trade for trade in trades if trade.fills or trade.qty > 0]
 
 
@@ -29,7 +29,7 @@ def judged(trades: Iterable[TradeRecord]) -> list[TradeRecord]:
 
 
 def trade_row(trade: TradeRecord) -> dict[str, Any]:
-    """Return a trade as one plain object: plan, result, costs and every fill with its price and fee."""
+    """Return a trade as plain JSON values: plan, result, costs and every fill with its price and fee."""
     money = (
         *("plan_entry", "plan_stop", "plan_qty", "uncut_qty", "qty", "entry_price", "exit_price", "stop", "tp1", "tp2"),
         *("risk_quote", "pnl", "alpha_pnl", "hedge_pnl", "fees", "funding"),
