@@ -1,1 +1,1 @@
-"""Speed, measured on demand: ratios of one run, medians, no timed tests."""
+"""Benchmarks, run on demand: ratios within one run, medians, no timed tests."""

@@ -1,7 +1,7 @@
-"""`make bench`: prints a table and writes bench/results.json.
+"""`make bench`: print a table and write bench/results.json.
 
-Everything is measured in one run on one machine: figures of one run compare with each other, figures of two machines
-do not. `--quick` leaves out the compile from an empty cache, the long histories and most repeats.
+Everything is measured in one run on one machine: figures of one run are comparable, figures of two machines are not.
+`--quick` leaves out the compilation from an empty cache, the compiled engine, the long histories and most repeats.
 """
 
 import argparse
@@ -46,7 +46,7 @@ MEANINGS = {
     "backtest_rss_mb": "memory of a process that makes and back-tests 200,000 bars of three symbols",
     "peak_rss_mb": "memory of a process that makes and steps 200,000 bars",
 }
-TARGETS = {  # bounds of the figures on a quiet core; bars_per_s from below, all else from above
+TARGETS = {  # bounds of the figures on an idle core: lower bounds for *_per_s, upper bounds for all others
     "batch_bars_per_s": 1_000_000.0,
     "suite_step_us_p50": 15.0,
     "decision_ms_p99": 5.0,
@@ -64,7 +64,7 @@ BACKTESTS = {
 
 
 def verdict(name: str, value: float) -> str:
-    """Return a figure's target and whether it is met; nothing where there is no target.
+    """Return a figure's target and whether it is met; empty if it has no target.
 
     >>> verdict("warm_start_s", 2.5)
     'target <= 3: met'
@@ -78,7 +78,7 @@ def verdict(name: str, value: float) -> str:
 
 
 def throughput(bars: Klines, config: Config, repeats: int) -> dict[str, float]:
-    """Return bars a second of the suite, of a symbol and of TA-Lib's ATR, and the ratio of the first and the last."""
+    """Return bars per second of the suite, of a symbol and of TA-Lib's ATR, and the ratio of the first and the last."""
     count = len(bars)
     many = 50  # ATR over all bars takes half a millisecond
     runs = {"suite": ours.whole(bars, config, suite_only=True), "symbol": ours.whole(bars, config, suite_only=False)}
@@ -96,7 +96,7 @@ def throughput(bars: Klines, config: Config, repeats: int) -> dict[str, float]:
 
 
 def latency(count: int) -> dict[str, float]:
-    """Return the live steps' percentiles in µs over `count` bars."""
+    """Return the percentiles of the live steps over `count` bars, µs."""
     symbol, suite = ours.live("live_symbol", count), ours.live("live_suite", count)
     return {
         "live_step_us_p50": symbol[0],
@@ -107,14 +107,24 @@ def latency(count: int) -> dict[str, float]:
 
 
 def decisions(count: int) -> dict[str, float]:
-    """Return the percentiles in ms of closed bar to order over `count` decisions, in a process of its own."""
+    """Return the percentiles of closed bar to order over `count` decisions, ms, measured in a separate process."""
     command = [sys.executable, "-m", "bench.latency", "--decisions", str(count)]
     done = subprocess.run(command, cwd=clock.ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return {name: float(value) for name, value in json.loads(done.stdout[done.stdout.index("{") :]).items()}
 
 
 def side_by_side(bars: Klines, config: Config, repeats: int, slow_repeats: int = 3) -> dict[str, float]:
-    """Return ns a bar of our suite and families and of the peers, all on the same bars."""
+    """Return ns per bar of our suite and families and of the peers, all on the same bars.
+
+    Parameters
+    ----------
+    bars
+        The bars to measure on.
+    config
+        The configuration of our kernels.
+    repeats, slow_repeats
+        Runs of our kernels and TA-Lib, and of the pandas peers; medians are returned.
+    """
     many = 50
     mine = {"whole suite": ours.whole(bars, config, suite_only=True)}
     mine |= {name: ours.family(name, bars, config) for name in ours.FAMILIES}
@@ -126,13 +136,13 @@ def side_by_side(bars: Klines, config: Config, repeats: int, slow_repeats: int =
 
 
 def same_flags(bars: Klines, config: Config) -> dict[str, int]:
-    """Return how many signals the bars give: evidence that what was measured is the real work."""
+    """Return the number of signals on the bars: evidence that the real work was measured."""
     rows = np.concatenate([rows.copy() for _, rows in batch_chunks(bars, config)])
     return {side: int(rows[:, k.COLUMNS.index(f"{side}_signal")].sum()) for side in ("long", "short")}
 
 
 def backtests(config: Config, suite: float, *, quick: bool) -> dict[str, Any]:
-    """Return the back-test's speed beside other engines', its growth and its memory; `suite` in bars a second."""
+    """Return the back-test's speed next to other engines', its growth and its memory; `suite` in bars per second."""
     repeats = 1 if quick else 3
     table = engines.side_by_side(20_000 if quick else 100_000, config, repeats)
     speed = table["bars_per_s"]
@@ -150,7 +160,7 @@ def backtests(config: Config, suite: float, *, quick: bool) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the description of the machine."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -185,7 +195,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def show_backtests(results: dict[str, Any]) -> None:
-    """Print the back-tests side by side."""
+    """Print the comparison of back-tests."""
     table = results["backtests"]
     mine = f"ours: {table['signals']} signals, {table['trades']} trades"
     print(f"\nback-tests, {table['bars']:,} bars ({mine})       bars a second")
@@ -232,13 +242,13 @@ def measure(*, quick: bool) -> dict[str, Any]:
 
 
 def say(what: str) -> None:
-    """Tell a person at a terminal what is being measured."""
+    """Print the current measurement if standard error is a terminal."""
     if sys.stderr.isatty():
         print(f"measuring {what} ...", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed and memory.")
     parser.add_argument("--quick", action="store_true", help="fewer repeats, shorter histories, no cold start")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the figures go (default bench/results.json)")

@@ -1,7 +1,7 @@
-"""How time is taken: medians of several runs, the runs of everything compared interleaved in one process.
+"""Timing: medians of several runs, with all compared runs interleaved in one process.
 
-What one core does is measured in the processor seconds of this process: another program on the machine then delays the run
-but does not lengthen the figure. Start-up and the live step are measured on the wall clock, because there waiting counts.
+Single-core work is measured in CPU time of this process: another program then delays the run but does not change the
+figure. Start-up and the live step are measured in wall time, because there waiting counts.
 """
 
 import os
@@ -18,10 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def seconds(
     runs: Mapping[str, Callable[[], object]], repeats: int, best: dict[str, float] | None = None
 ) -> dict[str, float]:
-    """Return the median processor seconds of each of `runs`, taken in turn, after one warm-up of each.
+    """Return the median CPU seconds of each of `runs`, interleaved, after one warm-up of each.
 
-    The best ones go into `best`: on a machine shared with others they tell what the code costs, the medians what the
-    machine lets through.
+    The minima are stored in `best`: on a shared machine they show the cost of the code, the medians include the load.
     """
     for run in runs.values():
         run()
@@ -37,7 +36,7 @@ def seconds(
 
 
 def short(run: Callable[[], object], times: int) -> Callable[[], None]:
-    """Return a run that repeats a very short one, so that the clock's own time does not count."""
+    """Return a run that repeats a very short one, so that the clock's overhead is negligible."""
 
     def many() -> None:
         for _ in range(times):
@@ -47,15 +46,20 @@ def short(run: Callable[[], object], times: int) -> Callable[[], None]:
 
 
 def percentiles(values: list[int]) -> tuple[float, float]:
-    """Return median and 99th percentile of nanoseconds, in µs."""
+    """Return median and 99th percentile, µs, of values in ns."""
     ordered = sorted(values)
     return ordered[len(ordered) // 2] / 1000, ordered[int(len(ordered) * 0.99)] / 1000
 
 
 def python(code: str, *arguments: str, first: Path | None = None, **environment: str) -> tuple[float, str]:
-    """Run code in a new process; return its wall time, its start included, and the last line that it printed.
+    """Run code in a new process; return its wall time, including its start, and the last line that it printed.
 
-    What lies in the folder `first` comes before the project's own modules.
+    Modules in the folder `first` take precedence over the project's own.
+
+    Raises
+    ------
+    RuntimeError
+        The process failed.
     """
     path = os.pathsep.join(str(folder) for folder in (first, ROOT) if folder is not None)
     env = {**os.environ, **environment, "PYTHONPATH": path}
@@ -72,8 +76,7 @@ def python(code: str, *arguments: str, first: Path | None = None, **environment:
 def peak_mb() -> float:
     """Return the peak resident memory of this process in MB.
 
-    `getrusage` is no use in a process that another started: it begins with the parent's peak (seen: 1,390 MB for a
-    process of 340).
+    `getrusage` is wrong in a child process: it starts at the parent's peak (observed: 1,390 MB for a process of 340).
     """
     status = Path("/proc/self/status")
     if status.is_file():

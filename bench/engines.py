@@ -1,8 +1,8 @@
-"""Back-tests side by side: the whole strategy here, a plain SuperTrend flip in backtesting.py and vectorbt, same bars, same run.
+"""Compare back-tests: our strategy, and a plain SuperTrend flip in backtesting.py and vectorbt, on the same bars.
 
-Ours does far more for a bar: three symbols, five families on two intervals, plans, stops, targets, a hedge, limits. The
-others compute one indicator and turn a position around at the next open. So a ratio says how long a person waits, not
-who is faster at the same work.
+Ours does far more per bar: three symbols, five families on two intervals, plans, stops, targets, a hedge, limits. The
+others compute one indicator and reverse a position at the next open. So a ratio shows how long a user waits, not which
+is faster at the same work.
 """
 
 import json
@@ -27,7 +27,7 @@ from bot.market.synthetic import synthetic_market
 from tools import fast
 
 BASE_MS = 180_000
-SUITES_PER_BAR = 3.6  # three symbols, each with its 3m bar and a fifth of a 15m bar
+SUITES_PER_BAR = 3.6  # three symbols, each with a 3m bar and a fifth of a 15m bar
 MULTIPLE, LENGTH = 3.0, 10
 WHOLE, GIVEN, COMPILED = "ours, whole strategy", "ours, indicators given", ", engine compiled"
 MEMORY = """
@@ -51,17 +51,27 @@ print(json.dumps(clock.seconds(runs, int(sys.argv[2]))))
 
 
 def market(count: int, *, days: int = 60, seed: int = 7) -> Market:
-    """Return `count` synthetic 3m bars of three symbols: `days` of a market, repeated with a running clock if it is shorter."""
+    """Return `count` synthetic 3m bars of three symbols: `days` of a market, repeated in continuing time if shorter."""
     made = synthetic_market(days, seed)
     bars = {}
     for symbol, minutes in made.klines.items():
-        bars[symbol] = {"3m": repeat(aggregate(minutes, BASE_MS), count)}  # all that a back-test reads
+        bars[symbol] = {"3m": repeat(aggregate(minutes, BASE_MS), count)}  # a back-test reads no other interval
     return Market(bars, made.funding, "synthetic")
 
 
 @njit
 def direction(high: np.ndarray, low: np.ndarray, close: np.ndarray, length: int, multiple: float) -> np.ndarray:
-    """Return +1 or -1 a bar: the plain SuperTrend on an exponentially smoothed true range."""
+    """Return +1 or -1 per bar: the plain SuperTrend on an exponentially smoothed true range.
+
+    Parameters
+    ----------
+    high, low, close
+        Prices, one per bar.
+    length
+        Length of the smoothing, bars.
+    multiple
+        Distance of the bands from the mid, in smoothed true ranges.
+    """
     found = np.ones(len(close))
     atr, upper, lower, trend = high[0] - low[0], np.inf, -np.inf, 1.0
     for i in range(1, len(close)):
@@ -80,12 +90,12 @@ def direction(high: np.ndarray, low: np.ndarray, close: np.ndarray, length: int,
 
 
 def direction_of(bars: Klines) -> np.ndarray:
-    """Return the SuperTrend's direction of every bar."""
+    """Return the SuperTrend direction of every bar."""
     return direction(bars.high, bars.low, bars.close, LENGTH, MULTIPLE)
 
 
 def frame(bars: Klines) -> pd.DataFrame:
-    """Return the bars as backtesting.py takes them."""
+    """Return the bars in the format of backtesting.py."""
     names = ("open", "high", "low", "close", "volume")
     table = pd.DataFrame({name.capitalize(): getattr(bars, name) for name in names})
     table.index = pd.to_datetime(bars.open_ms, unit="ms")
@@ -134,7 +144,7 @@ def vectorbt_run(bars: Klines) -> Any:
 
 
 def ours(bars: Market, config: Config) -> dict[str, Callable[[], Any]]:
-    """Return runs of the whole strategy: indicators included, and with their results given."""
+    """Return runs of the entire strategy: with indicators computed, and with their results given."""
     kept = prepare(config, bars)
     return {
         WHOLE: lambda: run_backtest(config, bars),
@@ -143,7 +153,7 @@ def ours(bars: Market, config: Config) -> dict[str, Callable[[], Any]]:
 
 
 def side_by_side(count: int, config: Config, repeats: int) -> dict[str, Any]:
-    """Return bars a second of each, and how many signals and trades ours had."""
+    """Return bars per second of each engine, and the number of signals and trades of ours."""
     data = market(count)
     runs = ours(data, config)
     alpha = data.base(config.data.symbols[0])
@@ -153,7 +163,7 @@ def side_by_side(count: int, config: Config, repeats: int) -> dict[str, Any]:
 
         runs["vectorbt, SuperTrend flip"] = lambda: vectorbt_run(alpha)
     except ImportError:
-        pass  # it comes with the bench lock; without it the others still stand side by side
+        pass  # it is in the bench lock only; without it the others are still compared
     taken = clock.seconds(runs, repeats)
     result = run_backtest(config, data)
     return {
@@ -165,9 +175,9 @@ def side_by_side(count: int, config: Config, repeats: int) -> dict[str, Any]:
 
 
 def compiled(count: int, repeats: int) -> dict[str, float]:
-    """Return bars a second of our runs with the engine that `make fast` compiles, in a process of its own.
+    """Return bars per second of our runs with the engine compiled by `make fast`, in a separate process.
 
-    Nothing where it cannot be compiled: what was measured before it is not lost.
+    Empty if the engine cannot be compiled, so that earlier measurements are not lost.
     """
     try:
         fast.build()
@@ -179,9 +189,9 @@ def compiled(count: int, repeats: int) -> dict[str, float]:
 
 
 def growth(lengths: tuple[int, ...], config: Config) -> dict[str, float]:
-    """Return bars a second of the whole strategy over histories of several lengths."""
+    """Return bars per second of the entire strategy by length of history."""
     found = {}
-    run_backtest(config, market(min(lengths)))  # loads what the first run loads
+    run_backtest(config, market(min(lengths)))  # warm-up
     for length in lengths:
         data = market(length)
         began = time.process_time()
@@ -191,5 +201,5 @@ def growth(lengths: tuple[int, ...], config: Config) -> dict[str, float]:
 
 
 def memory(count: int) -> float:
-    """Return the peak resident memory in MB of a process that makes `count` bars of three symbols and back-tests them."""
+    """Return the peak resident memory, MB, of a process that makes and back-tests `count` bars of three symbols."""
     return float(clock.python(MEMORY, str(count))[1])

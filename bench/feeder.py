@@ -1,8 +1,8 @@
-"""An exchange for the latency bench, in a process of its own: it closes a bar, waits for the order, refuses it, goes on.
+"""The exchange of the latency benchmark, in a separate process: close a bar, wait for the order, reject it, repeat.
 
-Sessions are read from the embedded exchange, standing still at the end of its history; bars, quotes and the answer to orders
-are made here, as fast as the bot takes them. Started by `bench.latency`; prints its port, then the times from the writing of
-each bar's frame to the arrival of its order, as JSON.
+All other requests are forwarded to the embedded exchange, stopped at the end of its history; bars, quotes and replies to
+orders are made here, as fast as the bot handles them. Started by `bench.latency`; prints its port, then as JSON the times
+from writing each bar's frame to receiving its order, ms.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ PRICES = {"BTCUSDT": 60_000.0, "ETHUSDT": 3_000.0, "SOLUSDT": 150.0}
 STEP = 180_000
 HISTORY = 900
 PAUSE_S = 0.003  # between quotes and bars
-SETTLE_S = 0.025  # after an order: the bot has heard the refusal and done the control's work when the next bar comes
+SETTLE_S = 0.025  # after an order: lets the bot handle the rejection and run the control before the next bar
 
 
 def history() -> dict[str, dict[str, Klines]]:
-    """Return bars of three symbols that end near their prices."""
+    """Return bars of three symbols that end near `PRICES`."""
     base = synthetic_bars(HISTORY)
     result = {}
     for symbol, price in PRICES.items():
@@ -44,7 +44,7 @@ def history() -> dict[str, dict[str, Klines]]:
 
 
 class Feeder:
-    """The exchange's outside."""
+    """The server that the bot connects to."""
 
     def __init__(self, inner: str, start_ms: int, count: int) -> None:
         self.inner, self.now_ms, self.count = inner, start_ms, count
@@ -76,7 +76,7 @@ class Feeder:
         question = (request.method, request.path, request.query.get("symbol"), request.query.get("startTime"))
         if (
             request.method != "GET" or question not in self.answers
-        ):  # nothing changes over there, and its request budget does not renew itself
+        ):  # replies are cached: the state there never changes, and its request budget is not renewed
             async with self.session.request(
                 request.method, f"{self.inner}{request.rel_url}", data=body, headers=headers
             ) as reply:
@@ -164,10 +164,10 @@ class Feeder:
 
 
 async def main(count: int) -> None:
-    """Serve until all bars have been answered."""
+    """Serve until all bars have been fed."""
     bars = history()
     end = int(bars["BTCUSDT"]["3m"].open_ms[-1]) + STEP
-    exchange = Exchange(bars, from_ms=end - STEP, stepped=False, speed=1.0)  # never started: its clock stands
+    exchange = Exchange(bars, from_ms=end - STEP, stepped=False, speed=1.0)  # never started: its clock is stopped
     port = await exchange.listen("127.0.0.1", 0)
     feeder = Feeder(f"http://127.0.0.1:{port}", end - STEP, count)
     runner = web.AppRunner(feeder.app(), shutdown_timeout=0.2)

@@ -1,8 +1,8 @@
-"""What reading one frame costs: decoding and the typed model with its event, against picking the fields by hand.
+"""The cost of reading one frame: decoding with the typed model and its event, against picking the fields by hand.
 
-`python -m bench.frames` prints both in the same run, for the frames that come most. By hand means what the bot did before
-it had models: it checks less, and is kept here for this comparison alone. What is counted is the time of the processor, so
-that a busy machine does not show in it.
+`python -m bench.frames` prints both in the same run, for the most frequent frames. By hand is what the bot did before it
+had models: it validates less, and is kept only for this comparison. CPU time is measured, so that load on the machine
+does not affect it.
 """
 
 import argparse
@@ -46,7 +46,7 @@ FRAMES: dict[str, dict[str, Any]] = {
 
 
 def by_hand(payload: dict[str, Any]) -> tuple[Any, ...]:
-    """Pick the fields of a frame and convert them, without any bound."""
+    """Pick the fields of a frame and convert them, without range checks."""
     number = Decimal
     match payload["e"]:
         case "kline":
@@ -68,7 +68,7 @@ def by_hand(payload: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def spans_us(read: Callable[[dict[str, Any]], Any], raw: bytes, rounds: int) -> list[float]:
-    """Return what each of some readings took, in order."""
+    """Return the CPU times of `rounds` reads, µs, sorted."""
     spans = []
     for _ in range(rounds):
         began = time.thread_time_ns()

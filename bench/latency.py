@@ -1,16 +1,17 @@
-"""From the frame of a closed bar to the bytes of its order, through everything that stands between them in a running bot.
+"""Measure the latency from the frame of a closed bar to the bytes of its order, through the complete running bot.
 
-The bot is the real one (loop, journal with its commit before each order, engine with all indicators of three symbols, executor,
-gateway, python-binance); only the indicators' verdict is replaced, so that each bar is a signal. The exchange runs in
-another process, on another core where there is one, and refuses every order for lack of margin, so that the next bar can be
-a signal again. Times are taken by the bot's own stamps: from the read of the frame's last byte to the hand-over of the order's
-bytes; beside them the exchange's view, from writing the frame to receiving the order.
+The bot is the real one (loop, journal with its commit before each order, engine with all indicators of three symbols,
+executor, gateway, python-binance); only the indicators' verdict is replaced, so that each bar is a signal. The exchange
+runs in another process, on another core if there is one, and rejects every order for insufficient margin, so that the
+next bar can be a signal again. Times are the bot's own timestamps: from the read of the frame's last byte to the
+hand-over of the order's bytes; next to them the exchange's view, from writing the frame to receiving the order.
 
-Between the decisions, on the same core, a control does a fixed piece of plain arithmetic that takes as long as their median.
-It waits for nothing and always does the same, so how far its 99th percentile lies above its own median is the machine's doing.
+Between decisions, on the same core, a control runs a fixed amount of plain arithmetic that takes as long as their median.
+It waits for nothing and always does the same work, so the excess of its 99th percentile over its median is caused by the
+machine.
 
-`--compiled` measures the engine that `make fast` compiles, `--tuned` a machine set up for it: the bot at real-time priority
-(root), and no core ever asleep, because a virtual one wakes late from that and runs unevenly afterwards.
+`--compiled` measures the engine compiled by `make fast`, `--tuned` a tuned machine: the bot at real-time priority (root),
+and no core ever idle, because a virtual core wakes up late and runs unevenly afterwards.
 """
 
 import argparse
@@ -49,14 +50,14 @@ from bot.strategy.features import FeatureRow
 from tools import fast
 
 HISTORY_BARS = 800
-WARM_UP = 200  # the first decisions look types up and fill caches
-CONTROL_AFTER_S = 0.010  # after an order: its refusal has been heard
+WARM_UP = 200  # the first decisions look up types and fill caches
+CONTROL_AFTER_S = 0.010  # after an order, when its rejection has been handled
 REALTIME = 50  # the middle of Linux's round-robin priorities
 SPIN = "while True: pass"
 
 
 class SignalRow:
-    """A bar's real values with the verdict of a long signal on a block around the price."""
+    """A bar's real values, with the verdict replaced by a long signal on a block around the price."""
 
     def __init__(self, row: FeatureRow, close: float) -> None:
         self._row = row
@@ -78,24 +79,24 @@ class Signals(EarlyFeatures):
 
 
 class Control:
-    """Fixed work, as long as the median of the first decisions; its times in ms."""
+    """A fixed amount of work that takes as long as the median of the first decisions; `taken` in ms."""
 
     def __init__(self) -> None:
         self.rounds = 0
         self.taken: list[float] = []
 
     def fit(self, ms: float) -> None:
-        """Choose the work so that it takes `ms` when nothing comes between."""
+        """Choose the amount of work so that it takes `ms` without interruption."""
         trials = [self.time(20_000) for _ in range(50)]
         self.rounds = max(int(20_000 * ms / percentile(trials, 0.5)), 1)
 
     def run(self) -> None:
-        """Do the work once and note how long it took."""
+        """Do the work once and record its time."""
         self.taken.append(self.time(self.rounds))
 
     @staticmethod
     def time(rounds: int) -> float:
-        """Return the ms that so many rounds take."""
+        """Return the time of `rounds` rounds, ms."""
         began, total = now_ns(), 0
         for i in range(rounds):
             total += i & 255
@@ -103,7 +104,7 @@ class Control:
 
 
 class BenchBot(Bot):
-    """The bot with that verdict, which stops after `count` decisions and has the control run in the pauses."""
+    """The bot with that verdict; it stops after `count` decisions and runs the control in the pauses."""
 
     def __init__(self, count: int, *parts: Any) -> None:
         super().__init__(*parts)
@@ -126,7 +127,7 @@ class BenchBot(Bot):
 
 
 async def decide(port: int, count: int, folder: Path) -> tuple[list[float], list[float]]:
-    """Run the bot against the feeder until `count` decisions are through; return their times and the control's in ms."""
+    """Run the bot against the feeder for `count` decisions; return their times and the control's, ms."""
     rest, overrides = f"http://127.0.0.1:{port}", (f"data.history_bars={HISTORY_BARS}", "risk.soft_stop_r=1000")
     config = parse("", overrides=overrides)
     keys = Credentials("sim-key", "sim-secret")
@@ -151,7 +152,7 @@ async def decide(port: int, count: int, folder: Path) -> tuple[list[float], list
 
 @contextlib.contextmanager
 def tuned(cores: list[int]) -> Iterator[None]:
-    """This process at real-time priority, and on each core a loop that runs when nothing else does."""
+    """Give this process real-time priority, and run a loop at idle priority on each core."""
     spinners: list[subprocess.Popen[bytes]] = []
     try:
         for core in cores:
@@ -172,7 +173,7 @@ def tuned(cores: list[int]) -> Iterator[None]:
 
 
 def measure(count: int) -> dict[str, Any]:
-    """Return p50, p99 and the longest decision in ms, and the exchange's view."""
+    """Return percentiles and maximum of the decision time, ms, the exchange's view, and the control's percentiles."""
     cores = sorted(os.sched_getaffinity(0))
     feeder = subprocess.Popen(
         [sys.executable, "-m", "bench.feeder", str(count + WARM_UP)],
@@ -206,13 +207,13 @@ def measure(count: int) -> dict[str, Any]:
         "frame_to_order_received_ms_p99": percentile(seen, 0.99),
         "decisions": len(taken),
     }
-    if control:  # a short run ends before it is fitted
+    if control:  # a short run ends before the control is fitted
         results |= {"control_ms_p50": percentile(control, 0.5), "control_ms_p99": percentile(control, 0.99)}
     return results
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.latency", description=__doc__)
     parser.add_argument("--decisions", type=int, default=10_000)
     parser.add_argument("--compiled", action="store_true", help="with the engine that `make fast` compiles")

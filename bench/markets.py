@@ -1,4 +1,4 @@
-"""The bars that are measured on: a seeded synthetic market of any length, and 20,000 real ones where there are any."""
+"""The bars of the benchmarks: a seeded synthetic market of any length, and 20,000 real ones where available."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ SYMBOL = "BTCUSDT"
 
 
 def synthetic_bars(count: int, *, days: int = 60, seed: int = 7) -> Klines:
-    """Return `count` synthetic 3m bars of BTC: `days` of a market, repeated with a running clock if it is shorter."""
+    """Return `count` synthetic 3m bars of BTC: `days` of a market, repeated in continuing time if shorter."""
     return repeat(aggregate(synthetic_market(days, seed).klines[SYMBOL], BASE_MS), count)
 
 
 def repeat(bars: Klines, count: int) -> Klines:
-    """Return the first `count` bars of `bars` put end to end, their clock running on."""
+    """Return the first `count` bars of `bars` repeated end to end in continuing time."""
     times = -(-count // len(bars))
     columns = {name: np.tile(column, times)[:count] for name, column in bars.columns().items()}
     columns["open_ms"] = bars.open_ms[0] + np.arange(count) * bars.interval_ms
@@ -27,7 +27,7 @@ def repeat(bars: Klines, count: int) -> Klines:
 
 
 def common_bars(count: int) -> tuple[Klines, str]:
-    """Return the bars on which all are measured side by side, and what they are: real ones, else synthetic."""
+    """Return the bars of the side-by-side comparison and their description: real ones, else synthetic."""
     if not REAL.is_dir():
         return synthetic_bars(count), "synthetic"
     bars = store.load(REAL, SYMBOL, "3m")

@@ -1,4 +1,4 @@
-"""What the bot's own kernels cost: batch, by family, by length of history, live, at the start, in memory."""
+"""The cost of the bot's kernels: batch, by family, by length of history, live, at the start, in memory."""
 
 import statistics
 import tempfile
@@ -28,7 +28,7 @@ FAMILIES = {
     "Oscillator Matrix": ("om", oscillator.om_reset, oscillator.om_step, oscillator.COLUMNS),
     "Signals & Overlays": ("so", overlays.so_reset, overlays.so_step, overlays.COLUMNS),
 }
-# All that a start needs before it can decide: settings, kernels, history of three symbols, one more bar.
+# Everything that a start needs before it can decide: settings, kernels, and the history of three symbols.
 START = """
 import os, sys
 from pathlib import Path
@@ -72,7 +72,7 @@ print(peak_mb())
 
 
 def whole(bars: Klines, config: Config, *, suite_only: bool) -> Callable[[], None]:
-    """Return a run over all bars: the five families on one interval, or the whole step of a symbol."""
+    """Return a run over all bars: the five families on one interval, or the complete step of a symbol."""
 
     def run() -> None:
         for _ in batch_chunks(bars, config, suite_only=suite_only):
@@ -82,10 +82,10 @@ def whole(bars: Klines, config: Config, *, suite_only: bool) -> Callable[[], Non
 
 
 def family(name: str, bars: Klines, config: Config) -> Callable[[], None]:
-    """Return a run of one family alone (with the bar's averages, which all share) over all bars."""
+    """Return a run of one family alone, with the bar's averages that all share, over all bars."""
     field, reset, step, columns = FAMILIES[name]
 
-    # Not cached: only the kernels' own folder is watched for changes, this file would go on measuring old code.
+    # Not cached: the cache key covers only the kernels' own sources, so numba's cache could measure stale code here.
     @njit(error_model="numpy")
     def loop(bar, state, settings, open_ms, open_, high, low, close, volume, taker, filled, row):
         for i in range(open_ms.shape[0]):
@@ -109,7 +109,19 @@ def family(name: str, bars: Klines, config: Config) -> Callable[[], None]:
 
 
 def growth(bars: Klines, config: Config, lengths: tuple[int, ...], repeats: int) -> dict[str, float]:
-    """Return ns a bar of the whole suite over the first so many bars."""
+    """Return ns per bar of the entire suite by length of history.
+
+    Parameters
+    ----------
+    bars
+        The bars to measure on, at least the largest length.
+    config
+        The configuration.
+    lengths
+        Numbers of bars, ascending; the first bars are taken.
+    repeats
+        Runs of each; medians are returned.
+    """
     runs = {}
     for length in lengths:
         run = whole(bars.part(0, length), config, suite_only=True)
@@ -119,7 +131,7 @@ def growth(bars: Klines, config: Config, lengths: tuple[int, ...], repeats: int)
 
 
 def live_suite(bars: Klines, config: Config) -> list[int]:
-    """Return the ns of each bar through all families, one interval, called from Python."""
+    """Return the time of each bar through all families on one interval, called from Python, ns."""
     params = records(k.PARAMS, 1)
     params[0] = k.params(config, base_ms=bars.interval_ms)
     stepper = k.Stepper(params, block=1)
@@ -136,7 +148,7 @@ def live_suite(bars: Klines, config: Config) -> list[int]:
 
 
 def live_symbol(bars: Klines, config: Config) -> list[int]:
-    """Return the ns of each bar as the engine takes it: checks, both intervals, conditions; kernels made ready as `run` does."""
+    """Return the time of each bar as in the engine, ns: checks, both intervals, conditions; kernels are precompiled."""
     for _ in compile_steps(config):
         pass
     features = Features(config, base_ms=bars.interval_ms)
@@ -150,17 +162,16 @@ def live_symbol(bars: Klines, config: Config) -> list[int]:
 
 
 def live(which: str, count: int) -> tuple[float, float]:
-    """Return p50 and p99 in µs of `live_suite` or `live_symbol`, in a process of its own, as live has one."""
+    """Return p50 and p99 of `live_suite` or `live_symbol`, µs, measured in a separate process, as in live trading."""
     printed = clock.python(LIVE.format(which=which), str(count))[1]
     middle, late = printed.split()
     return float(middle), float(late)
 
 
 def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, float]:
-    """Return seconds of a start in a new process: with an empty kernel cache (once), and from the cache with history.
+    """Return the seconds of a start in a new process: with an empty kernel cache (once), and with cache and history.
 
-    Python keeps the bytecode of what it has read once, as it does for a user: a shell that forbids it would have every start
-    translate the sources anew.
+    Python's bytecode cache is on, as for a user: with PYTHONDONTWRITEBYTECODE every start would compile the sources again.
     """
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "klines"
@@ -178,5 +189,5 @@ def start_up(bars: Klines, config: Config, *, repeats: int = 3) -> dict[str, flo
 
 
 def memory(count: int) -> float:
-    """Return the peak resident memory in MB of a process that makes `count` bars and steps through them."""
+    """Return the peak resident memory, MB, of a process that makes `count` bars and steps through them."""
     return float(clock.python(MEMORY, str(count))[1])

@@ -1,8 +1,8 @@
-"""Others on the same bars: TA-Lib, `ta` and `smartmoneyconcepts`, each by its public interface, as its documentation shows it.
+"""Other packages on the same bars: TA-Lib, `ta` and `smartmoneyconcepts`, each by its documented public interface.
 
-They do not compute the same: a single ATR is much less than a family, and `smartmoneyconcepts` finds pivots of one length
-with the bars after them in view, where the families here hold several readings at once and look at no later bar. The
-figures are an order of magnitude, from one run.
+They do not compute the same: a single ATR is much less than a family, and `smartmoneyconcepts` finds pivots of one
+length with look-ahead, whereas the families here compute several readings at once without look-ahead. The figures show
+an order of magnitude, from one run.
 """
 
 import os
@@ -18,7 +18,7 @@ PIVOT_LENGTH = 5  # the internal pivots of Smart Money Concepts
 
 
 def frame(bars: Klines) -> pd.DataFrame:
-    """Return the bars as the DataFrame that both packages take."""
+    """Return the bars as a DataFrame in the format of both pandas packages."""
     return pd.DataFrame({name: getattr(bars, name) for name in ("open", "high", "low", "close", "volume")})
 
 
@@ -31,7 +31,7 @@ def talib_atr(bars: Klines) -> Callable[[], object]:
 
 
 def ta_runs(bars: Klines) -> dict[str, Callable[[], object]]:
-    """Return runs of ATR, RSI and MFI of `ta` (pandas)."""
+    """Return runs of ATR, RSI and MFI from `ta` (pandas)."""
     from ta.momentum import RSIIndicator
     from ta.volatility import AverageTrueRange
     from ta.volume import MFIIndicator
@@ -46,8 +46,8 @@ def ta_runs(bars: Klines) -> dict[str, Callable[[], object]]:
 
 
 def smc_runs(bars: Klines) -> dict[str, Callable[[], object]]:
-    """Return runs of structure (pivots, BOS and CHoCH), order blocks and gaps of `smartmoneyconcepts` (pandas)."""
-    os.environ.setdefault("SMC_CREDIT", "0")  # its documented switch for the greeting on standard output
+    """Return runs of structure (pivots, BOS and CHoCH), order blocks and gaps from `smartmoneyconcepts` (pandas)."""
+    os.environ.setdefault("SMC_CREDIT", "0")  # its documented switch: no greeting on standard output
     from smartmoneyconcepts.smc import smc
 
     table = frame(bars)

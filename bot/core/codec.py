@@ -89,7 +89,7 @@ def _encode_float(value: Any) -> float | str:
 
 
 def _encode_free(value: Any) -> Any:
-    """Encode a value of a free-form dictionary: JSON values unchanged; Decimal, tuple, non-finite and huge numbers tagged."""
+    """Encode a free-form value: JSON values unchanged; Decimal, tuple, non-finite floats and large integers tagged."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return value

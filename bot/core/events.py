@@ -91,7 +91,7 @@ class CancelRejected:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution on our account; duplicates are identified by (symbol, trade_id). `fee` in quote, positive = paid."""
+    """One execution on our account, identified by (symbol, trade_id). `fee` in quote, positive = paid."""
 
     at_ms: int  # trade time T of the matching engine
     client_id: str

@@ -9,7 +9,7 @@ from bot.core.types import OrderSide, OrderType, TimeInForce
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """Place one order. STOP_MARKET goes to the algo service with `trigger_price`; with `close_position` it has no qty."""
+    """Place one order. STOP_MARKET goes to the algo service with `trigger_price`; `close_position` excludes `qty`."""
 
     client_id: str
     symbol: str

@@ -44,7 +44,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def outlined_kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile `function` as a kernel that is not inlined: work that few bars need, or so large that a call is negligible.
+    """Compile `function` as a kernel that is not inlined: needed on few bars, or so large that a call is negligible.
 
     This keeps callers small, and their per-bar code in the processor's L1 cache.
     """

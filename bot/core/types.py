@@ -185,7 +185,7 @@ class PositionReport:
 
 @dataclass(frozen=True, slots=True)
 class Income:
-    """One entry of the account's income history: a wallet change and its kind (TRANSFER, FUNDING_FEE, COMMISSION, ...)."""
+    """One entry of the account's income history: a wallet change and its kind (TRANSFER, FUNDING_FEE, ...)."""
 
     at_ms: int
     kind: str

@@ -344,7 +344,7 @@ class File:
         self.on_trouble(self.trouble)
 
     def retry(self, *, at_once: int = AT_ONCE) -> bool:
-        """Write up to `at_once` buffered entries; return whether that succeeded. `trouble` is None once all are written."""
+        """Write up to `at_once` buffered entries; return whether it succeeded. `trouble` is None when all are written."""
         if self.trouble is None:
             return True
         part = [self._unwritten[n] for n in range(min(at_once, len(self._unwritten)))]
@@ -381,7 +381,7 @@ class File:
             self._unwritten.clear()
 
     def settle(self) -> None:
-        """Commit, and after a fill, a closed trade or many rows also wait for the disk. Call it when nothing is urgent."""
+        """Commit, and after a fill, a closed trade or many rows wait for the disk. Call it when nothing is urgent."""
         self.commit()
         if self.trouble is None and (self._settle_due or self._unsettled >= SETTLE_ROWS):
             started = time.perf_counter()

@@ -77,7 +77,7 @@ class Journal(Writing):
         return self._bodies(sql, (*arguments, n), "TradeRecord")[::-1]
 
     def decisions(self, session: int, *, from_ms: int = 0, to_ms: int = 2**62) -> Iterator[Decision]:
-        """Yield the decisions on bars that opened in `[from_ms, to_ms)`; too large for a list, as each has all values."""
+        """Yield the decisions on bars that opened in `[from_ms, to_ms)`; each is too large for a list of all."""
         sql = "SELECT body FROM decisions WHERE session = ? AND open_ms >= ? AND open_ms < ? ORDER BY open_ms"
         with self._translated():
             for (body,) in self._db.execute(sql, (session, from_ms, to_ms)):

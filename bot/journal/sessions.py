@@ -145,7 +145,10 @@ class Sessions(File):
         )
 
     def left_open(self, venue: str) -> bool:
-        """Return whether a position may be open at a venue: an unfinished session's fills are unbalanced or unreadable."""
+        """Return whether a position may be open at a venue.
+
+        That is so if the fills of an unfinished session do not net to 0 or cannot be read, or a damaged file was renamed.
+        """
         if self.aside is not None:
             return True
         try:

@@ -1,4 +1,4 @@
-"""Binance's bulk archive: one zip of klines or funding per symbol and month or day, each with a SHA-256 file next to it.
+"""Binance's bulk archive: one zip of klines or funding per symbol and month or day, each with a SHA-256 checksum file.
 
 Layout (venue notes 6): `data/futures/um/monthly/klines/BTCUSDT/3m/BTCUSDT-3m-2023-01.zip`, the same under `daily`, and
 `monthly/fundingRate`. A month appears on the first Monday of the next one, a day one or two days later; a missing file

@@ -91,13 +91,13 @@ class BacktestTrade:
         return float(self.decision.values.get("atr14", float("nan"))) / float(self.record.entry_price)
 
     def break_even_stop(self, gross_r: float = CLAIMED_EXPECTANCY_R) -> float:
-        """Return the stop distance (fraction of the price) at which a gross result of `gross_r` R equals these costs."""
+        """Return the stop distance, fraction of the price, at which a gross result of `gross_r` R equals the costs."""
         return self.cost.total * self.stop_distance / gross_r if gross_r > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A bar on which five of six conditions held: the missing one, and the trade that it would have given, alone."""
+    """A bar on which five of six conditions held: the missing one, and the trade it would have given, taken alone."""
 
     open_ms: int
     side: Side
@@ -273,7 +273,7 @@ def _turnover(trade: BacktestTrade) -> tuple[float, float]:
 
 
 def trade_table(trades: tuple[BacktestTrade, ...]) -> dict[str, np.ndarray]:
-    """Return trades as columns: the record's fields, `side` (+1, -1), `gross_r`, `net_r`, cost parts and derived values."""
+    """Return trades as columns: the record's fields, `side` (+1, -1), `gross_r`, `net_r`, the cost parts and more."""
     records = [trade.record for trade in trades]
     table: dict[str, np.ndarray] = {name: np.array([getattr(r, name) for r in records], object) for name in _TEXT}
     table["side"] = np.array([r.side.sign for r in records], np.int64)

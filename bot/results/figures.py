@@ -168,7 +168,7 @@ def day_ends(from_ms: int, to_ms: int) -> np.ndarray:
 
 
 def sharpe(returns: np.ndarray) -> float:
-    """Return the Sharpe ratio per observation, mean over sample deviation; NaN below two observations or at deviation 0.
+    """Return the Sharpe ratio per observation: mean over sample deviation, NaN below two values or at deviation 0.
 
     >>> round(sharpe(np.array([1.0, 2.0, 3.0])), 6)
     2.0

@@ -123,7 +123,7 @@ def costs(table: Columns) -> dict[str, float | None]:
 
 
 def excursions(table: Columns) -> dict[str, Any]:
-    """Return the maximum favourable and adverse excursions, R: means, quartiles, and the shares that reached each level."""
+    """Return the favourable and adverse excursions, R: means, quartiles, and the share that reached each level."""
     best, worst = table["max_favourable_r"], table["max_adverse_r"]
     if not len(best):
         return {"favourable": None, "adverse": None, "reached": {}}
