@@ -23,8 +23,9 @@ from bot.core.intents import Alert
 from bot.core.records import Decision, EquityPoint, TradeFill, TradeRecord
 from bot.core.types import Kline, OrderSide, Side
 from bot.report import dashboard as module
+from bot.report.browser import EquitySeries
 from bot.report.charts import modules
-from bot.report.dashboard import Dashboard, EquityLine
+from bot.report.dashboard import Dashboard
 from bot.report.hub import Hub
 from bot.report.live import Live
 from bot.strategy.kernel import COLUMNS
@@ -395,7 +396,7 @@ async def test_an_odd_snapshot_does_not_end_the_watching(bot, client):
 
 
 def test_the_equity_line_keeps_the_whole_session_in_view():
-    line = EquityLine(capacity=100)
+    line = EquitySeries(capacity=100)
 
     for i in range(10_000):
         line.add(i, 1000.0 + i)

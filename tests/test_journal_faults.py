@@ -40,6 +40,18 @@ def killed(tmp_path_factory):
     return folder, h
 
 
+def test_a_text_that_is_no_utf_8_is_damage(tmp_path):
+    journal, _ = written(tmp_path, started())
+    journal.close()
+    db = sqlite3.connect(tmp_path / "bot.db")
+    db.execute("UPDATE sessions SET config = CAST(x'7bff7d' AS TEXT)")
+    db.commit()
+    db.close()
+
+    with pytest.raises(Damaged, match="is not a readable journal"), Journal(tmp_path / "bot.db") as journal:
+        journal.open_session("testnet", "a", resume=True, config="{}")
+
+
 @pytest.mark.parametrize("harm", damage.KINDS, ids=lambda harm: harm.__name__)
 def test_a_start_on_a_damaged_journal_sets_it_aside_or_resumes_it_and_never_ends(killed, tmp_path, monkeypatch, harm):
     folder, h = killed

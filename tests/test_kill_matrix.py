@@ -48,13 +48,13 @@ def judge(lines, figures, capsys):
 
 
 def test_a_killed_bot_comes_back_to_whole_books_and_full_protection(capsys):
-    lines, figures = run("--share", "0.06", "--seed", "1")
+    lines, figures = run("--share", "0.04", "--seed", "1")
 
     judge(lines, figures, capsys)
 
 
 def test_a_bot_that_is_asked_to_stop_leaves_nothing_bare(capsys):
-    lines, figures = run("--stop", "--story", "scale", "--share", "0.06")
+    lines, figures = run("--stop", "--story", "scale", "--share", "0.04")
 
     judge_left(lines, figures, capsys)
 

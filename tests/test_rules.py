@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 CHILD = """
 import json, math, sys
 import numpy as np
-from bot.config import Config, Trade
+from bot.config import Config, TradeSettings
 from bot.core.jit import record, records
 from bot.core.types import Side
 from bot.backtest import quiet_bars as bt_quiet
@@ -61,9 +61,9 @@ told = view({"decision": {"long": {"hw_cross": False}, "values": ROW}})
 found["words"] = told["sides"]["long"]["lights"][2]["number"]
 
 exits = {"pac_event": 2.0, "pac_dir": -1.0, "smc_int_bull_choch": 0.0, "smc_int_bear_choch": 0.0, "sta_ts": 90.0, "sta_os": 1.0}
-found["exit"] = rules.exit_reason(exits, Side.LONG, Trade(), held=True, with_trend=True, trailing=False)
+found["exit"] = rules.exit_reason(exits, Side.LONG, TradeSettings(), held=True, with_trend=True, trailing=False)
 light = np.array([[exits.get(c, math.nan) for c in LIGHT]])
-found["quiet"] = int(bt_quiet.unspoken(light, close, np.zeros(1), 0, 1, 1, 1, 0, 0.0, rules.choch_source(Trade())))
+found["quiet"] = int(bt_quiet.unspoken(light, close, np.zeros(1), 0, 1, 1, 1, 0, 0.0, rules.choch_source(TradeSettings())))
 
 window = record(k.WINDOW)
 k.window_reset(window)

@@ -262,6 +262,7 @@ def _full_disk(bot, full):
     resource.prlimit(bot.pid, resource.RLIMIT_FSIZE, (4_096 if full else hard, hard))
 
 
+@pytest.mark.nightly  # a minute and more of the wall
 def test_a_disk_that_is_full_for_a_while_in_an_entry_costs_nothing_bare_and_nothing_of_the_record(market, tmp_path):
     with launched(market, tmp_path, 10) as (port, launch):
         bot = launch("bot.log")
@@ -287,6 +288,7 @@ def test_a_disk_that_is_full_for_a_while_in_an_entry_costs_nothing_bare_and_noth
     assert "FeedRestored" in kinds
 
 
+@pytest.mark.nightly  # a minute and more of the wall
 def test_a_disk_that_stays_full_ends_in_leaving_with_the_exchanges_own_state(market, tmp_path):
     with launched(market, tmp_path, 10) as (port, launch):
         bot = launch("bot.log")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bot.core.errors import ConfigError, DataError, DataMissing
 from bot.core.klines import COLUMNS, aggregate, fill_gaps
-from bot.core.times import HOUR_MS
+from bot.core.times import HOUR_MS, MINUTE_MS
 from bot.market.checks import run_check
 from bot.market.funding import FundingRates, load_funding, no_funding, write_funding
 from bot.market.store import (
@@ -26,7 +26,7 @@ from bot.market.store import (
     write,
 )
 from bot.market.tables import BULK_COLUMNS, FILE_COLUMNS
-from tests.builders import BASE_MS, HIGHER_MS, MINUTE_MS, START_MS, klines, without
+from tests.builders import BASE_MS, HIGHER_MS, START_MS, klines, without
 
 
 def table(series, **changes):

@@ -187,7 +187,8 @@ class File:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in LOCKED:
             return Busy(f"the journal {self.path} cannot be used: another program holds it ({error})")
-        if code in BROKEN:
+        # The module reports a text that is no UTF-8 without a code: a flipped bit in a column.
+        if code in BROKEN or "decode to UTF-8" in str(error):
             return Damaged(f"{self.path} is not a readable journal ({error})")
         return BotError(f"the journal {self.path} cannot be used: {error}")
 
