@@ -261,7 +261,7 @@ class Bracket(Position):
                 out.append(RequestSnapshot(f"{self.symbol} stop refused: {order.code}"))
         elif not order.cancel_ms and order.accepted_ms and self.exposed > 0 and not self.closing:
             gone = [o for o in self.stops if o.status.is_terminal and o.accepted_ms and not o.cancel_ms]
-            self.stop_retry.failures = sum(now - o.changed_ms < UNSTABLE_MS for o in gone) - 1
+            self.stop_retry.failures = max(sum(now - o.changed_ms < UNSTABLE_MS for o in gone) - 1, 0)
             if not self.stop_retry.failures:
                 out.append(Alert("warning", f"{self.symbol} stop {order.client_id} went away: {order.status}"))
             self.stop_retry.failed(now)
