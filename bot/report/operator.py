@@ -67,8 +67,14 @@ def running_bot() -> dict[str, Any] | None:
     """Return the contents of `run.json` if the bot of BOT_DATA is running, else None."""
     try:
         found: dict[str, Any] = json.loads((data_folder() / "run.json").read_text(encoding="utf-8"))
-        os.kill(int(found["pid"]), 0)
+        pid = int(found["pid"])
     except (OSError, ValueError, KeyError):
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass  # it runs, as another user
+    except OSError:
         return None
     return found
 

@@ -154,8 +154,10 @@ def run_controls(
     if pool and result.trades and result.geometry:
         table = result.table()
         entries = pool_of(config, kept, result, count=pool)
-        compared = against_chance(table["net_r"], table["gross_r"], table["side"], entries, draws=draws)
-        chance = compared.as_dict() if compared else None
+        traded = set(table["side"].tolist())
+        if all(len(entries.of(side)) for side in traded):  # else a side has no random entry that filled
+            compared = against_chance(table["net_r"], table["gross_r"], table["side"], entries, draws=draws)
+            chance = compared.as_dict() if compared else None
     if progress is not None:
         progress(len(plans) + 1)
     return Controls(found, truth, chance)
