@@ -152,7 +152,8 @@ def test_a_replay_watched_from_start_to_flatten(driver, klines, tmp_path):
         wait.until(lambda d: len(d.execute_script("return window.seen")) >= LIT_BARS)
         seen = driver.execute_script("return window.seen")
         wait.until(lambda d: re.search(r"\b0 of [1-9]\d* closed bars rewritten", text_of(d, "truth")))
-        assert complaints(driver) == []
+        # A busy bot answers a guest with 429, and the page asks again (live_chart.js): a browser logs that as an error.
+        assert [told for told in complaints(driver) if "429 (Too Many Requests)" not in told] == []
 
     with Journal(tmp_path / "bot.db", read_only=True) as journal:
         session = journal.sessions()[-1]["id"]
