@@ -425,9 +425,8 @@ class Audit:
                 self.income_asked_ms = event.at_ms
                 out.append(RequestSnapshot(f"the wallet differs by {difference}", max(self.agreed_ms, 1)))
             return "" if stood_ms < reconcile.AGAIN_MS else self._disputed(event)
-        possible = event.wallet > 0 or self.flat  # a position cannot be held without money
         explained = beliefs.explained(event.income, since_ms=self.agreed_ms, wallet=event.wallet, agreed=self.agreed)
-        if possible and explained:
+        if explained and self._is_possible(event):
             self._take_wallet(event, difference, event.income, out)
             return ""
         return self._disputed(event)
@@ -442,10 +441,14 @@ class Audit:
             text = f"an account update reported a wallet of {wallet}, balance read and trades say {event.wallet}: not believed"
             out.append(Alert("warning", text))
 
+    def _is_possible(self, event: AccountSnapshot) -> bool:
+        """Whether the wallet can be as it was read: a position cannot be held without money."""
+        return event.wallet > 0 or self.flat
+
     def _disputed(self, event: AccountSnapshot) -> str:
         return (
             f"the balance read shows a wallet of {event.wallet}, our trades say {self.account.wallet}, and "
-            + ("no booking explains the difference" if event.wallet > 0 or self.flat else "a position is open")
+            + ("no booking explains the difference" if self._is_possible(event) else "a position is open")
             + " (starting the entries takes the exchange's word)"
         )
 
@@ -503,7 +506,7 @@ class Audit:
                 self.disowned[report.client_id] = None
                 new.append(report.client_id)
         if new:
-            out.append(Alert("warning", f"of no trade: {some_of(new)}; cancelled"))
+            out.append(Alert("warning", f"cancelled, because they belong to no trade: {some_of(new)}"))
         self.orphans = waiting
         for report in orphans.strangers if self.flatten_ms else ():
             if is_sendable(report.client_id):

@@ -54,7 +54,6 @@ def session_report(
     wins = sum(trade.pnl > 0 for trade in completed)
     costs = np.array([float((t.fees + t.funding) / t.risk_quote) for t in taken if t.risk_quote > 0])
     day_r = np.array([point.day_r for point in equity]) if equity else _standing(taken)
-    growth = change if change is not None else 0.0
     summary: dict[str, Any] = {
         **known,
         "bars": int(known.get("bars", bars)),
@@ -86,8 +85,8 @@ def session_report(
         "initial_equity": first,
         "final_equity": last,
         "return": change - 1 if change is not None else None,
-        "day_return": figures.return_over(1, growth, days),
-        "month_return": figures.return_over(22, growth, days),
+        "day_return": figures.return_over(1, change or 0.0, days),
+        "month_return": figures.return_over(22, change or 0.0, days),
         "slippage": known.get("slippage"),
         "decision_ms": known.get("decision_ms"),
     }
